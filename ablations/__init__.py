@@ -1,0 +1,1 @@
+"""The variants of tables 3, 4 and 5."""

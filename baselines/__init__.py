@@ -1,0 +1,1 @@
+"""The networks that ESDNet is compared with: one file each, written from their papers."""
