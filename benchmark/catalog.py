@@ -165,3 +165,22 @@ def network(name: str) -> Network:
         return networks()[name]
     except KeyError:
         raise unknown("model", name, networks()) from None
+
+
+def check_options(entry: Network, options: Mapping[str, Any]) -> None:
+    """Refuse constructor options that the network does not have.
+
+    Raises:
+        UserError: an option does not exist; the nearest name is given.
+    """
+    allowed = entry.options()
+    for option in options:
+        if option not in allowed:
+            raise unknown(f"option of model '{entry.name}'", option, allowed)
+
+
+def datasets() -> list[str]:
+    """Names of the datasets (`benchmark.data.specs` has their entries)."""
+    from benchmark.data.specs import DATASETS
+
+    return list(DATASETS)

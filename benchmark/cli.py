@@ -1,0 +1,121 @@
+"""`derain`: the command line. Parses, asks the part that does the work, prints; knows nothing itself."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from benchmark.errors import UserError, WorkError, unknown
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="derain", description="Train, measure and tabulate single-image deraining networks.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    models = commands.add_parser("models", help="list the networks, or show one")
+    models.add_argument("name", nargs="?", help="show this one")
+    models.add_argument("--markdown", action="store_true", help="as a Markdown table")
+    models.add_argument("--bibtex", action="store_true", help="the citations")
+
+    data = commands.add_parser("data", help="check a dataset, or render rain over clean photographs")
+    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
+    check = actions.add_parser("check", help="what is there, which dataset it is, what is missing or damaged")
+    check.add_argument("path", type=Path)
+    render = actions.add_parser("render", help="render rain over your own clean photographs")
+    render.add_argument("clean", type=Path, help="folder of clean photographs")
+    render.add_argument("-o", "--out", type=Path, required=True, help="new folder for input/ and target/")
+    render.add_argument("--regime", default="heavy", help="light, heavy, mixed or small (default heavy)")
+    render.add_argument("--seed", type=int, default=0)
+
+    settings = "settings such as model=esdnet data=rain200h data.root=/data recipe=paper seed=1"
+    train = commands.add_parser("train", help="train and test one network", description=f"SETTINGS: {settings}")
+    train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
+    train.add_argument("--dry-run", action="store_true", help="print the configuration and stop")
+
+    config = commands.add_parser("config", help="print the configuration that settings resolve to")
+    config.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
+
+    evaluate = commands.add_parser("evaluate", help="measure a checkpoint on a dataset")
+    _network(evaluate)
+    evaluate.add_argument("--data", type=Path, required=True, help="a dataset, its test set, or input/ + target/")
+    evaluate.add_argument("--csv", type=Path, help="also write one row an image")
+    evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
+
+    restore = commands.add_parser("restore", help="restore your own pictures")
+    _network(restore)
+    restore.add_argument("inputs", nargs="+", type=Path, help="pictures and folders")
+    restore.add_argument("-o", "--out", type=Path, required=True, help="folder for the restored pictures")
+    restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+
+    table = commands.add_parser("table", help="do the runs of a table of the paper, and print it")
+    table.add_argument("number", choices=["1"], help="which")
+    table.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for all runs")
+    table.add_argument("--data", help="folder of the published datasets (default: the embedded ones)")
+    table.add_argument("--recipe", help="default: embedded without --data, else paper")
+    table.add_argument("--models", help="names with commas between (default: all)")
+    table.add_argument("--seeds", default="0", help="such as 0, 0,1,2 or 0..4 (default 0)")
+    table.add_argument("--workers", type=int, help="runs at a time (default: 2 cores each get one, at most 8)")
+    table.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
+    table.add_argument("--out", type=Path, help="folder of the table (default RUNS/tables/RECIPE)")
+    table.add_argument("--plan", action="store_true", help="print what would be run, and stop")
+    return parser
+
+
+def _network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="name of the network (derain models)")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="weights: this suite's or the authors'")
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
+    parser.add_argument("--tile", default="authors", help="authors, whole or pixels (default: as the authors test)")
+    parser.add_argument("--overlap", type=int, help="pixels that tiles share (default 8)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit status: 0 done, 1 the work failed, 2 the command line is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    try:
+        if words and not words[0].startswith("-"):
+            known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
+            if words[0] not in known:
+                raise unknown("command", words[0], known)
+        return _run(parser.parse_args(words), parser)
+    except (UserError, WorkError) as error:
+        print(f"derain: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print("derain: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if options.version:
+        from benchmark import __version__
+
+        print(__version__)
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 0
+    from benchmark import commands
+
+    return int(getattr(commands, options.command)(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""What each `derain` command does. Every function takes the parsed options and returns the exit status."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def models(options: Namespace) -> int:
+    """`derain models`."""
+    from benchmark import catalog
+    from benchmark.report import models as pages
+
+    entries = [catalog.network(options.name)] if options.name else list(catalog.networks().values())
+    if options.bibtex:
+        print("\n\n".join(e.citation for e in entries))
+    elif options.name:
+        print(pages.details(entries[0]))
+    elif options.markdown:
+        print(pages.markdown(entries), end="")
+    else:
+        pages.show(entries)
+    return 0
+
+
+def data(options: Namespace) -> int:
+    """`derain data check` and `derain data render`."""
+    from benchmark import data as datasets
+
+    if options.action == "render":
+        count = datasets.render(options.clean, options.out, regime=options.regime, seed=options.seed)
+        print(f"{count} pairs written to {options.out}/input and {options.out}/target")
+        return 0
+    report = datasets.check(options.path)
+    print("\n".join(report.lines()))
+    return 1 if report.problems else 0
+
+
+def config(options: Namespace) -> int:
+    """`derain config`."""
+    from omegaconf import OmegaConf
+
+    from benchmark.config import identity, resolve
+
+    resolved = resolve(options.settings)
+    print(f"# identity {identity(resolved)}")
+    print(OmegaConf.to_yaml(OmegaConf.structured(resolved)), end="")
+    return 0
+
+
+def train(options: Namespace) -> int:
+    """`derain train`."""
+    from benchmark.config import resolve
+
+    resolved = resolve(options.settings)
+    if options.dry_run:
+        return config(options)
+    from benchmark.sweep.records import RECORD, run_folder
+    from benchmark.sweep.run import execute
+
+    record = execute(resolved)
+    for dataset, result in record["results"].items():
+        mean = result["mean"]
+        print(
+            f"{dataset}: PSNR-Y {mean['psnr_esdnet']:.2f} dB (rainy {mean['rainy_psnr_esdnet']:.2f}), "
+            f"SSIM-Y {mean['ssim_esdnet']:.4f} (rainy {mean['rainy_ssim_esdnet']:.4f}), {mean['n']} images"
+        )
+    for dataset, reason in record["missing"].items():
+        print(f"{dataset}: not tested: {reason}")
+    print(f"record: {run_folder(resolved) / RECORD}")
+    return 0
+
+
+def evaluate(options: Namespace) -> int:
+    """`derain evaluate`."""
+    network, device, tile, overlap = _loaded(options)
+    from benchmark.data import open_pairs
+    from benchmark.evaluation.evaluate import evaluate as measure
+    from benchmark.evaluation.evaluate import summary
+    from benchmark.evaluation.metrics import CONVENTIONS
+
+    pairs = open_pairs("folder", options.data, "test")
+    rows = measure(network, pairs, tile=tile, overlap=overlap, device=device, save=options.save)
+    mean = summary(rows)
+    print(f"{mean['n']} images, {f'tiles of {tile}, overlap {overlap}' if tile else 'whole images'}")
+    print(f"{'convention':<12}{'PSNR-Y':>9}{'SSIM-Y':>9}{'rainy PSNR-Y':>15}{'rainy SSIM-Y':>15}")
+    for name in CONVENTIONS:
+        print(
+            f"{name:<12}{mean[f'psnr_{name}']:>9.3f}{mean[f'ssim_{name}']:>9.4f}"
+            f"{mean[f'rainy_psnr_{name}']:>15.3f}{mean[f'rainy_ssim_{name}']:>15.4f}"
+        )
+    if mean["infinite"]:
+        print(f"pictures identical to their target, left out of a mean of PSNR: {mean['infinite']}")
+    if options.csv:
+        import pandas as pd
+
+        from benchmark.files import write_text
+
+        write_text(options.csv, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        print(f"one row an image: {options.csv}")
+    return 0
+
+
+def restore(options: Namespace) -> int:
+    """`derain restore`."""
+    network, device, tile, overlap = _loaded(options)
+    from benchmark.evaluation import restore_files
+
+    done, failures = restore_files(
+        network, options.inputs, options.out, tile=tile, overlap=overlap, device=device, overwrite=options.overwrite
+    )
+    print(f"{len(done)} restored to {options.out}")
+    for failure in failures:
+        print(f"derain: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
+    """The network with its weights, on its device, and the tiling that the options ask for."""
+    from benchmark import catalog
+    from benchmark.config import RunConfig, resolve, tiling
+
+    entry = catalog.network(options.model)
+    words = [f"model={entry.name}", *(f"model.{word}" for word in options.set), f"evaluation.tile={options.tile}"]
+    if options.overlap is not None:
+        words.append(f"evaluation.overlap={options.overlap}")
+    resolved: RunConfig = resolve(words)
+    tile, overlap = tiling(resolved)
+    if options.overlap is not None:
+        overlap = options.overlap
+    if not options.checkpoint.is_file():
+        raise UserError(f"checkpoint {options.checkpoint}: no such file")
+
+    import torch
+
+    from benchmark.checkpoints import load_checkpoint, options_in, read_checkpoint
+    from benchmark.models import create_model
+
+    device = _device(options.device, torch)
+    source = f"checkpoint {options.checkpoint}"
+    checkpoint = read_checkpoint(options.checkpoint)
+    network = create_model(entry.name, **{**options_in(entry, checkpoint, source), **resolved.model.options})
+    load_checkpoint(network, checkpoint, source)
+    return network.eval().to(device), device, tile, overlap
+
+
+def _device(name: str, torch: Any) -> Any:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device {name}: no such device; one of auto, cpu, cuda, cuda:0") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: there is no usable GPU here; use --device cpu")
+    return device
+
+
+def table(options: Namespace) -> int:
+    """`derain table 1`."""
+    from benchmark.tables import make_table1
+
+    return make_table1(
+        root=options.data,
+        recipe=options.recipe or ("paper" if options.data else "embedded"),
+        models=_listed(options.models),
+        seeds=_seeds(options.seeds),
+        settings=options.settings,
+        workers=options.workers,
+        runs=options.runs,
+        out=options.out,
+        plan_only=options.plan,
+    )
+
+
+def _listed(text: str | None) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()] if text else []
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        if ".." in text:
+            first, last = text.split("..")
+            seeds = list(range(int(first), int(last) + 1))
+        else:
+            seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {text}: different whole numbers, such as 0, 0,1,2 or 0..4")
+    return seeds
+
+
+

@@ -1,0 +1,124 @@
+"""What flows into a layer: spikes, a few levels, or real values, decided by looking at the tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from benchmark.cost.operators import Geometry, reach
+
+Flow = Literal["binary", "graded", "real", "zero", "unseen"]
+
+_CHUNK = 2**18  # small enough to stay in a core's cache, and for float32 sums of ones to be exact
+_SAMPLE = 4096
+_LEVELS = 17  # a neuron of up to 16 levels and zero is called graded
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was seen in one tensor.
+
+    binary: zeros and ones with at least one 1. zero: nothing but zeros, which is evidence of neither. graded: at most
+    16 non-zero levels, among them zero (several-level neurons, spikes times a factor, sums of spikes). Anything else
+    is real.
+    """
+
+    flow: Flow
+    elements: int
+    spikes: int = 0  # non-zero elements; for real values not looked for
+    levels: tuple[float, ...] = ()
+    reached: int | None = None  # outputs reached by the spikes through a convolution, borders respected
+
+
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensor's elements in flat pieces of bounded size, in memory order where that avoids a copy."""
+    dense = tensor.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense(tensor)
+    if dense:
+        yield from tensor.as_strided((tensor.numel(),), (1,), tensor.storage_offset()).split(_CHUNK)
+    elif tensor.ndim > 1:
+        for part in tensor.unbind(0):
+            yield from _pieces(part)
+    else:
+        yield from tensor.reshape(-1).split(_CHUNK)
+
+
+def observe(tensor: Tensor, geometry: Geometry | None = None) -> Observation:
+    """Look at every element, stopping at the first sign of real values.
+
+    Args:
+        tensor: The input of a layer, any shape.
+        geometry: Of the convolution it enters, where the outputs that its spikes reach are wanted.
+    """
+    elements = tensor.numel()
+    if elements == 0:
+        return Observation("zero", 0)
+    if tensor.is_complex() or tensor.is_quantized:
+        return Observation("real", elements)
+    tensor = tensor.detach()
+    if not tensor.is_floating_point():
+        tensor = tensor.float()
+    levels = _sample(tensor)
+    if len(levels) > _LEVELS:
+        return Observation("real", elements)
+    if levels <= {0.0, 1.0}:
+        binary = all(bool(torch.equal(p * p, p)) for p in _pieces(tensor))
+        if binary:
+            return _spikes(tensor, geometry)
+    return _graded(tensor, levels)
+
+
+def _sample(tensor: Tensor) -> set[float]:
+    flat = next(_pieces(tensor))
+    step = max(1, flat.numel() // (_SAMPLE // 2))
+    ends = [flat[::step]]
+    if tensor.ndim:
+        # the first piece may be all border: look across the whole tensor too
+        stride = max(1, math.ceil(tensor.numel() / (_SAMPLE // 2)))
+        index = torch.arange(0, tensor.numel(), stride, device=tensor.device)
+        ends.append(tensor[torch.unravel_index(index, tensor.shape)])
+    return set(torch.cat(ends).unique().tolist())
+
+
+def _spikes(tensor: Tensor, geometry: Geometry | None) -> Observation:
+    elements = tensor.numel()
+    if geometry is None:
+        spikes = sum(int(p.sum(dtype=torch.float32)) for p in _pieces(tensor))
+        return Observation("binary" if spikes else "zero", elements, spikes)
+    # ones are summed over batch and channels only: below 2**24 a float32 sum of ones is exact
+    where = tensor.sum((0, 1), dtype=torch.float32).double()
+    spikes = int(where.sum())
+    for axis, size in enumerate(where.shape):
+        touched = reach(
+            size,
+            geometry.stride[axis],
+            geometry.padding[axis],
+            geometry.dilation[axis],
+            geometry.kernel[axis],
+            geometry.output[axis],
+            geometry.transposed,
+        )
+        shape = [1] * where.ndim
+        shape[axis] = size
+        where = where * touched.to(where).view(shape)
+    return Observation("binary" if spikes else "zero", elements, spikes, reached=int(where.sum()) * geometry.channels)
+
+
+def _graded(tensor: Tensor, levels: set[float]) -> Observation:
+    """Graded if zero and at most 16 other values explain every element."""
+    found, spikes = set(levels), 0
+    for piece in _pieces(tensor):
+        known = torch.zeros_like(piece, dtype=torch.bool)
+        for level in found:
+            known |= piece == level
+        if not bool(known.all()):
+            found |= set(piece[~known].unique().tolist())
+            if len(found) > _LEVELS:
+                return Observation("real", tensor.numel())
+        spikes += int(torch.count_nonzero(piece))
+    flow: Flow = "graded" if 0.0 in found and len(found) > 1 else "real"
+    return Observation(flow, tensor.numel(), spikes, tuple(sorted(found)))

@@ -1,0 +1,195 @@
+"""The one evaluator: records, the command line and the dashboard get their numbers from `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import UserError, WorkError
+from benchmark.evaluation.metrics import (
+    CONVENTIONS,
+    Convention,
+    convention_named,
+    finite_mean,
+    psnr_y,
+    ssim_y,
+    to_8_bit,
+)
+from benchmark.evaluation.tiling import pictures_at_once, restore
+
+Pair = Mapping[str, Any]
+Row = dict[str, Any]
+
+
+def evaluate(
+    model: nn.Module,
+    pairs: Iterable[Pair],
+    tile: int | None = None,
+    overlap: int = 8,
+    batch: int | None = None,
+    device: torch.device | str | None = None,
+    conventions: Sequence[str] = tuple(CONVENTIONS),
+    save: Path | None = None,
+    progress: bool = True,
+) -> list[Row]:
+    """Restore every rainy picture and measure it, and the rainy picture itself, against the target.
+
+    Args:
+        model: a network; it is moved to `device` and left there, its mode (training or not) is kept.
+        pairs: mappings with "rainy" and "target", (3, H, W) in [0, 1], and "name"; a list, a data set, or a
+            loader that makes no batches.
+        tile: side of the tiles, None for whole pictures.
+        overlap: pixels that tiles share.
+        batch: tiles, or whole pictures of the same size, restored at once; None chooses by size and device.
+        device: where to compute; None where the model is.
+        conventions: under which to measure.
+        save: folder for the restored pictures, as 8-bit PNG under their names.
+        progress: draw a bar on standard error.
+
+    Returns:
+        One row an image, in the order of `pairs`: name, width, height, and for each convention C psnr_C,
+        ssim_C, rainy_psnr_C, rainy_ssim_C (dB may be infinite).
+
+    Raises:
+        UserError: no pairs, a pair of different sizes, no such convention, an impossible tile.
+        WorkError: the network's output is not finite (the image is named), out of memory.
+    """
+    chosen = [convention_named(c) for c in conventions]
+    if device is not None:
+        model = model.to(device)
+    found: dict[int, Row] = {}
+    with _bar(progress, len(pairs) if isinstance(pairs, Sized) else None) as advance:
+        here = _device_of(model)
+        for group in _same_sized(pairs, here, batch if tile is None else 1):
+            rainy = torch.stack([pair["rainy"] for _, pair in group]).to(here)
+            target = torch.stack([pair["target"] for _, pair in group]).to(here)
+            restored = restore(model, rainy, tile, overlap, batch)
+            for i, (_, pair) in enumerate(group):
+                if not bool(torch.isfinite(restored[i]).all()):
+                    raise WorkError(f"{pair['name']}: the network's output has NaN or infinite values")
+            columns = {
+                **_measured("", restored, target, chosen),
+                **_measured("rainy_", rainy, target, chosen),
+            }
+            for i, (index, pair) in enumerate(group):
+                if save is not None:
+                    write_restored(png_path(save, str(pair["name"])), restored[i])
+                found[index] = {
+                    "name": str(pair["name"]),
+                    "width": int(rainy.shape[-1]),
+                    "height": int(rainy.shape[-2]),
+                    **{column: values[i] for column, values in columns.items()},
+                }
+            advance(len(group))
+    if not found:
+        raise UserError("nothing to evaluate: there are no pairs")
+    return [found[index] for index in sorted(found)]
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over images of every measured column.
+
+    Returns:
+        "n", the number of images; "infinite", how many values each column's mean leaves out because the
+        picture is identical to its target (columns without any are not listed); and each column's mean over
+        the others.
+    """
+    means: dict[str, Any] = {"n": len(rows), "infinite": {}}
+    columns = [c for c in (rows[0] if rows else {}) if c.startswith(("psnr_", "ssim_", "rainy_"))]
+    for column in columns:
+        means[column], infinite = finite_mean(row[column] for row in rows)
+        if infinite:
+            means["infinite"][column] = infinite
+    return means
+
+
+def write_restored(path: Path, image: Tensor, metadata: Any = None) -> None:
+    """Write a restored picture (3, H, W) as 8-bit PNG: clamped, × 255, rounded, which is what is measured."""
+    from benchmark.data.images import write_image
+
+    pixels = to_8_bit(image).to(torch.uint8).permute(1, 2, 0).contiguous().cpu()
+    write_image(path, np.asarray(pixels), metadata)
+
+
+def png_path(folder: Path, name: str) -> Path:
+    """Where the picture of that name goes: `folder`/name.png, a picture's own extension left out.
+
+    Raises:
+        UserError: the name leads out of the folder.
+    """
+    from benchmark.data.images import EXTENSIONS
+
+    relative = Path(name)
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UserError(f"picture '{name}': its name leads out of {folder}")
+    stem = relative.stem if relative.suffix.lower() in EXTENSIONS else relative.name
+    return folder / relative.parent / f"{stem}.png"
+
+
+def _measured(
+    prefix: str, image: Tensor, target: Tensor, conventions: Sequence[Convention]
+) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
+    for convention in conventions:
+        for name, metric in (("psnr", psnr_y), ("ssim", ssim_y)):
+            values[f"{prefix}{name}_{convention.name}"] = metric(image, target, convention).tolist()
+    return values
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _same_sized(
+    pairs: Iterable[Pair], device: torch.device, batch: int | None
+) -> Iterator[list[tuple[int, Pair]]]:
+    """Groups of pairs of one size, each with its position; few pictures wait in memory at a time."""
+    waiting: dict[tuple[int, int], list[tuple[int, Pair]]] = {}
+    for index, pair in enumerate(pairs):
+        rainy, target = pair["rainy"], pair["target"]
+        if rainy.shape != target.shape:
+            raise UserError(
+                f"{pair['name']}: rainy is {rainy.shape[-1]}×{rainy.shape[-2]} but target is "
+                f"{target.shape[-1]}×{target.shape[-2]}; pairs must have one size"
+            )
+        size = (int(rainy.shape[-2]), int(rainy.shape[-1]))
+        group = waiting.setdefault(size, [])
+        group.append((index, pair))
+        full = batch or pictures_at_once(device, *size)
+        if len(group) >= full:
+            yield waiting.pop(size)
+        elif sum(map(len, waiting.values())) >= 4 * full:
+            yield waiting.pop(max(waiting, key=lambda s: len(waiting[s])))
+    yield from waiting.values()
+
+
+class _bar:  # noqa: N801
+    """A progress bar over images on standard error; entering gives the function that advances it."""
+
+    def __init__(self, shown: bool, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("evaluate"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not shown,
+        )
+        self._total = total
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        task = self._progress.add_task("evaluate", total=self._total)
+        return lambda count: self._progress.advance(task, count)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

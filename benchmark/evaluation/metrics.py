@@ -1,0 +1,241 @@
+"""PSNR and SSIM of the luma, per image, under the three conventions that deraining tables are printed in.
+
+Everything is measured on 8-bit pictures (clamped to [0, 1], × 255, rounded) in float64: SSIM needs it,
+float32 is up to 3e-5 off. The conventions differ by up to 0.7 dB on one image, so values of different ones
+never share a column:
+
+    convention   luma     border     SSIM                       printed by
+    esdnet       float    4 px cut   full size                  ESDNet's evaluation.py
+    matlab       8-bit    none       full size                  MPRNet, Restormer, DRSformer (Rain200, SPA)
+    statistic    float    none       averaged down to ~256 px   PReNet, RCDNet, DRSformer (DID, DDN)
+
+Two identical pictures have an infinite PSNR. It is reported as infinite for the image, and means are taken
+over the finite values with the number of infinite ones beside them (see `finite_mean`); nothing is capped,
+because pictures of finite PSNR reach 120 dB and a cap would reorder them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmark.errors import unknown
+
+WINDOW = 11
+SIGMA = 1.5
+C1 = (0.01 * 255) ** 2
+C2 = (0.03 * 255) ** 2
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One way of measuring PSNR-Y and SSIM-Y.
+
+    Attributes:
+        name: how columns and options call it.
+        rounded_luma: Y is rounded to 8 bits before it is compared.
+        border: pixels cut off on every side.
+        downsampled_ssim: SSIM is taken after averaging over f × f blocks, f = max(1, round(min(H, W) / 256)).
+        origin: whose scripts print it.
+    """
+
+    name: str
+    rounded_luma: bool
+    border: int
+    downsampled_ssim: bool
+    origin: str
+
+
+CONVENTIONS = {
+    c.name: c
+    for c in (
+        Convention("esdnet", False, 4, False, "ESDNet, evaluation.py with its default arguments"),
+        Convention("matlab", True, 0, False, "MPRNet, Restormer, Magic-ELF, DRSformer, evaluate_PSNR_SSIM.m"),
+        Convention("statistic", False, 0, True, "PReNet, RCDNet, DRSformer, statistic*.m"),
+    )
+}
+
+
+def convention_named(convention: str | Convention) -> Convention:
+    """The convention of that name.
+
+    Raises:
+        UserError: there is none; the nearest name is given.
+    """
+    if isinstance(convention, Convention):
+        return convention
+    try:
+        return CONVENTIONS[convention]
+    except KeyError:
+        raise unknown("metric convention", convention, CONVENTIONS) from None
+
+
+def psnr_y(restored: Tensor, target: Tensor, convention: str | Convention = "esdnet") -> Tensor:
+    """Peak signal-to-noise ratio of the luma, 10 log10(255² / mean squared difference), one value an image.
+
+    Args:
+        restored: (N, 3, H, W), floating point; values outside [0, 1] are clamped.
+        target: the same shape, in [0, 1].
+        convention: one of `CONVENTIONS`.
+
+    Returns:
+        (N,) float64, in dB; infinite where the two pictures are identical.
+
+    Raises:
+        ValueError: shapes that differ or are not (N, 3, H, W), integers, NaN, a target that is not in [0, 1],
+            pictures of which the border leaves nothing.
+        UserError: no such convention.
+    """
+    chosen = convention_named(convention)
+    a, b = _luma_pair(restored, target, chosen)
+    error = (a - b).square().flatten(1).mean(1)
+    return 10 * torch.log10(255.0**2 / error)
+
+
+def ssim_y(restored: Tensor, target: Tensor, convention: str | Convention = "esdnet") -> Tensor:
+    """Structural similarity of the luma (Wang et al. 2004), one value an image.
+
+    An 11 × 11 Gaussian window with σ = 1.5, only where it fits into the picture; variances by E[x²] − E[x]²;
+    the mean of the map.
+
+    Args:
+        restored: (N, 3, H, W), floating point; values outside [0, 1] are clamped.
+        target: the same shape, in [0, 1].
+        convention: one of `CONVENTIONS`.
+
+    Returns:
+        (N,) float64, at most 1.
+
+    Raises:
+        ValueError: as `psnr_y`, and pictures smaller than the window.
+        UserError: no such convention.
+    """
+    chosen = convention_named(convention)
+    a, b = _luma_pair(restored, target, chosen)
+    height, width = a.shape[-2:]
+    if chosen.downsampled_ssim:
+        factor = max(1, math.floor(min(height, width) / 256 + 0.5))
+        a, b = _block_means(a, factor), _block_means(b, factor)
+    if min(a.shape[-2:]) < WINDOW:
+        least = WINDOW + 2 * chosen.border
+        raise ValueError(
+            f"SSIM ({chosen.name}) needs pictures of at least {least}×{least} pixels, not "
+            f"{restored.shape[-2]}×{restored.shape[-1]}"
+        )
+    # the two variances only occur as a sum, so four filtered maps do where the formula names five
+    mean_a, mean_b, squares, product = _gaussian(torch.stack([a, b, a * a + b * b, a * b]))
+    across, energy = mean_a * mean_b, mean_a.square() + mean_b.square()
+    similarity = (2 * across + C1) * (2 * (product - across) + C2)
+    similarity /= (energy + C1) * (squares - energy + C2)
+    return similarity.flatten(1).mean(1)
+
+
+def finite_mean(values: Iterable[float]) -> tuple[float, int]:
+    """The mean over the finite values and how many infinite ones there are.
+
+    Infinite where all are infinite (every picture identical to its target); NaN where there are none at all.
+
+    >>> finite_mean([30.0, 40.0, float("inf")])
+    (35.0, 1)
+    """
+    listed = list(values)
+    infinite = sum(math.isinf(v) for v in listed)
+    finite = [v for v in listed if not math.isinf(v)]
+    if finite:
+        return math.fsum(finite) / len(finite), infinite
+    return (math.inf if infinite else math.nan), infinite
+
+
+def to_8_bit(image: Tensor) -> Tensor:
+    """A picture in [0, 1] as the grey levels that a file would hold: float64, whole numbers 0 … 255."""
+    if image.device.type == "mps":  # has no float64
+        image = image.cpu()
+    return image.to(torch.float64, copy=True).clamp_(0, 1).mul_(255).round_()
+
+
+def _luma_pair(restored: Tensor, target: Tensor, convention: Convention) -> tuple[Tensor, Tensor]:
+    if restored.shape != target.shape:
+        raise ValueError(f"restored is {tuple(restored.shape)} but target is {tuple(target.shape)}")
+    check_images(restored, "restored")
+    check_images(target, "target")
+    if target.numel() and not -1 < float(target.amin()) <= float(target.amax()) < 2:
+        raise ValueError(
+            f"target must be in [0, 1], but reaches {float(target.abs().amax()):g}: divide by 255?"
+        )
+    border = convention.border
+    if min(target.shape[-2:]) <= 2 * border:
+        raise ValueError(
+            f"convention {convention.name} cuts {border} pixels on every side: nothing is left of "
+            f"{target.shape[-2]}×{target.shape[-1]} pixels"
+        )
+    return _luma(restored, convention), _luma(target.to(restored.device), convention)
+
+
+def check_images(image: Tensor, what: str) -> None:
+    """Refuse what is not a batch of RGB pictures.
+
+    Raises:
+        ValueError: not (N, 3, H, W), not floating point, or NaN or infinite values.
+    """
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"{what} must be (N, 3, H, W), not {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise ValueError(f"{what} must be floating point in [0, 1], not {image.dtype}: divide by 255?")
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError(f"{what} has NaN or infinite values")
+
+
+def _luma(image: Tensor, convention: Convention) -> Tensor:
+    """Y of ITU-R BT.601 in studio range (16 … 235), (N, H, W)."""
+    if convention.border:
+        inner = slice(convention.border, -convention.border)
+        image = image[..., inner, inner]
+    red, green, blue = to_8_bit(image).unbind(1)
+    luma = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
+    return torch.floor(luma + 0.5) if convention.rounded_luma else luma
+
+
+def _block_means(image: Tensor, factor: int) -> Tensor:
+    """Means of (N, H, W) over blocks of `factor` pixels squared, incomplete blocks filled by mirroring.
+
+    The scripts filter the whole picture and keep every `factor`-th value, so the first block of an odd factor
+    reaches over the edge.
+    """
+    if factor == 1:
+        return image
+    before, after = (factor - 1) // 2, factor // 2 + factor - 1
+    for dim in (-2, -1):
+        size = image.shape[dim]
+        image = torch.cat(
+            [
+                image.narrow(dim, 0, before).flip(dim),
+                image,
+                image.narrow(dim, size - after, after).flip(dim),
+            ],
+            dim,
+        )
+        image = image.narrow(dim, 0, math.ceil(size / factor) * factor)
+    return F.avg_pool2d(image.unsqueeze(1), factor).squeeze(1)
+
+
+def _gaussian(maps: Tensor) -> Tensor:
+    """The weighted means over the window along the last two dimensions, where it fits.
+
+    Sums of shifted views: on a CPU in float64 that is ten times as fast as a convolution.
+    """
+    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-offsets.square() / (2 * SIGMA**2))
+    weights = (window / window.sum()).tolist()
+    for dim in (-2, -1):
+        size = maps.shape[dim] - WINDOW + 1
+        filtered = maps.narrow(dim, WINDOW // 2, size) * weights[WINDOW // 2]
+        for i in range(WINDOW // 2):
+            mirrored = maps.narrow(dim, i, size) + maps.narrow(dim, WINDOW - 1 - i, size)
+            filtered.add_(mirrored, alpha=weights[i])
+        maps = filtered
+    return maps

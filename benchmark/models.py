@@ -1,0 +1,63 @@
+"""Networks from the catalogue, ready for any image size."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchmark import catalog
+from benchmark.errors import UserError
+from esdnet.sizes import crop_to, pad_to_multiple
+
+
+@functools.cache
+def _any_size(cls: type[nn.Module], entry_name: str) -> type[nn.Module]:
+    """The same network, reflect-padding its input to the catalogue's size multiple and cropping back.
+
+    A subclass rather than a wrapper, so that state_dict keys and types stay the network's own.
+    """
+    entry = catalog.network(entry_name)
+    multiple, least = entry.size_multiple, entry.minimum_size
+
+    def forward(self: nn.Module, rainy: Tensor) -> Tensor:
+        if rainy.ndim != 4 or rainy.shape[1] != 3 or min(rainy.shape[-2:]) < least:
+            raise ValueError(
+                f"{entry.title}: the input must be (N, 3, H, W) with H and W of at least {least}, "
+                f"not {tuple(rainy.shape)}"
+            )
+        height, width = rainy.shape[-2:]
+        return crop_to(cls.forward(self, pad_to_multiple(rainy, multiple)), height, width)
+
+    return type(cls.__name__, (cls,), {"forward": forward, "__doc__": cls.__doc__, "__module__": cls.__module__})
+
+
+def list_models() -> list[str]:
+    """Names of all networks, in the order of the paper's Table 1, plug-ins last."""
+    return list(catalog.networks())
+
+
+def create_model(name: str, **overrides: Any) -> nn.Module:
+    """Build a network with its authors' configuration, some options replaced.
+
+    Args:
+        name: one of `list_models()`.
+        overrides: constructor options of that network (`derain models NAME` lists them).
+
+    Returns:
+        A module mapping a rainy image (N, 3, H, W) in [0, 1], H and W of at least the catalogue's minimum (16), to the
+        restored one: same shape, not clamped.
+
+    Raises:
+        UserError: no such network or option (the nearest name is given), or an impossible value.
+    """
+    entry = catalog.network(name)
+    catalog.check_options(entry, overrides)
+    try:
+        return _any_size(entry.load_class(), name)(**overrides)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model '{name}': {error}") from error
+
+
+__all__ = ["create_model", "list_models"]

@@ -1,0 +1,232 @@
+"""A table of measured figures beside printed ones, and its forms: Markdown, CSV, LaTeX, terminal."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.files import write_text
+
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measured figure (mean over `n` of `wanted` runs), the paper's, or the reason why there is none."""
+
+    value: float | None = None
+    paper: float | None = None
+    deviation: float | None = None  # standard deviation over seeds
+    n: int = 1
+    wanted: int = 1
+    reason: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus printed."""
+        if self.value is None or self.paper is None or not math.isfinite(self.value):
+            return None
+        return self.value - self.paper
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: `key` in files, `title` for people, digits behind the point."""
+
+    key: str
+    title: str
+    digits: int = 2
+    difference: bool = True  # whether measured minus printed means something here
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its label and its cells by column key."""
+
+    label: str
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its title, the notes above it and those beneath it."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+    def cell(self, row: Row, column: Column) -> Cell:
+        """The cell, an empty one where the row has none."""
+        return row.cells.get(column.key, Cell(reason="not measured"))
+
+    def reasons(self) -> dict[str, str]:
+        """Letters of the footnotes that say why cells are empty."""
+        found = dict.fromkeys(
+            c.reason for r in self.rows for c in (self.cell(r, k) for k in self.columns) if c.value is None and c.reason
+        )
+        return {reason: _letter(i) for i, reason in enumerate(found)}
+
+
+def _letter(index: int) -> str:
+    letters = string.ascii_lowercase
+    return letters[index] if index < len(letters) else _letter(index // len(letters) - 1) + letters[index % len(letters)]
+
+
+def _number(value: float, digits: int, sign: bool = False) -> str:
+    text = f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+    return text.replace("-", MINUS)
+
+
+def _measured(cell: Cell, digits: int) -> str:
+    assert cell.value is not None
+    text = _number(cell.value, digits)
+    if cell.deviation is not None:
+        text += f" ± {_number(cell.deviation, digits)}"
+    if cell.n < cell.wanted:
+        text += f" ({cell.n} of {cell.wanted})"
+    return text
+
+
+def _printed(cell: Cell, column: Column) -> str:
+    if cell.paper is None:
+        return ""
+    text = _number(cell.paper, column.digits)
+    if cell.difference is not None and column.difference:
+        text += f", {_number(cell.difference, column.digits, sign=True)}"
+    return text
+
+
+def markdown(table: Table) -> str:
+    """Markdown: each cell the measured figure, in brackets the printed one and the difference."""
+    letters = table.reasons()
+    lines = [f"# {table.title}", ""]
+    lines += [f"{note}\n" for note in table.notes]
+    lines.append("| | " + " | ".join(_escape(c.title) for c in table.columns) + " |")
+    lines.append("| --- |" + " ---: |" * len(table.columns))
+    for row in table.rows:
+        texts = []
+        for column in table.columns:
+            cell = table.cell(row, column)
+            own = _measured(cell, column.digits) if cell.value is not None else _footnote(letters.get(cell.reason))
+            printed = _printed(cell, column)
+            texts.append(f"{own} ({printed})" if printed and own else own or (f"({printed})" if printed else ""))
+        lines.append(f"| {_escape(row.label)} | " + " | ".join(texts) + " |")
+    if letters:
+        lines += ["", *[f"<sup>{letter}</sup> {_escape(reason)}  " for reason, letter in letters.items()]]
+    return "\n".join(lines) + "\n"
+
+
+def _footnote(letter: str | None) -> str:
+    return f"<sup>{letter}</sup>" if letter else ""
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """One row a row, and for each column the measured figure, its deviation, the printed one and the difference."""
+    records = []
+    for row in table.rows:
+        record: dict[str, object] = {"method": row.label}
+        for column in table.columns:
+            cell = table.cell(row, column)
+            record[column.key] = cell.value
+            if any(table.cell(r, column).deviation is not None for r in table.rows):
+                record[f"{column.key}_std"] = cell.deviation
+                record[f"{column.key}_n"] = cell.n if cell.value is not None else 0
+            if any(table.cell(r, column).paper is not None for r in table.rows):
+                record[f"{column.key}_paper"] = cell.paper
+                if column.difference:
+                    record[f"{column.key}_difference"] = cell.difference
+        record["reason"] = "; ".join(
+            dict.fromkeys(c.reason for c in (table.cell(row, k) for k in table.columns) if c.value is None and c.reason)
+        )
+        records.append(record)
+    return pd.DataFrame.from_records(records)
+
+
+def csv(table: Table) -> str:
+    """CSV, full precision; text that a spreadsheet would take for a formula is quoted with an apostrophe."""
+    data = frame(table)
+    for name in ("method", "reason"):
+        data[name] = [f"'{v}" if str(v)[:1] in "=+-@\t\r" and v else v for v in data[name]]
+    return data.to_csv(index=False, lineterminator="\n")
+
+
+def latex(table: Table) -> str:
+    """A LaTeX tabular (booktabs); the printed figure in brackets behind the measured one."""
+    letters = table.reasons()
+    lines = [
+        f"% {table.title}",
+        "\\begin{tabular}{l" + "r" * len(table.columns) + "}",
+        "\\toprule",
+        " & ".join(["Method", *(_tex(c.title) for c in table.columns)]) + " \\\\",
+        "\\midrule",
+    ]
+    for row in table.rows:
+        texts = [_tex(row.label)]
+        for column in table.columns:
+            cell = table.cell(row, column)
+            text = _measured(cell, column.digits) if cell.value is not None else ""
+            if cell.value is None and cell.reason in letters:
+                text = f"$^{{{letters[cell.reason]}}}$"
+            if cell.paper is not None:
+                text += f" ({_number(cell.paper, column.digits)})"
+            texts.append(text if text.startswith("$") else _tex(text.strip()))
+        lines.append(" & ".join(texts) + " \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += [f"% {letter}: {reason}" for reason, letter in letters.items()]
+    return "\n".join(lines) + "\n"
+
+
+_TEX = {"&": "\\&", "%": "\\%", "_": "\\_", "#": "\\#", "$": "\\$", "±": "$\\pm$", MINUS: "$-$", "∞": "$\\infty$", "×": "$\\times$"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text)
+
+
+def write(table: Table, folder: str | Path) -> list[Path]:
+    """Write the table as Markdown, CSV and LaTeX; returns the paths."""
+    paths = []
+    for suffix, text in ((".md", markdown(table)), (".csv", csv(table)), (".tex", latex(table))):
+        path = Path(folder) / f"{table.name}{suffix}"
+        write_text(path, text)
+        paths.append(path)
+    return paths
+
+
+def show(table: Table) -> None:
+    """Print the table to the terminal: the measured figure, beneath it the printed one and the difference."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    letters = table.reasons()
+    grid = RichTable(title=table.title, title_justify="left", header_style="bold", pad_edge=False)
+    grid.add_column("")
+    for column in table.columns:
+        grid.add_column(column.title, justify="right", no_wrap=False)
+    for row in table.rows:
+        texts = []
+        for column in table.columns:
+            cell = table.cell(row, column)
+            own = _measured(cell, column.digits) if cell.value is not None else letters.get(cell.reason, "")
+            printed = _printed(cell, column)
+            texts.append(f"{own}\n[dim]{printed}[/dim]" if printed else own)
+        grid.add_row(row.label, *texts)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    console.print(grid)
+    for reason, letter in letters.items():
+        console.print(f"{letter}: {reason}", markup=False, highlight=False)
+    for note in table.notes:
+        console.print(note, markup=False, highlight=False)

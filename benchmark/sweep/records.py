@@ -1,0 +1,163 @@
+"""Records: one JSON file a run, the only thing that tables, figures and reports are drawn from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmark.config import RunConfig, identity, run_name
+from benchmark.errors import UserError
+from benchmark.files import write_json
+
+FORMAT = 1
+RECORD = "record.json"
+FAILURE = "failure.json"
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "snntorch",
+    "torchmetrics",
+    "pyiqa",
+    "numpy",
+    "pillow",
+    "scikit-image",
+    "scikit-learn",
+    "esdnet-benchmark",
+)
+
+Record = dict[str, Any]
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Where a run keeps its checkpoints, logs and record: out/recipe/name."""
+    return Path(config.out) / config.recipe.name / run_name(config)
+
+
+def read_record(folder: Path, filename: str = RECORD) -> Record | None:
+    """The record (or the failure) in a run's folder; None where there is none.
+
+    Raises:
+        UserError: the file is not a record of this suite.
+    """
+    path = folder / filename
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable record ({error}); remove it to run again") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{path}: not a record of this version (format {FORMAT}); remove it to run again")
+    return record
+
+
+def find_record(config: RunConfig) -> Record | None:
+    """The record of a run, if it has been done."""
+    record = read_record(run_folder(config))
+    if record is not None and record["identity"] != identity(config):
+        raise UserError(
+            f"{run_folder(config) / RECORD}: is of configuration {record['identity']}, not {identity(config)}"
+        )
+    return record
+
+
+def write_record(folder: Path, record: Record, filename: str = RECORD) -> Path:
+    """Write a record in one piece; returns its path."""
+    path = folder / filename
+    write_json(path, {"format": FORMAT, **record})
+    return path
+
+
+def collect(folders: Iterable[str | Path]) -> list[Record]:
+    """All records below some folders, in the order of their paths."""
+    paths = sorted(p for folder in folders for p in Path(folder).rglob(RECORD))
+    return [r for r in (read_record(p.parent) for p in paths) if r is not None]
+
+
+def provenance() -> Record:
+    """What made a result: command, commit, machine, versions, date. No host name, no home folder."""
+    return {
+        "command": command_line(),
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def without_home(text: str) -> str:
+    """The text with the home folder written as ~."""
+    home = str(Path.home())
+    return re.sub(re.escape(home) + r"(?=[/\s]|$)", "~", text) if home not in ("", "/") else text
+
+
+def command_line() -> str:
+    """The command as the user typed it."""
+    return without_home(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+
+
+@cache
+def commit() -> str | None:
+    """The commit of this suite's checkout, "+" behind it if there are changes; None outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no").strip()
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what a number depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, system and accelerator; nothing that names the host."""
+    processor = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    found: dict[str, Any] = {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    try:
+        found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError):
+        pass
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["accelerator"] = torch.cuda.get_device_name()
+    return found

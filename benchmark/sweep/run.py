@@ -1,0 +1,177 @@
+"""One run: train, test, count, and leave a record."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmark import catalog
+from benchmark.config import RunConfig, identity, run_name, tiling, to_dict
+from benchmark.data.specs import dataset_spec
+from benchmark.errors import UserError, WorkError
+from benchmark.files import require_writable, write_text
+from benchmark.sweep.records import (
+    FAILURE,
+    Record,
+    find_record,
+    provenance,
+    run_folder,
+    without_home,
+    write_record,
+)
+
+
+def execute(config: RunConfig, progress: Callable[[int, int], None] | None = None) -> Record:
+    """Do a run, or find it done.
+
+    A run that was cut off goes on from its last checkpoint. A run that fails leaves `failure.json` with the reason.
+
+    Args:
+        config: the resolved configuration.
+        progress: called with (training steps done, steps in all).
+
+    Returns:
+        The record.
+
+    Raises:
+        UserError, WorkError: the run cannot be done or failed; the reason is also in `failure.json`.
+    """
+    done = find_record(config)
+    if done is not None:
+        return done
+    folder = run_folder(config)
+    require_writable(folder)
+    write_text(folder / "config.yaml", _as_yaml(config))
+    try:
+        record = _train_and_test(config, folder, progress)
+    except BaseException as error:
+        expected = isinstance(error, (UserError, WorkError))
+        failure = {
+            "identity": identity(config),
+            "name": run_name(config),
+            "state": _state(error),
+            "config": to_dict(config),
+            "reason": str(error) or type(error).__name__,
+            "traceback": [] if expected else without_home(traceback.format_exc()).splitlines()[-12:],
+            **provenance(),
+        }
+        write_record(folder, failure, FAILURE)
+        raise
+    write_record(folder, record)
+    (folder / FAILURE).unlink(missing_ok=True)
+    return record
+
+
+def _as_yaml(config: RunConfig) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _state(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Interrupted":
+        return "interrupted"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory"
+    if isinstance(error, WorkError) and str(error).startswith("diverged"):
+        return "diverged"
+    return "failed"
+
+
+def _train_and_test(config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None) -> Record:
+    import torch
+
+    from benchmark.checkpoints import load_checkpoint
+    from benchmark.training.train import train
+
+    trained = train(config, folder, progress)
+    network = trained.network
+    load_checkpoint(network, trained.checkpoint)
+    network.eval()
+    _save_weights(network, folder / "weights.safetensors")
+    device = torch.device("cuda" if _on_gpu(config) else "cpu")
+    results, missing = test(config, network.to(device), device, folder)
+    return {
+        "identity": identity(config),
+        "name": run_name(config),
+        "state": "done",
+        "config": to_dict(config),
+        "training": {
+            "steps": trained.steps,
+            "steps_per_epoch": trained.steps_per_epoch,
+            "seconds": round(trained.seconds, 2),
+            "final_loss": trained.final_loss,
+            "weights": trained.checkpoint.name,
+            "data": trained.data,
+        },
+        "parameters": {"trained": sum(p.numel() for p in network.parameters())},
+        "results": results,
+        "missing": missing,
+        **provenance(),
+    }
+
+
+def test(config: RunConfig, network: Any, device: Any, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Test a network on every set that its training dataset stands for.
+
+    Returns:
+        Results by dataset, and for each set that could not be tested the reason.
+    """
+    from benchmark.data import open_pairs
+    from benchmark.evaluation.evaluate import evaluate, summary
+
+    tile, overlap = tiling(config)
+    results: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for name in test_sets(config.data.name):
+        try:
+            pairs = open_pairs(name, config.data.root, "test")
+        except UserError as error:
+            if name == config.data.name:
+                raise
+            missing[name] = without_home(str(error))
+            continue
+        save = folder / "restored" / name if config.evaluation.save_images else None
+        rows = evaluate(
+            network,
+            pairs,
+            tile=tile,
+            overlap=overlap,
+            batch=config.evaluation.batch,
+            device=device,
+            save=save,
+            progress=False,
+        )
+        results[name] = {"tile": tile, "overlap": overlap, "mean": summary(rows), "images": rows}
+    return results, missing
+
+
+def test_sets(trained_on: str) -> list[str]:
+    """The datasets that a network trained on one is tested on: its own, and those that have no training set."""
+    from benchmark.data.specs import DATASETS
+
+    own = [trained_on] if "test" in dataset_spec(trained_on).splits else []
+    return own + [d.name for d in DATASETS.values() if d.trains_on == trained_on and d.name != trained_on]
+
+
+def _save_weights(network: Any, path: Path) -> None:
+    from safetensors.torch import save_model
+
+    from benchmark.data.files import atomic
+
+    with atomic(path) as temporary:
+        save_model(network, str(temporary))
+
+
+def _on_gpu(config: RunConfig) -> bool:
+    import torch
+
+    return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def full_cost(name: str) -> dict[str, Any]:
+    """Parameters and operations of the full network at 256×256, whatever variant was trained."""
+    entry = catalog.network(name)
+    raise NotImplementedError(entry)

@@ -1,0 +1,148 @@
+"""What happens around the training steps: progress, interruption, spike rates."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from benchmark.errors import WorkError
+from esdnet.neurons import LeakySequence
+
+
+class Interrupted(WorkError):
+    """Training was asked to stop, has saved where it was, and can be gone on with."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.status = 128 + signum
+
+
+class Report(Callback):
+    """Reports progress, and on SIGTERM or Ctrl-C saves `last.ckpt` after the batch in hand and stops.
+
+    Args:
+        progress: called with (steps done, steps in all), or None.
+        checkpoint: where to save when asked to stop.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None] | None, checkpoint: Path) -> None:
+        self.progress = progress
+        self.checkpoint = checkpoint
+        self.loss = float("nan")
+        self.seconds_before = 0.0
+        self._began = time.monotonic()
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Time and loss so far, kept in the checkpoint."""
+        return {"loss": self.loss, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the time and loss of the part that was done before."""
+        self.loss, self.seconds_before = state_dict["loss"], state_dict["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the training, over all its parts."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
+        self._signal = signum
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals: Lightning would exit at once, with status 0 after SIGTERM, saving nothing."""
+        self._began = time.monotonic()
+        try:
+            self._handlers = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
+        except ValueError:  # not in the main thread: signals are someone else's
+            self._handlers = {}
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Report, and stop if asked to.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if trainer.global_step == trainer.max_steps:
+            self.loss = float(outputs["loss"])
+        if self.progress is not None:
+            self.progress(trainer.global_step, trainer.max_steps)
+        if self._signal is not None:
+            trainer.save_checkpoint(self.checkpoint)
+            self._give_back()
+            raise Interrupted(
+                f"interrupted at step {trainer.global_step} of {trainer.max_steps}, saved; "
+                "run the same command to go on",
+                self._signal,
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        self._handlers = {}
+
+
+class SpikeRates(Callback):
+    """Logs the share of neurons that fire, by level of the network, every `every` steps.
+
+    A level is a top-level part of the network (`encoder1`, `decoder2`, …). Ordinary networks log nothing.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._handles: list[Any] = []
+        self._sums: dict[str, Tensor] = {}
+        self._sizes: dict[str, int] = defaultdict(int)
+
+    def _watch(self, network: nn.Module) -> None:
+        for name, neuron in network.named_modules():
+            if isinstance(neuron, LeakySequence):
+                level = name.split(".")[0]
+                self._handles.append(neuron.register_forward_hook(self._counting(level)))
+
+    def _counting(self, level: str) -> Callable[..., None]:
+        def count(module: nn.Module, args: tuple[Any, ...], spikes: Tensor) -> None:
+            fired = torch.count_nonzero(spikes.detach())
+            self._sums[level] = self._sums[level] + fired if level in self._sums else fired
+            self._sizes[level] += spikes.numel()
+
+        return count
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Watch the neurons during the steps that are logged, and only those."""
+        if (trainer.global_step + 1) % self.every == 0:
+            self._watch(pl_module.network)  # type: ignore[arg-type]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the rates of the step."""
+        for handle in self._handles:
+            handle.remove()
+        if self._sums:
+            pl_module.log_dict({f"spike_rate/{k}": v / self._sizes[k] for k, v in self._sums.items()})
+        self._handles, self._sums = [], {}
+        self._sizes.clear()

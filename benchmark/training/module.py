@@ -1,0 +1,121 @@
+"""The LightningModule that trains every network: loss, optimiser and logging around a pure network."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from benchmark.config import RecipeConfig
+from benchmark.errors import WorkError
+from benchmark.evaluation.meters import PSNRY, SSIMY
+from benchmark.training.losses import get_loss
+from benchmark.training.schedules import learning_rate_factor
+
+
+class Restoration(pl.LightningModule):
+    """Trains one network by one recipe.
+
+    Args:
+        network: maps a rainy image (N, 3, H, W) in [0, 1] to the restored one.
+        recipe: loss, optimiser and schedule.
+        total_steps: optimiser steps of the whole training.
+        steps_per_epoch: optimiser steps of an epoch, for schedules that count epochs.
+        description: plain data that checkpoints carry under "derain", so that a file says what it is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: RecipeConfig,
+        total_steps: int,
+        steps_per_epoch: int,
+        description: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.description = description
+        self.loss = get_loss(recipe.loss)
+        # a loss on the restored image alone needs no more than it: cheaper for networks with costly side outputs
+        self.all_outputs = recipe.loss in _needs_all_outputs() and hasattr(network, "training_outputs")
+        self.psnr, self.ssim = PSNRY(), SSIMY()
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        """The restored image."""
+        return self.network(rainy)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The recipe's loss on one batch of crops.
+
+        Raises:
+            WorkError: the loss is not a finite number.
+        """
+        rainy, target = batch["rainy"], batch["target"]
+        outputs = self.network.training_outputs(rainy) if self.all_outputs else [self.network(rainy)]
+        loss = self.loss([o.float() for o in outputs], rainy, target)
+        if not torch.isfinite(loss):
+            raise WorkError(
+                f"diverged at step {self.global_step}: the loss is {loss.item()}; the last checkpoint is kept "
+                "(try a lower recipe.optimizer.lr or recipe.gradient_clip=1)"
+            )
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """PSNR-Y and SSIM-Y of held-out training images, whole."""
+        restored = self.network(batch["rainy"])
+        self.psnr(restored, batch["target"])
+        self.ssim(restored, batch["target"])
+        self.log("validation/psnr_y", self.psnr, on_epoch=True, on_step=False, batch_size=len(restored), prog_bar=True)
+        self.log("validation/ssim_y", self.ssim, on_epoch=True, on_step=False, batch_size=len(restored))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The recipe's optimiser, its rate set before every step."""
+        settings = self.recipe.optimizer
+        cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+        optimizer = cls(
+            self.network.parameters(),
+            lr=settings.lr,
+            betas=(settings.betas[0], settings.betas[1]),
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(self.recipe, step, self.total_steps, self.steps_per_epoch),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the weights are of, and the random state that exact resumption needs."""
+        checkpoint["derain"] = self.description
+        numpy_state, python_state = np.random.get_state(), random.getstate()
+        checkpoint["random"] = {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "numpy": [str(numpy_state[0]), torch.from_numpy(numpy_state[1].astype(np.int64)), *numpy_state[2:]],
+            "python": [list(python_state[1]), python_state[2]],
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the random state back."""
+        state = checkpoint["random"]
+        torch.set_rng_state(state["torch"])
+        if torch.cuda.is_available() and state["cuda"]:
+            torch.cuda.set_rng_state_all(state["cuda"])
+        name, keys, position, has_gauss, cached = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+        random.setstate((3, tuple(state["python"][0]), state["python"][1]))
+
+
+def _needs_all_outputs() -> frozenset[str]:
+    from benchmark.training.authors import AUTHORS_LOSSES
+
+    return frozenset(AUTHORS_LOSSES)

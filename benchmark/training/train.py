@@ -1,0 +1,201 @@
+"""One training: from a configuration to a checkpoint, resumable at any moment."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, Logger
+from torch import nn
+
+from benchmark.checkpoints import read_checkpoint
+from benchmark.config import RunConfig, identity, model_options, run_name, to_dict
+from benchmark.data import RainDataModule
+from benchmark.errors import UserError, WorkError
+from benchmark.models import create_model
+from benchmark.training.callbacks import Report, SpikeRates
+from benchmark.training.module import Restoration
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves: the weights to test and how they came about."""
+
+    network: nn.Module
+    checkpoint: Path
+    steps: int
+    steps_per_epoch: int
+    seconds: float  # of wall time, over all parts of a training that was cut off
+    final_loss: float
+    data: dict[str, Any]
+
+
+def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> Trained:
+    """Train a network, or go on with a training that was cut off.
+
+    Checkpoints are written to `folder/checkpoints`; if there is a `last.ckpt`, training goes on from it and ends with
+    the weights that an uninterrupted training would have had (bit for bit on CPU).
+
+    Args:
+        config: the resolved configuration.
+        folder: of this run.
+        progress: called with (steps done, steps in all) after every step.
+
+    Raises:
+        UserError: the data are missing or wrong.
+        WorkError: the loss was not finite.
+    """
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    recipe = config.recipe
+    data = RainDataModule(
+        config.data.name,
+        root=config.data.root,
+        patch=recipe.patch,
+        batch=recipe.batch,
+        augmentation=recipe.augmentation,
+        steps_per_epoch=recipe.steps_per_epoch,
+        validation=recipe.validation if recipe.select == "best" else 0.0,
+        seed=config.seed,
+        workers=config.data.workers,
+        cache=config.data.cache,
+    )
+    data.setup("fit")
+    per_epoch = data.steps_per_epoch
+    total = recipe.steps or (recipe.epochs or 1) * per_epoch
+    network = create_model(config.model.name, **model_options(config))
+    description = {
+        "identity": identity(config),
+        "model": {"name": config.model.name, "options": _plain(model_options(config))},
+        "config": to_dict(config),
+    }
+    module = Restoration(network, recipe, total, per_epoch, description)
+    checkpoints = folder / "checkpoints"
+    last = checkpoints / "last.ckpt"
+    validate = recipe.select == "best"
+    every = min(recipe.validate_every, total)
+    report = Report(progress, last)
+    callbacks: list[Callback] = [report, SpikeRates(config.trainer.log_every)]
+    callbacks.append(
+        ModelCheckpoint(
+            checkpoints,
+            filename="last",
+            every_n_train_steps=config.trainer.checkpoint_every,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+    )
+    if validate:
+        callbacks.append(
+            ModelCheckpoint(
+                checkpoints,
+                filename="best",
+                monitor="validation/psnr_y",
+                mode="max",
+                enable_version_counter=False,
+            )
+        )
+    if recipe.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    accelerator = config.trainer.accelerator
+    with warnings.catch_warnings():
+        # the loader needs no workers (decoded cache), and resumes by step; both are said otherwise by Lightning
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*isn't supported.*|.*LeafSpec.*|.*exists and is not empty.*")
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=config.trainer.devices if config.trainer.devices == "auto" else _devices(config.trainer.devices),
+            num_nodes=config.trainer.nodes,
+            strategy=config.trainer.strategy,
+            precision=recipe.precision,  # type: ignore[arg-type]
+            max_steps=total,
+            max_epochs=-1,
+            val_check_interval=every if validate else None,
+            check_val_every_n_epoch=None,
+            limit_val_batches=None if validate else 0,
+            num_sanity_val_steps=0,
+            gradient_clip_val=recipe.gradient_clip,
+            logger=_logger(config, folder),
+            log_every_n_steps=config.trainer.log_every,
+            callbacks=callbacks,
+            enable_progress_bar=config.trainer.progress and progress is None,
+            enable_model_summary=False,
+            deterministic="warn" if accelerator in ("cpu", "auto") else False,
+            use_distributed_sampler=False,  # the batch sampler gives every process its share of one global batch
+            default_root_dir=folder,
+        )
+        _refuse_another(last, description["identity"])
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        if trainer.global_step < total:
+            raise WorkError(f"stopped at step {trainer.global_step} of {total}; run the same command to go on")
+        trainer.save_checkpoint(last)
+    chosen = checkpoints / "best.ckpt" if validate and (checkpoints / "best.ckpt").is_file() else last
+    return Trained(
+        network=module.network,
+        checkpoint=chosen,
+        steps=total,
+        steps_per_epoch=per_epoch,
+        seconds=report.seconds,
+        final_loss=report.loss,
+        data=data.provenance(),
+    )
+
+
+def _devices(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+
+
+def _refuse_another(last: Path, expected: str) -> None:
+    """A checkpoint in the run's folder must be of this very configuration."""
+    if not last.is_file():
+        return
+    found = read_checkpoint(last).get("derain", {}).get("identity")
+    if found != expected:
+        raise UserError(
+            f"{last} was made by another configuration (identity {found}, this one is {expected}); "
+            "choose another out=… or remove that folder"
+        )
+
+
+def _logger(config: RunConfig, folder: Path) -> Logger | list[Logger]:
+    """CSV always; W&B beside it unless `logger=csv`, offline when there is no key."""
+    csv = CSVLogger(folder, name="", version="")
+    if config.logger == "csv":
+        return csv
+    from pytorch_lightning.loggers import WandbLogger
+
+    has_key = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_wandb()
+    offline = os.environ.get("WANDB_MODE") == "offline" or not has_key
+    wandb = WandbLogger(
+        name=run_name(config),
+        id=identity(config),
+        project=os.environ.get("WANDB_PROJECT", "esdnet-benchmark"),
+        save_dir=folder,
+        offline=offline,
+        resume="allow",
+        config=to_dict(config),
+    )
+    return [csv, wandb]
+
+
+def _netrc_has_wandb() -> bool:
+    import netrc
+
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,341 @@
+"""The parts of ESDNet and of the two networks built on its skeleton.
+
+Frames are (T, N, C, H, W), time first. Convolutions and norms see T·N images: a batch norm's statistics are over
+time and batch together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from esdnet.sizes import crop_to, pad_to_multiple
+
+
+def over_time(layer: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """A layer for images (N, C, H, W), applied to every frame of (T, N, C, H, W)."""
+    return layer(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+
+class ThresholdNorm(nn.BatchNorm2d):
+    """Threshold-dependent batch norm, tdBN (eq. 3; Zheng et al., AAAI 2021).
+
+    The paper scales the normalised input by α·V_th and then learns an affine map of it. As in the released code the
+    factor is the initial value of the affine weight, which is the same function of one parameter less.
+
+    Args:
+        channels: C.
+        threshold: V_th of the neurons that follow.
+        alpha: 1/√2 where two branches are added, as they are in a residual block.
+    """
+
+    def __init__(self, channels: int, threshold: float, alpha: float = 1 / math.sqrt(2)) -> None:
+        self.initial_weight = alpha * threshold
+        super().__init__(channels)
+
+    def reset_parameters(self) -> None:
+        """Initial values: weight α·V_th, bias 0, statistics of a standard normal."""
+        super().reset_parameters()
+        nn.init.constant_(self.weight, self.initial_weight)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a network's blocks are made of.
+
+    Attributes:
+        activation: makes the non-linearity: a spiking neuron, or ReLU in the network without spikes.
+        norm: makes the norm of so many channels; its second argument scales the initial weight (see `ThresholdNorm`).
+    """
+
+    activation: Callable[[], nn.Module]
+    norm: Callable[[int, float], nn.Module]
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias and norm, frame by frame. The kernel is odd, the padding keeps the size."""
+
+    def __init__(
+        self, parts: Parts, channels: int, out_channels: int, kernel: int = 3, stride: int = 1, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=False)
+        self.norm = parts.norm(out_channels, gain)
+
+    def _conv_norm(self, frames: Tensor) -> Tensor:
+        return over_time(lambda images: self.norm(self.conv(images)), frames)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, H / stride, W / stride)."""
+        return self._conv_norm(frames)
+
+
+class SpikeConv(ConvNorm):
+    """Spike convolution unit, SCU: neuron, convolution, norm. The convolution sees spikes alone.
+
+    With `upscale` the frames are first enlarged that many times, bilinearly, before the neuron (the released code's
+    order), so that the convolution's input is binary here too.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        gain: float = 1.0,
+        upscale: int = 1,
+    ) -> None:
+        super().__init__(parts, channels, out_channels, kernel, stride, gain)
+        self.activation = parts.activation()
+        self.upscale = upscale
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, H · upscale / stride, W · upscale / stride)."""
+        if self.upscale > 1:
+            frames = over_time(
+                lambda images: F.interpolate(images, scale_factor=self.upscale, mode="bilinear"), frames
+            )
+        return self._conv_norm(self.activation(frames))
+
+
+class ConvSpike(ConvNorm):
+    """Convolution, norm, activation: the order of ordinary residual networks and of SEW-ResNet."""
+
+    def __init__(self, parts: Parts, channels: int, out_channels: int) -> None:
+        super().__init__(parts, channels, out_channels)
+        self.activation = parts.activation()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, H, W)."""
+        return self.activation(self._conv_norm(frames))
+
+
+class PoolGate(nn.Module):
+    """σ(MLP(means) + MLP(maxima)): a weight in (0, 1) for each of K time steps or channels.
+
+    The MLP is linear (K to max(1, K / reduction)), ReLU, linear, without bias, written as 1×1×1 convolutions so that
+    the authors' weights have the right shape.
+    """
+
+    def __init__(self, size: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, size // reduction)
+        self.squeeze = nn.Conv3d(size, hidden, 1, bias=False)
+        self.expand = nn.Conv3d(hidden, size, 1, bias=False)
+
+    def forward(self, means: Tensor, maxima: Tensor) -> Tensor:
+        """(N, K) and (N, K) to (N, K)."""
+        pooled = torch.cat([means, maxima])[:, :, None, None, None]
+        from_means, from_maxima = self.expand(self.squeeze(pooled).relu()).flatten(1).chunk(2)
+        return (from_means + from_maxima).sigmoid()
+
+
+class MixedAttention(nn.Module):
+    """Mixed attention unit, MAU (the paper's supplement): temporal, channel and spatial attention in sequence.
+
+        x ─┬───────────── × ─┬──────────── × ─┬───────────────── × ─ ReLU ─
+           └─ mean, max      └─ mean, max     └─ mean, max
+              over C, H, W      over T, H, W     over T, C
+              MLP, σ            MLP, σ           conv 3×3, σ
+
+    The first two pools come from one reading of x: their weights are positive and constant over H and W, so that the
+    mean and the maximum of the weighted frames are the weighted means and maxima.
+
+    Args:
+        channels, time_steps: C and T.
+        kinds: which of the three there are.
+        temporal_reduction: hidden units of the temporal MLP are max(1, T / this).
+        channel_reduction: likewise for channels.
+    """
+
+    KINDS = ("temporal", "channel", "spatial")
+
+    def __init__(
+        self,
+        channels: int,
+        time_steps: int,
+        kinds: Collection[str] = KINDS,
+        temporal_reduction: int = 4,
+        channel_reduction: int = 16,
+    ) -> None:
+        super().__init__()
+        self.temporal = PoolGate(time_steps, temporal_reduction) if "temporal" in kinds else None
+        self.channel = PoolGate(channels, channel_reduction) if "channel" in kinds else None
+        self.spatial = nn.Conv2d(2, 1, 3, padding=1, bias=False) if "spatial" in kinds else None
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, N, C, H, W) to the same shape, not negative."""
+        if self.temporal is not None or self.channel is not None:
+            means, maxima = frames.mean((3, 4)), frames.amax((3, 4))
+            weights = torch.ones_like(means[:, :, :1])
+            if self.temporal is not None:
+                weights = self.temporal(means.mean(2).T, maxima.amax(2).T).T.unsqueeze(2)
+            if self.channel is not None:
+                weights = weights * self.channel((means * weights).mean(0), (maxima * weights).amax(0))
+            frames = frames * weights[..., None, None]
+        if self.spatial is not None:
+            maps = torch.stack([frames.mean((0, 2)), frames.amax((0, 2))], dim=1)
+            frames = frames * self.spatial(maps).sigmoid()
+        return frames.relu()
+
+
+class SpikingResidualBlock(nn.Module):
+    """Spiking residual block, SRB (eq. 1), and with less in it MS-ResNet's.
+
+        x ─┬─ SCU ── SCU ──── + ─ MAU ─ + ─
+           ├─ conv 3×3, tdBN ─┘         │
+           └────────────────────────────┘
+
+    The shortcut convolution sees the real-valued x, not spikes (in the released code too), which makes it the costly
+    part. Without attention and shortcut this is the block of MS-ResNet (membrane shortcut). The norm of the second
+    unit starts at 0.2·α·V_th, as in the released code.
+    """
+
+    def __init__(
+        self, parts: Parts, channels: int, attention: nn.Module | None = None, shortcut: bool = True
+    ) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            SpikeConv(parts, channels, channels), SpikeConv(parts, channels, channels, gain=0.2)
+        )
+        self.shortcut = ConvNorm(parts, channels, channels) if shortcut else None
+        self.attention = attention
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, N, C, H, W) to the same shape."""
+        branch = self.residual(frames)
+        if self.shortcut is not None:
+            branch = branch + self.shortcut(frames)
+        if self.attention is not None:
+            branch = self.attention(branch)
+        return branch + frames
+
+
+class PostActivationBlock(nn.Module):
+    """x + (convolution, norm, activation) twice: the blocks of ANN-ResNet (ReLU) and SEW-ResNet (spikes, ADD)."""
+
+    def __init__(self, parts: Parts, channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            ConvSpike(parts, channels, channels), ConvSpike(parts, channels, channels)
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(T, N, C, H, W) to the same shape."""
+        return frames + self.residual(frames)
+
+
+class FeatureRefinement(nn.Module):
+    """Feature refinement block, FRB (eq. 4): (1 − F)·F̂ + F·Y.
+
+        Y ─┬─ mean over H, W ─ 1×1 (÷8) ─ ReLU ─ 1×1 ─ σ ───────────── F̂ (one value a channel)
+           └─ 3×3 ─ 3×3 (÷8) ─ ReLU ─ 3×3 ─ σ ──────────────────────── F
+
+    It works on images of real values, the mean of the frames over time.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.channel = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1),
+            nn.Sigmoid(),
+        )
+        self.spatial = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.Conv2d(channels, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 3, padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        gate = self.spatial(features)
+        return (1 - gate) * self.channel(features) + gate * features
+
+
+class EncoderDecoder(nn.Module):
+    """The skeleton that ESDNet, SpikeRain and VLIF share.
+
+        rainy ─ embedding ─ ×T ─ encoder1 ─────────────────────────────── cat (join1) ─ decoder1 ─ merge ─ output ─ + ─
+          │                       └ down1 ─ encoder2 ───────── cat, join2 ─ decoder2 ─ up1 ┘                        │
+          │                                  └ down2 ─ encoder3 ─ bottleneck ─ up2 ┘                                │
+          └─────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+
+    Level 1 has the image's size and `dim` channels; each level below half of the size and twice the channels. The
+    embedding sees the same image at every step, so it is computed once; `executed_once` says so to whoever counts
+    operations by the definition. The first name of a module's path is its place above (see `level_of`).
+
+    Args:
+        dim: channels of level 1.
+        time_steps: T.
+        parts: what the units between the stages are made of.
+        encoders: stages of levels 1, 2, 3, each from (T, N, C, H, W) to the same shape.
+        bottleneck: a stage of level 3.
+        decoders: stages of levels 2 and 1. That of level 1 has 2·dim channels, unless `join1`.
+        join1: whether a unit brings the concatenation at level 1 to `dim` channels, as at level 2.
+    """
+
+    size_multiple = 4
+    """What height and width are padded to, by reflection; the output is cropped back."""
+
+    def __init__(
+        self,
+        dim: int,
+        time_steps: int,
+        parts: Parts,
+        encoders: tuple[nn.Module, nn.Module, nn.Module],
+        bottleneck: nn.Module,
+        decoders: tuple[nn.Module, nn.Module],
+        join1: bool = False,
+    ) -> None:
+        super().__init__()
+        self.time_steps = time_steps
+        self.executed_once = {"embedding": time_steps}
+        self.embedding = nn.Conv2d(3, dim, 3, padding=1, bias=False)
+        self.encoder1, self.encoder2, self.encoder3 = encoders
+        self.down1 = SpikeConv(parts, dim, 2 * dim, stride=2)
+        self.down2 = SpikeConv(parts, 2 * dim, 4 * dim, stride=2)
+        self.bottleneck = bottleneck
+        self.up2 = SpikeConv(parts, 4 * dim, 2 * dim, upscale=2)
+        self.join2 = SpikeConv(parts, 4 * dim, 2 * dim, kernel=1)
+        self.up1 = SpikeConv(parts, 2 * dim, dim, upscale=2)
+        self.join1 = SpikeConv(parts, 2 * dim, dim, kernel=1) if join1 else nn.Identity()
+        self.decoder2, self.decoder1 = decoders
+        self.output = nn.Conv2d(dim if join1 else 2 * dim, 3, 3, padding=1)
+
+    def merge(self, frames: Tensor) -> Tensor:
+        """The decoder's frames (T, N, C, H, W) as one image (N, C, H, W): their mean over time."""
+        return frames.mean(0)
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        """Restore images (N, 3, H, W) in [0, 1], H and W of at least 16; the answer is not clamped."""
+        image = pad_to_multiple(rainy, self.size_multiple)
+        embedded = self.embedding(image)
+        level1 = self.encoder1(embedded.expand(self.time_steps, *embedded.shape))
+        level2 = self.encoder2(self.down1(level1))
+        level3 = self.bottleneck(self.encoder3(self.down2(level2)))
+        level2 = self.decoder2(self.join2(torch.cat([self.up2(level3), level2], dim=2)))
+        level1 = self.decoder1(self.join1(torch.cat([self.up1(level2), level1], dim=2)))
+        restored = self.output(self.merge(level1)) + image
+        return crop_to(restored, *rainy.shape[-2:])
+
+
+def level_of(name: str) -> str:
+    """Which place of `EncoderDecoder` a module belongs to, from its name in `named_modules`.
+
+    >>> level_of("encoder2.3.residual.0.activation")
+    'encoder2'
+    """
+    return name.partition(".")[0]

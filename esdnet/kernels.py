@@ -1,0 +1,218 @@
+"""Spiking neurons over a whole time sequence: one pass forward, one backward.
+
+`leaky_spikes` and `integer_spikes` are what neurons.py calls. Each is a single autograd node for all T steps. The
+first keeps nothing but its own input for the backward pass, which integrates the membrane a second time; the second
+keeps one bit of information (a byte) an element. The autograd graph of a stepped neuron keeps several tensors of the
+input's size for every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def _sigmoid_slope(distance: Tensor, alpha: float) -> Tensor:
+    """α σ(αd) (1 − σ(αd)): eq. 5 of the ESDNet paper, with α = 4 there."""
+    gate = distance.mul_(alpha).sigmoid_()
+    return gate.addcmul_(gate, gate, value=-1).mul_(alpha)
+
+
+def _atan_slope(distance: Tensor, alpha: float) -> Tensor:
+    """α/2 / (1 + (π α d / 2)²), the arc tangent of Fang et al. (ICCV 2021)."""
+    return distance.mul_(torch.pi / 2 * alpha).square_().add_(1).reciprocal_().mul_(alpha / 2)
+
+
+def _fast_sigmoid_slope(distance: Tensor, alpha: float) -> Tensor:
+    """1 / (1 + α |d|)², the fast sigmoid of Zenke and Ganguli (2018)."""
+    return distance.abs_().mul_(alpha).add_(1).square_().reciprocal_()
+
+
+SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "sigmoid": _sigmoid_slope,
+    "atan": _atan_slope,
+    "fast_sigmoid": _fast_sigmoid_slope,
+}
+"""Slopes that stand in for the derivative of the step: functions of (membrane − threshold), which they overwrite."""
+
+RESETS = ("zero", "subtract", "none")
+
+
+class _Step(torch.autograd.Function):
+    """1 where the input is at least 0, in the input's dtype; backward, the slope of a surrogate."""
+
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, surrogate: str, alpha: float) -> Tensor:
+        ctx.save_for_backward(distance)
+        ctx.options = surrogate, alpha
+        return distance.ge(0).to(distance.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (distance,) = ctx.saved_tensors
+        surrogate, alpha = ctx.options
+        return SURROGATES[surrogate](distance.clone(), alpha).mul_(grads[0]), None, None
+
+
+def step(distance: Tensor, surrogate: str = "sigmoid", alpha: float = 4.0) -> Tensor:
+    """Spikes of one step from (membrane − threshold), of any shape."""
+    return _Step.apply(distance, surrogate, alpha)
+
+
+def membrane(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
+    """Membrane potential h at each step, before the reset, of the shape of `current`: (T, N, ...).
+
+    The operations and their order are those of snntorch.Leaky, so that the rounding is the same in every dtype:
+
+        zero:      h_t = β (1 − s_{t−1}) h_{t−1} + x_t
+        subtract:  h_t = β h_{t−1} + x_t − s_{t−1} θ
+        none:      h_t = β h_{t−1} + x_t
+    """
+    potential = torch.empty(current.shape, dtype=current.dtype, device=current.device)
+    for t, arriving in enumerate(current):
+        now = potential[t]
+        if t == 0:
+            now.copy_(arriving)
+            continue
+        before = potential[t - 1]
+        if reset == "zero":
+            torch.ge(before, threshold, out=now)
+            now.neg_().add_(1).mul_(before).mul_(beta).add_(arriving)
+        else:
+            torch.mul(before, beta, out=now).add_(arriving)
+            if reset == "subtract":
+                now.sub_(before.ge(threshold).to(now.dtype).mul_(threshold))
+    return potential
+
+
+class _LeakySpikes(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        current: Tensor,
+        beta: Tensor,
+        threshold: Tensor,
+        reset: str,
+        surrogate: str,
+        alpha: float,
+        detach_reset: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(current, beta, threshold)
+        ctx.options = reset, surrogate, alpha, detach_reset
+        return membrane(current, beta, threshold, reset).ge_(threshold)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        # With g_t the gradient of h_t, σ'_t the slope and e_t the gradient of s_t (its own and, unless detached,
+        # what comes through the reset of the next step):
+        #   zero:      g_t = e_t σ'_t + β g_{t+1} (1 − s_t)    e_t = ∂s_t − β g_{t+1} h_t
+        #   subtract:  g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t − θ g_{t+1}
+        #   none:      g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t
+        current, beta, threshold = ctx.saved_tensors
+        reset, surrogate, alpha, detach_reset = ctx.options
+        wants_beta, wants_threshold = ctx.needs_input_grad[1:3]
+        potential = membrane(current, beta, threshold, reset)
+        slope = SURROGATES[surrogate](potential - threshold, alpha)
+        gradient = torch.empty_like(slope)
+        beta_gradient, threshold_gradient = torch.zeros_like(slope[0]), torch.zeros_like(slope[0])
+        last = len(current) - 1
+        for t in range(last, -1, -1):
+            now, spike_gradient = gradient[t], grads[0][t]
+            if t == last:
+                torch.mul(spike_gradient, slope[t], out=now)
+                threshold_gradient -= now
+                continue
+            later, carried = gradient[t + 1], gradient[t + 1] * beta
+            if not detach_reset and reset == "zero":
+                spike_gradient = torch.addcmul(spike_gradient, carried, potential[t], value=-1)
+            elif not detach_reset and reset == "subtract":
+                spike_gradient = spike_gradient - later * threshold
+            torch.mul(spike_gradient, slope[t], out=now)
+            if wants_threshold:
+                threshold_gradient -= now
+                if reset == "subtract":
+                    threshold_gradient -= later * potential[t].ge(threshold)
+            if wants_beta:
+                left = potential[t] * potential[t].lt(threshold) if reset == "zero" else potential[t]
+                beta_gradient.addcmul_(later, left)
+            if reset == "zero":
+                carried.mul_(potential[t].lt(threshold))
+            now.add_(carried)
+        return (
+            gradient,
+            beta_gradient.sum_to_size(beta.shape) if wants_beta else None,
+            threshold_gradient.sum_to_size(threshold.shape) if wants_threshold else None,
+            *[None] * 4,
+        )
+
+
+def leaky_spikes(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str = "zero",
+    surrogate: str = "sigmoid",
+    alpha: float = 4.0,
+    detach_reset: bool = False,
+) -> Tensor:
+    """Spikes (0 and 1) of leaky integrate-and-fire neurons that start at rest.
+
+    Args:
+        current: (T, N, ...), any floating dtype.
+        beta: decay a step, in [0, 1]; one value, or a shape that broadcasts with one step of `current`.
+        threshold: a neuron fires where its membrane is at least this; shaped like `beta`.
+        reset: see `membrane`.
+        surrogate: slope of the backward pass, a name in `SURROGATES`, with its parameter `alpha`.
+        detach_reset: whether the backward pass takes the reset as a constant.
+
+    Returns:
+        (T, N, ...), dtype of `current`. Gradients flow to `current`, and to `beta` and `threshold` if they ask.
+    """
+    beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
+    return _LeakySpikes.apply(current, beta, threshold, reset, surrogate, alpha, detach_reset)
+
+
+class _IntegerSpikes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, current: Tensor, beta: float, levels: int) -> Tensor:
+        spikes = torch.empty(current.shape, dtype=current.dtype, device=current.device)
+        inside = torch.empty(current.shape, dtype=torch.bool, device=current.device)
+        potential = torch.empty_like(spikes[0])
+        for t, arriving in enumerate(current):
+            if t == 0:
+                potential.copy_(arriving)
+            else:
+                potential.sub_(spikes[t - 1]).mul_(beta).add_(arriving)
+            torch.clamp(potential, 0, levels, out=spikes[t])
+            torch.eq(spikes[t], potential, out=inside[t])  # not clamped, the ends included
+            spikes[t].round_().div_(levels)
+        ctx.save_for_backward(inside)
+        ctx.options = beta, levels
+        return spikes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (inside,) = ctx.saved_tensors
+        beta, levels = ctx.options
+        gradient = grads[0] * inside
+        gradient.div_(levels)
+        for t in range(len(gradient) - 2, -1, -1):
+            gradient[t].add_(gradient[t + 1], alpha=beta)
+        return gradient, None, None
+
+
+def integer_spikes(current: Tensor, beta: float, levels: int) -> Tensor:
+    """Spikes 0, 1/D, …, 1 (D = `levels`) of the normalised integer neuron of VLIF, from (T, N, ...).
+
+        m_t = β (m_{t−1} − s_{t−1}) + x_t        s_t = round(clamp(m_t, 0, D)) / D
+
+    Halves round to even. The gradient of s_t is 1/D where 0 ≤ m_t ≤ D, and none goes through the reset.
+    """
+    return _IntegerSpikes.apply(current, beta, levels)

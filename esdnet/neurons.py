@@ -1,0 +1,145 @@
+"""Spiking neurons that take a whole time sequence and keep nothing between two calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import snntorch
+import torch
+from snntorch import SpikingNeuron
+from torch import Tensor
+
+from esdnet import kernels
+
+
+def surrogate_step(name: str = "sigmoid", alpha: float = 4.0) -> Callable[[Tensor], Tensor]:
+    """The firing function of one step, to be given to `snntorch.Leaky(spike_grad=...)`.
+
+    It fires at the threshold, not only above it, as the authors' code does, and keeps the dtype of its input;
+    snnTorch's own functions fire above the threshold and answer in float32.
+    """
+
+    def fire(distance: Tensor) -> Tensor:
+        return kernels.step(distance, name, alpha)
+
+    return fire
+
+
+class SequenceNeuron(snntorch.Leaky):
+    """A `snntorch.Leaky` whose forward takes all T steps, (T, N, ...), and answers with their spikes.
+
+    Three things that snnTorch does are undone here. Its neurons remember the membrane of the last call: these start
+    at rest each time, so that a forward is a pure function of its input. It keeps every neuron of the process in a
+    list, hence in memory: these leave it. And it writes constants into the state_dict: here only what is learned
+    goes there, as in the authors' checkpoints.
+    """
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        SpikingNeuron.instances.remove(self)
+        for name, value in list(self.named_buffers(recurse=False)):
+            delattr(self, name)
+            self.register_buffer(name, value, persistent=False)
+
+
+class LeakySequence(SequenceNeuron):
+    """Leaky integrate-and-fire over a sequence (ESDNet, eq. 2 and 5).
+
+        h_t = β u_{t−1} + x_t,  u_0 = 0        membrane before the reset
+        s_t = 1 if h_t ≥ θ else 0              spike
+        u_t = (1 − s_t) h_t                    hard reset to zero (others: `esdnet.kernels.membrane`)
+
+    The spikes are those of `snntorch.Leaky(beta, threshold, spike_grad=surrogate_step(surrogate, alpha),
+    reset_mechanism=...)` stepped over time, bit for bit. The defaults are the released code's: β = 0.5 (its τ = 2,
+    input not decayed), θ = 0.15, sigmoid with α = 4, gradients through the reset; the paper gives α alone.
+
+    Args:
+        beta: decay of the membrane a step, used within [0, 1]; a number, or a tensor that broadcasts with a step.
+        threshold: likewise.
+        reset_mechanism: "zero", "subtract" or "none".
+        surrogate: "sigmoid", "atan" or "fast_sigmoid", with the parameter `alpha`.
+        learn_beta, learn_threshold: make it a parameter.
+        detach_reset: keep gradients from flowing through the reset (snnTorch's own way).
+
+    Raises:
+        ValueError: no such surrogate or reset mechanism.
+    """
+
+    def __init__(
+        self,
+        beta: float | Tensor = 0.5,
+        threshold: float | Tensor = 0.15,
+        reset_mechanism: str = "zero",
+        surrogate: str = "sigmoid",
+        alpha: float = 4.0,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        detach_reset: bool = False,
+    ) -> None:
+        if surrogate not in kernels.SURROGATES:
+            raise ValueError(f"surrogate must be one of {', '.join(kernels.SURROGATES)}, not {surrogate!r}")
+        if reset_mechanism not in kernels.RESETS:
+            raise ValueError(f"reset_mechanism must be one of {', '.join(kernels.RESETS)}, not {reset_mechanism!r}")
+        super().__init__(
+            beta=beta if isinstance(beta, Tensor) else float(beta),
+            threshold=threshold if isinstance(threshold, Tensor) else float(threshold),
+            spike_grad=surrogate_step(surrogate, alpha),
+            learn_beta=learn_beta,
+            learn_threshold=learn_threshold,
+            reset_mechanism=reset_mechanism,
+        )
+        self.surrogate, self.alpha, self.detach_reset = surrogate, float(alpha), detach_reset
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Spikes, 0 and 1 in the dtype of `current`, of the same shape (T, N, ...)."""
+        return kernels.leaky_spikes(
+            current,
+            self.beta.clamp(0, 1),
+            self.threshold,
+            self.reset_mechanism,
+            self.surrogate,
+            self.alpha,
+            self.detach_reset,
+        )
+
+    @torch.no_grad()
+    def membrane(self, current: Tensor) -> Tensor:
+        """Membrane potential h_t at each step, before the reset, for the same input as `forward`.
+
+        No recording is needed to look inside a network: a forward hook has the input, and this is a function of it.
+        """
+        beta, threshold = self.beta.clamp(0, 1).to(current.dtype), self.threshold.to(current.dtype)
+        return kernels.membrane(current, beta, threshold, self.reset_mechanism)
+
+    def extra_repr(self) -> str:
+        """What `print(network)` shows."""
+        learned = [n for n, _ in self.named_parameters(recurse=False)]
+        return (
+            f"beta={self.beta.tolist()}, threshold={self.threshold.tolist()}, reset={self.reset_mechanism}, "
+            f"surrogate={self.surrogate}({self.alpha:g})"
+            + (", reset detached" if self.detach_reset else "")
+            + (f", learned: {', '.join(learned)}" if learned else "")
+        )
+
+
+class IntegerSequence(SequenceNeuron):
+    """The normalised integer neuron (NI-LIF) of VLIF over a sequence: D + 1 levels instead of a spike or none.
+
+        m_t = β (m_{t−1} − s_{t−1}) + x_t        s_t = round(clamp(m_t, 0, D)) / D
+
+    The reset takes away the normalised spike s, not D·s, and gets no gradient, as in the released code. The gradient
+    of the quantiser is 1/D for 0 ≤ m_t ≤ D.
+    """
+
+    def __init__(self, beta: float = 0.25, levels: int = 4) -> None:
+        super().__init__(beta=float(beta), reset_mechanism="subtract")
+        self.levels = levels
+        self._decay = float(beta)
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Graded spikes in [0, 1], of the shape (T, N, ...) of `current`."""
+        return kernels.integer_spikes(current, self._decay, self.levels)
+
+    def extra_repr(self) -> str:
+        """What `print(network)` shows."""
+        return f"beta={self._decay:g}, levels={self.levels}"
