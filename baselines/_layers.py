@@ -1,8 +1,8 @@
 """Layers that several of the published networks have in common, in one place.
 
 MPRNet introduced the channel attention block; ELFormer and HPCNet took it over and mix it with Restormer's
-transformer blocks. Where their code has a module object in many places (one PReLU, hence one learned scalar), the
-network here owns the scalar and hands it to the blocks as `slope`, so that a state_dict holds it once.
+transformer blocks. Where their code has a module object in many places (one PReLU, hence one learned scalar),
+the network here owns the scalar and hands it to the blocks as `slope`, so that a state_dict holds it once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def conv1x1(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def resize(features: Tensor, factor: float) -> Tensor:
-    """Bilinear re-sampling of (N, C, H, W) by `factor`; pixels are areas (corners not aligned), no antialiasing."""
+    """Bilinear re-sampling of (N, C, H, W) by `factor`: corners not aligned, no antialiasing."""
     return F.interpolate(features, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
@@ -150,7 +150,7 @@ class ChannelNorm(nn.Module):
 
 
 def attend_channels(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
-    """Attention among channels: each becomes a mixture of those of its head that look alike over the whole image.
+    """Attention among channels: each becomes a mixture of those of its head that look like it over the image.
 
     The cost grows with the number of pixels, not with its square.
 
@@ -169,7 +169,7 @@ def attend_channels(query: Tensor, key: Tensor, value: Tensor, temperature: Tens
 
 
 class TransposedAttention(nn.Module):
-    """Restormer's attention among channels: queries, keys and values from a 1×1 and a depthwise 3×3 convolution."""
+    """Restormer's attention among channels; queries, keys, values by 1×1 and depthwise 3×3 convolution."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -211,9 +211,10 @@ class GatedFeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Restormer's block: attention among channels, then the gated feed-forward, each normalised and with a shortcut.
+    """Restormer's block: attention among channels, then the gated feed-forward, each with norm and shortcut.
 
-    Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022, figure 2.
+    Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022, figure
+    2.
 
     Args:
         channels: width; divisible by `heads`.

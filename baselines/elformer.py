@@ -1,8 +1,8 @@
-"""ELFormer: rain is removed at half resolution, and what was removed then guides the recovery at full resolution.
+"""ELFormer: rain is removed at half resolution, and what was removed guides the recovery at full resolution.
 
 Jiang, Wang, Chen, Wang, Cui and Lin, "Magic ELF: Image Deraining Meets Association Learning and Transformer",
-ACM Multimedia 2022. This is the network that the authors released (`ALformer`), which is the one that the ESDNet
-paper compares with; the paper's own main model is a little wider (1.53 M parameters).
+ACM Multimedia 2022. This is the network that the authors released (`ALformer`), which is the one that the
+ESDNet paper compares with; the paper's own main model is a little wider (1.53 M parameters).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _depthwise(channels: int) -> nn.Conv2d:
 
 
 class CrossAttention(nn.Module):
-    """Attention among channels: the rain asks, the image answers; each first through a depthwise 3×3 convolution."""
+    """Attention among channels: the rain asks, the image answers; depthwise 3×3 convolutions come first."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class CrossAttention(nn.Module):
 
 
 class CrossTransformerBlock(nn.Module):
-    """A transformer block whose queries come from the rain and whose keys, values and shortcut from the image.
+    """A transformer block whose queries are the rain, and whose keys, values and shortcut are the image.
 
     The released code names the norms the other way about: its `norm_key` is on what becomes the query.
     """
@@ -80,11 +80,11 @@ class CrossTransformerBlock(nn.Module):
 
 
 class Association(nn.Module):
-    """Finds in the rainy image the background that the removed rain had hidden (multi-input attention module).
+    """Finds in the rainy image the background that the rain had hidden (multi-input attention module).
 
-        rainy ─► conv, stride 2 ─► keys, values ─┐
-        rain  ─► conv ───────────► queries ──────┴─► cross-attention block ─┐
-        background ─► conv ─────────────────────────────────────────────────┴─► fusion
+    rainy ─► conv, stride 2 ─► keys, values ─┐
+    rain  ─► conv ───────────► queries ──────┴─► cross-attention block ─┐
+    background ─► conv ─────────────────────────────────────────────────┴─► fusion
     """
 
     def __init__(self, channels: int, reduction: int, expansion: float) -> None:
@@ -186,12 +186,14 @@ class Decoder(nn.Module):
         features = self.level2(
             self.up3(features), middle, self.level1_to_2(high), self.level3_to_2(low), slope
         )
-        features = self.level1(self.up2(features), high, self.level2_to_1(middle), self.level3_to_1(low), slope)
+        features = self.level1(
+            self.up2(features), high, self.level2_to_1(middle), self.level3_to_1(low), slope
+        )
         return self.up1(features)
 
 
 class TwoPaths(nn.Module):
-    """The same features through transformer blocks at their own resolution and through the U-net, then fused."""
+    """The same features through transformer blocks at full size and through the U-net, then fused."""
 
     def __init__(self, channels: int, blocks: int, heads: int, reduction: int, expansion: float) -> None:
         super().__init__()
@@ -221,7 +223,7 @@ class ShallowFeatures(nn.Module):
 
 
 class RainNet(nn.Module):
-    """Estimates the rain of the halved image, seeing beside it the four quarters of the image at full resolution."""
+    """Estimates the rain of the halved image, seeing beside it the four quarters of the whole one."""
 
     def __init__(self, channels: int, blocks: int, heads: int, reduction: int, expansion: float) -> None:
         super().__init__()
@@ -259,7 +261,7 @@ class RecoveryNet(nn.Module):
         """(N, 3, H, W) and twice (N, 3, H/2, W/2) to (N, 3, H, W)."""
         features = self.former(self.associate(rainy, rain, background))
         deep = self.deepen(self.paths(features, self.slope))
-        # the released code unfolds channel 4c + 2a + b to row 2h + b and column 2w + a: torch's pixel_shuffle, transposed
+        # as released: channel 4c + 2a + b goes to row 2h + b, column 2w + a; pixel_shuffle swaps a and b
         deep = deep.unflatten(1, (-1, 2, 2)).transpose(2, 3).flatten(1, 3)
         return self.tail(F.pixel_shuffle(deep, 2)) + resize(rain, 2)
 
@@ -270,11 +272,11 @@ class ELFormer(nn.Module):
         rainy ─┬─► half size ──┬─► RainNet ─► rain ─┬─► - ─► half-size estimate
                ├─► 4 quarters ─┘                    │             │
                │                                    ▼             ▼
-               ├────────────────────────────► RecoveryNet (association, then the same two paths) ─► rain, full size
-               └──────────────────────────────────────────────────────────────────────────────────► - ─► restored
+               ├──────────────► RecoveryNet (association, then the same two paths) ─► rain at full size
+               └────────────────────────────────────────────────────────────────────► - ─► restored
 
-    Each sub-network shares one learned PReLU slope among its channel attention blocks; every feed-forward has its own.
-    Height and width must be multiples of 16: the quarters are half size and are halved three times.
+    Each sub-network shares one learned PReLU slope among its channel attention blocks; every feed-forward has
+    its own. Height and width must be multiples of 16: the quarters are half size and are halved three times.
 
     Args:
         channels: width everywhere; divisible by `heads` and by 4.
@@ -282,6 +284,9 @@ class ELFormer(nn.Module):
         heads: of those blocks; the others have one.
         reduction: of the channel attention.
         expansion: of the feed-forwards.
+        start_as_identity: make the initial weights of the two last convolutions a hundredth of torch's
+            default, so that training starts from the rainy image; short trainings need it. The released code does
+            not.
     """
 
     authors_keys: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -326,11 +331,20 @@ class ELFormer(nn.Module):
     )
 
     def __init__(
-        self, channels: int = 48, blocks: int = 5, heads: int = 2, reduction: int = 4, expansion: float = 2.66
+        self,
+        channels: int = 48,
+        blocks: int = 5,
+        heads: int = 2,
+        reduction: int = 4,
+        expansion: float = 2.66,
+        start_as_identity: bool = False,
     ) -> None:
         super().__init__()
         self.remove = RainNet(channels, blocks, heads, reduction, expansion)
         self.recover = RecoveryNet(channels, blocks, heads, reduction, expansion)
+        if start_as_identity:
+            self.remove.tail.weight.data.mul_(0.01)
+            self.recover.tail.weight.data.mul_(0.01)
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
         """The half-size estimate (N, 3, H/2, W/2) and the restored image; both are supervised."""

@@ -1,11 +1,12 @@
 """HPCNet: background and rain are represented side by side, and exchange what each has of the other.
 
-Wang, Jiang, Lai, Wang and Zhang, "HPCNet: A Hybrid Progressive Coupled Network for Image Deraining", ICME 2023.
+Wang, Jiang, Lai, Wang and Zhang, "HPCNet: A Hybrid Progressive Coupled Network for Image Deraining", ICME
+2023.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -50,10 +51,10 @@ class LowFrequency(nn.Module):
 class CoupledBlock(nn.Module):
     """One exchange between the two representations.
 
-        background B ─┬─► attention block ──────────────► - b ─► + r ─► B'
-                      └─► transformer ─► b
-        rain R ─┬─► attention block ─► + ─► R₁ ─┬───────► - r ─► + b ─► R'
-                └─► low frequency ─────┘        └─► transformer ─► r
+    background B ─┬─► attention block ──────────────► - b ─► + r ─► B'
+                  └─► transformer ─► b
+    rain R ─┬─► attention block ─► + ─► R₁ ─┬───────► - r ─► + b ─► R'
+            └─► low frequency ─────┘        └─► transformer ─► r
     """
 
     def __init__(self, channels: int, blocks: int, heads: int, reduction: int, expansion: float) -> None:
@@ -63,6 +64,17 @@ class CoupledBlock(nn.Module):
         self.low_frequency = LowFrequency(channels, blocks, heads, expansion)
         self.from_background = _former(channels, heads, expansion)
         self.from_rain = _former(channels, heads, expansion)
+
+    @torch.no_grad()
+    def quieten(self) -> None:
+        """Make the last weights of every branch that has no shortcut of its own small: (B, R) to about (-B, B)."""
+        formers = (self.from_background, self.from_rain)
+        ends: list[nn.Module] = [self.low_frequency.up]
+        ends += [e for former in formers for e in (former.attention.project, former.feed.project)]
+        ends += [e for b in (self.background, self.rain) for e in (b.second.pointwise, b.fuse.mix.pointwise)]
+        for end in ends:
+            for parameter in end.parameters():
+                parameter.mul_(0.01)
 
     def forward(self, background: Tensor, rain: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """Two (N, C, H, W), H and W even, to their successors."""
@@ -74,15 +86,16 @@ class CoupledBlock(nn.Module):
 class HPCNet(nn.Module):
     """Hybrid progressive coupled network (figure 2).
 
-        rainy ─► conv ─┬─► conv, stride-2 conv ─► B ─┐                     ┌─► B ─► up ─► conv ─┬─────────► restored
-                       └─► conv, stride-2 conv ─► R ─┴─► coupled blocks ×n ┴─► R ─► up ─► conv ─┴─► + ─► rainy again
+        rainy ─► conv ─┬─► conv, stride 2 ─► B ─┐                    ┌─► B ─► up ─► conv ─┬─────► restored
+                       └─► conv, stride 2 ─► R ─┴─► coupled blocks ┴─► R ─► up ─► conv ─┴─► + ─► rainy again
 
-    The background is predicted whole: nothing of the rainy image is added to it. The sum of background and rain is
-    supervised with the rainy image that went in. One learned PReLU slope serves all places outside the transformers.
+    The background is predicted whole: nothing of the rainy image is added to it. The sum of background and
+    rain is supervised with the rainy image that went in. One learned PReLU slope serves all places outside
+    the transformers.
 
-    `unused_up_background`, `unused_up_rain`, `unused_squeeze` and `unused_excite` (41,760 parameters at the defaults) are
-    kept because the released network has them and its checkpoints and parameter count include them; no output depends on
-    them, and they get no gradient. Height and width must be multiples of 4.
+    `unused_up_background`, `unused_up_rain`, `unused_squeeze` and `unused_excite` (41,760 parameters at the
+    defaults) are kept because the released network has them and its checkpoints and parameter count include
+    them; no output depends on them, and they get no gradient. Height and width must be multiples of 4.
 
     Args:
         channels: width everywhere; divisible by `heads` and by `reduction`.
@@ -91,6 +104,12 @@ class HPCNet(nn.Module):
         heads: of all attention.
         reduction: of the channel attention.
         expansion: of the feed-forwards.
+        start_as_identity: choose initial weights that carry the rainy image through the network, to within a
+            hundredth; short trainings need it, since nothing of the image goes around the network. The released
+            code does not.
+
+    Raises:
+        ValueError: start_as_identity with fewer than 12 channels.
     """
 
     # the released keys begin with "model.", which readers of checkpoints may take for a wrapper's prefix
@@ -134,6 +153,7 @@ class HPCNet(nn.Module):
         heads: int = 2,
         reduction: int = 4,
         expansion: float = 2.66,
+        start_as_identity: bool = False,
     ) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.full((1,), 0.25))
@@ -153,9 +173,39 @@ class HPCNet(nn.Module):
         self.unused_up_rain = _upsample(channels)
         self.unused_squeeze = conv1x1(3, channels)
         self.unused_excite = conv1x1(channels, 3)
+        if start_as_identity:
+            self._start_as_identity()
+
+    @torch.no_grad()
+    def _start_as_identity(self) -> None:
+        """Colours in the first three channels, their 2×2 neighbourhoods in twelve at half size, and back.
+
+        With quiet branches a coupled block maps (B, R) to (-B, B), so the sign on the way out is that of the
+        number of blocks; the PReLU before the last convolution then sees the image, which is positive.
+        """
+        if self.extract.out_channels < 12:
+            raise ValueError(
+                f"HPCNet: start_as_identity needs 12 channels or more, not {self.extract.out_channels}"
+            )
+        for block in self.coupled:
+            cast(CoupledBlock, block).quieten()
+        # the outputs that carry the image carry hardly anything else; the others keep their default weights
+        self.extract.weight[:3].mul_(0.01)
+        self.extract_background.weight[:3].mul_(0.01)
+        self.down_background.weight[:12].mul_(0.01)
+        self.up_background.weight[:, :3].mul_(0.01)
+        self.reconstruct_background.weight.mul_(0.01)
+        sign = -1.0 if len(self.coupled) % 2 else 1.0
+        for colour in range(3):
+            for layer in (self.extract, self.extract_background, self.reconstruct_background):
+                layer.weight[colour, colour, 1, 1] += 1.0
+            for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                place = 4 * colour + 2 * row + column
+                self.down_background.weight[place, colour, 1 + row, 1 + column] += 1.0
+                self.up_background.weight[place, colour, 1 + row, 1 + column] += sign
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
-        """The rainy image put together again (to be compared with `rainy`) and the restored image, which is the last."""
+        """The rainy image put together again (its target is `rainy`), and the restored image, the last."""
         features = self.extract(rainy)
         background = self.down_background(self.extract_background(features))
         rain = self.down_rain(self.extract_rain(features))

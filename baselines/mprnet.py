@@ -50,16 +50,16 @@ class ShallowFeatures(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Two channel attention blocks at each of three scales, wider by `growth` at each (section 3.1).
+    """Channel attention blocks at each of three scales, wider by `growth` at each (section 3.1).
 
     With `fused`, the encoder takes in what the stage before had at the same scales, through 1×1 convolutions
     (cross-stage feature fusion, section 3.3, figure 3b).
     """
 
-    def __init__(self, channels: int, growth: int, reduction: int, fused: bool) -> None:
+    def __init__(self, channels: int, growth: int, blocks: int, reduction: int, fused: bool) -> None:
         super().__init__()
         widths = [channels + level * growth for level in range(3)]
-        self.level1, self.level2, self.level3 = (Blocks(2, width, reduction) for width in widths)
+        self.level1, self.level2, self.level3 = (Blocks(blocks, width, reduction) for width in widths)
         self.down1 = Resample(widths[0], widths[1], 0.5)
         self.down2 = Resample(widths[1], widths[2], 0.5)
         self.from_encoder = nn.ModuleList(conv1x1(w, w) for w in widths) if fused else None
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
     def forward(
         self, features: Tensor, slope: Tensor, before: tuple[list[Tensor], list[Tensor]] | None = None
     ) -> list[Tensor]:
-        """(N, C, H, W) to the features at H, H/2 and H/4; `before`: those of the last stage's encoder and decoder."""
+        """(N, C, H, W) to the features at H, H/2, H/4; `before`: the last stage's, encoder and decoder."""
         scales = []
         for level, blocks in enumerate((self.level1, self.level2, self.level3)):
             features = blocks(features, slope)
@@ -82,12 +82,12 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Back up the three scales; each skip connection passes through a channel attention block (section 3.1)."""
+    """Back up the three scales; each skip passes through a channel attention block (section 3.1)."""
 
-    def __init__(self, channels: int, growth: int, reduction: int) -> None:
+    def __init__(self, channels: int, growth: int, blocks: int, reduction: int) -> None:
         super().__init__()
         widths = [channels + level * growth for level in range(3)]
-        self.level1, self.level2, self.level3 = (Blocks(2, width, reduction) for width in widths)
+        self.level1, self.level2, self.level3 = (Blocks(blocks, width, reduction) for width in widths)
         self.skip1 = ChannelAttentionBlock(widths[0], reduction)
         self.skip2 = ChannelAttentionBlock(widths[1], reduction)
         self.up1 = Resample(widths[1], widths[0], 2)
@@ -157,9 +157,10 @@ class MPRNet(nn.Module):
                                         ▼                    ▼
                                       3 × [original-resolution block, + routes] ─► tail ─► + rainy ─► stage 3
 
-    Every stage predicts a residual to the rainy image. One learned PReLU slope serves all channel attention blocks
-    (55 places at the defaults; under 55 keys in the released checkpoints, once here). Patches of a stage are
-    independent until they are joined, so they go through together as a batch, which computes the same.
+    Every stage predicts a residual to the rainy image. One learned PReLU slope serves all channel attention
+    blocks (55 places at the defaults; under 55 keys in the released checkpoints, once here). Patches of a
+    stage are independent until they are joined, so they go through together as a batch, which computes the
+    same.
 
     Height and width must be multiples of 8: a quarter of the image is halved twice.
 
@@ -167,8 +168,12 @@ class MPRNet(nn.Module):
         channels: width at full resolution (40 for deraining).
         growth: further channels at each lower scale of stages 1 and 2.
         stage3_growth: further channels of stage 3.
+        level_blocks: channel attention blocks at each scale of stages 1 and 2.
         blocks: channel attention blocks in each of stage 3's three blocks.
         reduction: of the channel attention.
+        start_as_identity: make the initial weights of the last convolution a hundredth of torch's
+            default, so that training starts from the rainy image; short trainings need it. The released code does
+            not.
     """
 
     authors_keys: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -210,8 +215,10 @@ class MPRNet(nn.Module):
         channels: int = 40,
         growth: int = 20,
         stage3_growth: int = 16,
+        level_blocks: int = 2,
         blocks: int = 8,
         reduction: int = 4,
+        start_as_identity: bool = False,
     ) -> None:
         super().__init__()
         wide = channels + stage3_growth
@@ -219,12 +226,12 @@ class MPRNet(nn.Module):
         self.shallow1 = ShallowFeatures(channels, reduction)
         self.shallow2 = ShallowFeatures(channels, reduction)
         self.shallow3 = ShallowFeatures(channels, reduction)
-        self.encoder1 = Encoder(channels, growth, reduction, fused=False)
-        self.decoder1 = Decoder(channels, growth, reduction)
+        self.encoder1 = Encoder(channels, growth, level_blocks, reduction, fused=False)
+        self.decoder1 = Decoder(channels, growth, level_blocks, reduction)
         self.attention1 = SupervisedAttention(channels)
         self.merge1 = conv3x3(2 * channels, channels)
-        self.encoder2 = Encoder(channels, growth, reduction, fused=True)
-        self.decoder2 = Decoder(channels, growth, reduction)
+        self.encoder2 = Encoder(channels, growth, level_blocks, reduction, fused=True)
+        self.decoder2 = Decoder(channels, growth, level_blocks, reduction)
         self.attention2 = SupervisedAttention(channels)
         self.merge2 = conv3x3(2 * channels, wide)
         self.stage3_block1 = OriginalResolutionBlock(wide, blocks, reduction)
@@ -233,9 +240,11 @@ class MPRNet(nn.Module):
         self.encoder_routes = nn.ModuleList(Route(channels, growth, level, wide) for level in range(3))
         self.decoder_routes = nn.ModuleList(Route(channels, growth, level, wide) for level in range(3))
         self.tail = conv3x3(wide, 3)
+        if start_as_identity:
+            self.tail.weight.data.mul_(0.01)
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
-        """The estimates of stages 1, 2 and 3 (all are supervised, equation 1); the last is the restored image."""
+        """The estimates of stages 1, 2 and 3, all supervised (equation 1); the last is the restored image."""
         halves = _stack_halves(rainy, dim=-2)
         quarters = _stack_halves(halves, dim=-1)
 

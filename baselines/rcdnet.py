@@ -165,7 +165,8 @@ class RCDNet(nn.Module):
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
         """2S + 2 estimates of the clean image in [0, 1], in the order in which they arise.
 
-        Background 0; for every stage s from 1 to S the pair (rainy - rain s, background s); the restored image.
+        Background 0; for each stage s from 1 to S the pair (rainy - rain s, background s); the restored
+        image.
         """
         rainy = rainy * self.intensity
         kernels = self.kernels[1] * _SPEED

@@ -77,7 +77,7 @@ class RESCAN(nn.Module):
     size. The authors read pictures in BGR and never swap, so their weights expect it: the channels are
     reversed on the way in and out, and the network as seen from outside is RGB.
 
-    Convolutions start from Xavier's initialisation with zero biases. The released code leaves PyTorch's, under
+    Convolutions start from Xavier's initialisation with zero biases. The released code leaves PyTorch's, with
     which the signal fades in the gates and the first hundred steps learn next to nothing.
 
     Args:

@@ -1,6 +1,7 @@
 """SFNet: residual blocks that split their features into frequencies and weigh the parts anew.
 
-Cui, Tao, Bing, Ren, Gao, Cao, Huang and Knoll, "Selective Frequency Network for Image Restoration", ICLR 2023.
+Cui, Tao, Bing, Ren, Gao, Cao, Huang and Knoll, "Selective Frequency Network for Image Restoration", ICLR
+2023.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def _up(inputs: int, outputs: int) -> nn.ConvTranspose2d:
 class FrequencySelection(nn.Module):
     """Weighs the low and the high part of the features, a softmax over both parts' channels (section 3.3).
 
-    The softmax runs over all 2C weights at once, not over the pair of each channel, as released: the weights are
-    around 1 / 2C, so that the whole branch is small.
+    The softmax runs over all 2C weights at once, not over the pair of each channel, as released: the weights
+    are around 1 / 2C, so that the whole branch is small.
     """
 
     def __init__(self, channels: int) -> None:
@@ -46,11 +47,12 @@ class FrequencySelection(nn.Module):
 class DynamicFilter(nn.Module):
     """A low-pass filter made for each image, and the rest of the image as the high-pass part (section 3.2).
 
-    The filters (one for each group of channels, softmax over the kernel's places, so that they sum to 1) come from the
-    channels' means. In training the batch's statistics normalise them: a batch of one image is too small.
+    The filters (one for each group of channels, softmax over the kernel's places, so that they sum to 1) come
+    from the channels' means. In training the batch's statistics normalise them: a batch of one image is too
+    small.
 
-    `unused_low` and `unused_high` are kept because the released network has them: no output depends on them, and they
-    get no gradient.
+    `unused_low` and `unused_high` are kept because the released network has them: no output depends on them,
+    and they get no gradient.
     """
 
     def __init__(self, channels: int, kernel: int, groups: int) -> None:
@@ -115,7 +117,7 @@ class QuadrantModulation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, GELU, modulation of the two halves of the channels, convolution, plus the input (figure 2).
+    """Convolution, GELU, modulation of both halves of the channels, convolution, plus the input (figure 2).
 
         x ─► conv, GELU ─┬─► [3×3 filter] ─► global modulation ───┬─► conv ─► + x
                          └─► [5×5 filter] ─► quadrant modulation ─┘
@@ -167,9 +169,9 @@ class SFNet(nn.Module):
                                        ▼ stride 2  ▲ ×2
         1/4 ─► embedding ───────────► [ , ] ─► blocks ─► blocks ─► conv ─► + ─► output at 1/4
 
-    At each scale the rainy image, shrunk by taking every second pixel, is added to the output. Only the last block of
-    each group has dynamic filters. Height and width must be multiples of 8; a training batch needs two images or more
-    (batch normalisation of the filters).
+    At each scale the rainy image, shrunk by taking every second pixel, is added to the output. Only the last
+    block of each group has dynamic filters. Height and width must be multiples of 8; a training batch needs
+    two images or more (batch normalisation of the filters).
 
     Args:
         channels: width at full size; twice and four times that below. A multiple of 2 · filter_groups.
@@ -226,7 +228,7 @@ class SFNet(nn.Module):
         super().__init__()
         if channels % (2 * filter_groups):
             raise ValueError(
-                f"SFNet: channels must be a multiple of 2 · filter_groups = {2 * filter_groups}, not {channels}"
+                f"SFNet: channels must be a multiple of 2·filter_groups = {2 * filter_groups}, not {channels}"
             )
 
         def group(width: int) -> nn.Sequential:
@@ -253,7 +255,7 @@ class SFNet(nn.Module):
         self.tail = _conv(full, 3, 3)
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
-        """The estimates at a quarter and half of the size, and the restored image; all are supervised (section 3.5)."""
+        """The estimates at 1/4 and 1/2 of the size, and the restored image; all supervised (section 3.5)."""
         rainy_half, rainy_quarter = rainy[..., ::2, ::2], rainy[..., ::4, ::4]
 
         full = self.encode_full(F.gelu(self.head(rainy)))

@@ -87,7 +87,9 @@ class Network:
 
 
 def _arguments(arguments: ast.arguments) -> dict[str, Any]:
-    names = [a.arg for a in arguments.posonlyargs + arguments.args][1:] + [a.arg for a in arguments.kwonlyargs]
+    names = [a.arg for a in arguments.posonlyargs + arguments.args][1:] + [
+        a.arg for a in arguments.kwonlyargs
+    ]
     defaults: list[ast.expr | None] = list(arguments.defaults)
     positional = len(names) - len(arguments.kwonlyargs)
     defaults = [None] * (positional - len(defaults)) + defaults + list(arguments.kw_defaults)
@@ -109,7 +111,7 @@ _NETWORKS = (
   author={Li, Xia and Wu, Jianlong and Lin, Zhouchen and Liu, Hong and Zha, Hongbin},
   booktitle={European Conference on Computer Vision (ECCV)}, pages={262--277}, year={2018}}""",
         code="XiaLiPKU/RESCAN@e28d1d7", licence="MIT", weights="none found",
-        embedded={"channels": 16, "stages": 2, "depth": 5}, paper_row="RESCAN",
+        embedded={"channels": 16, "stages": 2, "depth": 4}, paper_row="RESCAN",
     ),
     Network(
         name="prenet", title="PReNet", target="baselines.prenet:PReNet", family="CNN", year=2019, venue="CVPR",
@@ -119,10 +121,119 @@ _NETWORKS = (
   booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)}, pages={3937--3946}, year={2019}}""",
         code="csdwren/PReNet@6d908d1", licence="none stated",
         weights="logs/{Rain100H,Rain100L,Rain1400}/PReNet6/net_latest.pth of the authors' repository",
-        embedded={"stages": 3, "channels": 16, "residual_blocks": 3}, paper_row="PReNet",
+        embedded={"stages": 2, "channels": 16, "residual_blocks": 2}, paper_row="PReNet",
     ),
     Network(
-        name="esdnet", title="ESDNet", target="esdnet:ESDNet", family="Spiking", year=2024, venue="IJCAI",
+        name="rcdnet", title="RCDNet", target="baselines.rcdnet:RCDNet", family="CNN", year=2020, venue="CVPR",
+        citation="""@inproceedings{wang2020rcdnet,
+  title={A Model-Driven Deep Neural Network for Single Image Rain Removal},
+  author={Wang, Hong and Xie, Qi and Zhao, Qian and Meng, Deyu},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)}, pages={3103--3112},
+  year={2020}}""",
+        code="hongwang01/RCDNet@c6e1539", licence="none stated",
+        weights="Pretrained_model/ of the authors' repository",
+        embedded={"stages": 3, "maps": 8, "duals": 5, "blocks": 1, "kernel_size": 7, "intensity": 16.0},
+        paper_row="RCDNet",
+    ),
+    Network(
+        name="mprnet", title="MPRNet", target="baselines.mprnet:MPRNet", family="CNN", year=2021, venue="CVPR",
+        citation="""@inproceedings{zamir2021mprnet,
+  title={Multi-Stage Progressive Image Restoration},
+  author={Zamir, Syed Waqas and Arora, Aditya and Khan, Salman and Hayat, Munawar and Khan, Fahad Shahbaz and
+    Yang, Ming-Hsuan and Shao, Ling},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)}, pages={14821--14831},
+  year={2021}}""",
+        code="swz30/MPRNet@43feb2a", licence="Academic Public License (non-commercial)",
+        weights="model_deraining.pth of the authors' README",
+        size_multiple=8, paper_row="MPRNet",
+        embedded={"channels": 8, "growth": 4, "stage3_growth": 4, "level_blocks": 1, "blocks": 1,
+                  "start_as_identity": True},
+    ),
+    Network(
+        name="efficientderain", title="EfficientDeRain", target="baselines.efficientderain:EfficientDeRain",
+        family="CNN", year=2021, venue="AAAI",
+        citation="""@inproceedings{guo2021efficientderain,
+  title={{EfficientDeRain}: Learning Pixel-wise Dilation Filtering for High-Efficiency Single-Image Deraining},
+  author={Guo, Qing and Sun, Jingyang and Juefei-Xu, Felix and Ma, Lei and Xie, Xiaofei and Feng, Wei and Liu, Yang
+    and Zhao, Jianjun},
+  booktitle={AAAI Conference on Artificial Intelligence}, pages={1487--1495}, year={2021}}""",
+        code="tsingqguo/efficientderain@465759d", licence="MIT",
+        weights="v3 and v4 of the authors' README; they have 3×3 filters (kernel_size=3)",
+        size_multiple=16, embedded={"kernel_size": 3, "width": 4},
+        variants=(Variant({"kernel_size": 3}, key="outc.weight", shape=(27, 27, 1, 1)),), paper_row="Effderain",
+    ),
+    Network(
+        name="nafnet", title="NAFNet", target="baselines.nafnet:NAFNet", family="CNN", year=2022, venue="ECCV",
+        citation="""@inproceedings{chen2022nafnet,
+  title={Simple Baselines for Image Restoration},
+  author={Chen, Liangyu and Chu, Xiaojie and Zhang, Xiangyu and Sun, Jian},
+  booktitle={European Conference on Computer Vision (ECCV)}, pages={17--33}, year={2022}}""",
+        code="megvii-research/NAFNet@2b4af71", licence="MIT",
+        weights="NAFNet-SIDD-width32.pth of the authors' README (denoising; none for deraining)",
+        embedded={"width": 8, "encoder_blocks": [1, 1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1, 1]},
+        paper_row="NAFNet",
+    ),
+    Network(
+        name="sfnet", title="SFNet", target="baselines.sfnet:SFNet", family="CNN", year=2023, venue="ICLR",
+        citation="""@inproceedings{cui2023sfnet,
+  title={Selective Frequency Network for Image Restoration},
+  author={Cui, Yuning and Tao, Yi and Bing, Zhenshan and Ren, Wenqi and Gao, Xinwei and Cao, Xiaochun and
+    Huang, Kai and Knoll, Alois},
+  booktitle={International Conference on Learning Representations (ICLR)}, year={2023}}""",
+        code="c-yn/SFNet@b2d3c69", licence="MIT", weights="the deraining model of the authors' README",
+        size_multiple=8, embedded={"channels": 8, "blocks": 1, "filter_groups": 4}, paper_row="SFNet",
+    ),
+    Network(
+        name="drt", title="DRT", target="baselines.drt:DRT", family="Transformer", year=2022, venue="CVPRW",
+        citation="""@inproceedings{liang2022drt,
+  title={{DRT}: A Lightweight Single Image Deraining Recursive Transformer},
+  author={Liang, Yuanchu and Anwar, Saeed and Liu, Yang},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition Workshops (CVPRW)}, pages={589--598},
+  year={2022}}""",
+        code="YC-Liang/DRT@6b69a37", licence="MIT",
+        weights="CheckPoints/{Rain100H,Rain100L}/best_model.pt of the authors' repository (window_size=7)",
+        embedded={"dim": 24, "layers": 2, "repeats": 1, "window_size": 4},
+        variants=(
+            Variant({"window_size": 7}, shape=(169, 2),
+                    key="recursive_layers.0.block1.transformer.attn.relative_position_bias_table"),
+        ),
+        paper_row="DRT",
+    ),
+    Network(
+        name="elformer", title="ELFormer", target="baselines.elformer:ELFormer", family="Transformer", year=2022,
+        venue="ACM MM",
+        citation="""@inproceedings{jiang2022elformer,
+  title={{Magic ELF}: Image Deraining Meets Association Learning and Transformer},
+  author={Jiang, Kui and Wang, Zhongyuan and Chen, Chen and Wang, Zheng and Cui, Laizhong and Lin, Chia-Wen},
+  booktitle={ACM International Conference on Multimedia (ACM MM)}, pages={827--836}, year={2022}}""",
+        code="kuijiang94/Magic-ELF@85c4aef", licence="none stated (code adapted from MPRNet: non-commercial)",
+        weights="none released",
+        size_multiple=16, embedded={"channels": 12, "blocks": 1, "start_as_identity": True}, paper_row="ELFormer",
+    ),
+    Network(
+        name="hpcnet", title="HPCNet", target="baselines.hpcnet:HPCNet", family="Transformer", year=2023, venue="ICME",
+        citation="""@inproceedings{wang2023hpcnet,
+  title={{HPCNet}: Hybrid Progressive Coupled Network for Image Deraining},
+  author={Wang, Qiong and Jiang, Kui and Lai, Jianjun and Wang, Zheng and Zhang, Jianhui},
+  booktitle={IEEE International Conference on Multimedia and Expo (ICME)}, year={2023}}""",
+        code="QiongWang-l/HPCNet_code@1a84c01", licence="none stated",
+        weights="checkpoints/model_latest54.pth of the authors' repository",
+        size_multiple=4, paper_row="HPCNet",
+        embedded={"channels": 16, "coupled_blocks": 1, "blocks": 1, "start_as_identity": True},
+    ),
+    Network(
+        name="smartassign", title="SmartAssign (rebuilt)", target="baselines.smartassign:SmartAssign",
+        family="Transformer", year=2023, venue="CVPR",
+        citation="""@inproceedings{wang2023smartassign,
+  title={{SmartAssign}: Learning a Smart Knowledge Assignment Strategy for Deraining and Desnowing},
+  author={Wang, Yinglong and Ma, Chao and Liu, Jianzhuang},
+  booktitle={IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)}, pages={3677--3686}, year={2023}}""",
+        code="none obtainable: rebuilt from what is known of it", licence="no code",
+        weights="none can fit: this is a rebuilding", paper_row="SmartAssign",
+        embedded={"channels": 16, "groups": 2, "blocks": 1, "heads": 2, "expansion": 2.0, "start_as_identity": True},
+    ),
+    Network(
+        name="esdnet", title="ESDNet", target="esdnet.network:ESDNet", family="Spiking", year=2024, venue="IJCAI",
         citation="""@inproceedings{song2024esdnet,
   title={Learning a Spiking Neural Network for Efficient Image Deraining},
   author={Song, Tianyu and Jin, Guiyue and Li, Pengpeng and Jiang, Kui and Chen, Xiang and Jin, Jiyu},
@@ -130,8 +241,35 @@ _NETWORKS = (
         code="MingTian99/ESDNet@71e3cbc", licence="none stated",
         weights="the released files do not fit the released code (its issue 1)",
         size_multiple=4, tile=(80, 8), paper_row="ESDNet",
-        embedded={"dim": 12, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 1, "decoder_blocks": [1, 1],
+        embedded={"dim": 8, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
                   "time_steps": 2},
+    ),
+    Network(
+        name="spikerain", title="SpikeRain", target="baselines.spikerain:SpikeRain", family="Spiking", year=2026,
+        venue="WACV",
+        citation="""@inproceedings{islam2026spikerain,
+  title={SpikeRain: Towards Energy-Efficient Single Image Deraining with Spiking Neural Networks},
+  author={Islam, Md Tanvir and Alam, Inzamamul and Bakshi, Sambit and Muhammad, Khan and Del Ser, Javier and Ahn, Sangtae},
+  booktitle={IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)}, year={2026}}""",
+        code="tanvirnwu/SpikeRain@64a182c", licence="MIT", weights="none found",
+        size_multiple=4, tile=(80, 8),
+        embedded={"dim": 8, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
+                  "time_steps": 2, "growth": 8, "layers": 2},
+    ),
+    Network(
+        name="vlif", title="VLIF", target="baselines.vlif:VLIF", family="Spiking", year=2026, venue="AAAI",
+        citation="""@inproceedings{chen2026vlif,
+  title={Exploring the Potentials of Spiking Neural Networks for Image Deraining},
+  author={Chen, Shuang and Krajnik, Tomas and Arvin, Farshad and Atapour-Abarghouei, Amir},
+  booktitle={AAAI Conference on Artificial Intelligence}, year={2026}}""",
+        code="ChrisChen1023/VLIF@36f8cf2", licence="MIT",
+        weights="Rain200L, Rain200H and Rain1200 files of the authors' repository",
+        size_multiple=8, tile=(80, 8),
+        embedded={"dim": 8, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
+                  "time_steps": 1},
+        variants=(
+            Variant({"refinement": True}, "refinement_blocks.0.conv1.weight", (48, 48, 3, 3)),
+        ),
     ),
 )
 # fmt: on
@@ -148,7 +286,9 @@ def networks() -> Mapping[str, Network]:
     external = [(p.value, p.load()) for p in entry_points(group="derain.networks")]
     for source, entry in [("benchmark.catalog", n) for n in _NETWORKS] + external:
         if not isinstance(entry, Network):
-            raise UserError(f"entry point {source}: a derain.networks entry must be a benchmark.catalog.Network")
+            raise UserError(
+                f"entry point {source}: a derain.networks entry must be a benchmark.catalog.Network"
+            )
         if entry.name in found:
             raise UserError(f"entry point {source}: a network named '{entry.name}' is registered already")
         found[entry.name] = entry

@@ -18,7 +18,16 @@ from benchmark import catalog
 from benchmark.errors import UserError
 
 # the names under which training scripts of this field put the weights, in the order in which they are preferred
-_WRAPPERS = ("state_dict_ema", "params_ema", "state_dict", "model_state_dict", "params", "model", "net", "network")
+_WRAPPERS = (
+    "state_dict_ema",
+    "params_ema",
+    "state_dict",
+    "model_state_dict",
+    "params",
+    "model",
+    "net",
+    "network",
+)
 _PREFIXES = ("module.", "model.", "network.", "_orig_mod.")
 _SHOWN = 3
 
@@ -136,7 +145,9 @@ def load_checkpoint(
     model.load_state_dict(weights, strict=True)
 
 
-def options_in(entry: catalog.Network, checkpoint: Mapping[str, Any], source: str = "checkpoint") -> dict[str, Any]:
+def options_in(
+    entry: catalog.Network, checkpoint: Mapping[str, Any], source: str = "checkpoint"
+) -> dict[str, Any]:
     """Constructor options that a checkpoint needs: those it carries, or those of the released variant it is.
 
     This suite's checkpoints carry their configuration; the authors' are recognised by the shape of a tensor.

@@ -20,7 +20,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="derain", description="Train, measure and tabulate single-image deraining networks.")
+    parser = _Parser(
+        prog="derain", description="Train, measure and tabulate single-image deraining networks."
+    )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
@@ -40,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--seed", type=int, default=0)
 
     settings = "settings such as model=esdnet data=rain200h data.root=/data recipe=paper seed=1"
-    train = commands.add_parser("train", help="train and test one network", description=f"SETTINGS: {settings}")
+    train = commands.add_parser(
+        "train", help="train and test one network", description=f"SETTINGS: {settings}"
+    )
     train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
     train.add_argument("--dry-run", action="store_true", help="print the configuration and stop")
 
@@ -49,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint on a dataset")
     _network(evaluate)
-    evaluate.add_argument("--data", type=Path, required=True, help="a dataset, its test set, or input/ + target/")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, help="a dataset, its test set, or input/ + target/"
+    )
     evaluate.add_argument("--csv", type=Path, help="also write one row an image")
     evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
 
@@ -66,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--recipe", help="default: embedded without --data, else paper")
     table.add_argument("--models", help="names with commas between (default: all)")
     table.add_argument("--seeds", default="0", help="such as 0, 0,1,2 or 0..4 (default 0)")
-    table.add_argument("--workers", type=int, help="runs at a time (default: 2 cores each get one, at most 8)")
+    table.add_argument(
+        "--workers", type=int, help="runs at a time (default: 2 cores each get one, at most 8)"
+    )
     table.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
     table.add_argument("--out", type=Path, help="folder of the table (default RUNS/tables/RECIPE)")
     table.add_argument("--plan", action="store_true", help="print what would be run, and stop")
@@ -75,9 +83,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="name of the network (derain models)")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="weights: this suite's or the authors'")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="weights: this suite's or the authors'"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
-    parser.add_argument("--tile", default="authors", help="authors, whole or pixels (default: as the authors test)")
+    parser.add_argument(
+        "--tile", default="authors", help="authors, whole or pixels (default: as the authors test)"
+    )
     parser.add_argument("--overlap", type=int, help="pixels that tiles share (default 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 

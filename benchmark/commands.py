@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError
@@ -65,7 +66,8 @@ def train(options: Namespace) -> int:
     from benchmark.sweep.records import RECORD, run_folder
     from benchmark.sweep.run import execute
 
-    record = execute(resolved)
+    with _training_bar() as progress:
+        record = execute(resolved, progress)
     for dataset, result in record["results"].items():
         mean = result["mean"]
         print(
@@ -76,6 +78,38 @@ def train(options: Namespace) -> int:
         print(f"{dataset}: not tested: {reason}")
     print(f"record: {run_folder(resolved) / RECORD}")
     return 0
+
+
+@contextmanager
+def _training_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar over the steps of a training, with the time left; plain lines every tenth where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("train"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("train", total=None)
+
+        def progress(step: int, steps: int) -> None:
+            bar.update(task, completed=step, total=steps)
+            if not console.is_terminal and (step == steps or step % max(1, steps // 10) == 0):
+                print(f"step {step} of {steps}", file=sys.stderr, flush=True)
+
+        yield progress
 
 
 def evaluate(options: Namespace) -> int:
@@ -114,7 +148,13 @@ def restore(options: Namespace) -> int:
     from benchmark.evaluation import restore_files
 
     done, failures = restore_files(
-        network, options.inputs, options.out, tile=tile, overlap=overlap, device=device, overwrite=options.overwrite
+        network,
+        options.inputs,
+        options.out,
+        tile=tile,
+        overlap=overlap,
+        device=device,
+        overwrite=options.overwrite,
     )
     print(f"{len(done)} restored to {options.out}")
     for failure in failures:
@@ -128,7 +168,11 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     from benchmark.config import RunConfig, resolve, tiling
 
     entry = catalog.network(options.model)
-    words = [f"model={entry.name}", *(f"model.{word}" for word in options.set), f"evaluation.tile={options.tile}"]
+    words = [
+        f"model={entry.name}",
+        *(f"model.{word}" for word in options.set),
+        f"evaluation.tile={options.tile}",
+    ]
     if options.overlap is not None:
         words.append(f"evaluation.overlap={options.overlap}")
     resolved: RunConfig = resolve(words)
@@ -196,6 +240,3 @@ def _seeds(text: str) -> list[int]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: different whole numbers, such as 0, 0,1,2 or 0..4")
     return seeds
-
-
-

@@ -90,7 +90,9 @@ class RecipeConfig:
     patch: int = 64
     augmentation: str = "none"
     gradient_clip: float | None = None  # norm
-    ema: float | None = None  # decay of an exponential moving average of the weights, which is then what is tested
+    ema: float | None = (
+        None  # decay of an exponential moving average of the weights, which is then what is tested
+    )
     precision: str = "32-true"
     validation: float = 0.05  # share of the training images held out to choose the checkpoint
     validate_every: int = 1000  # steps
@@ -109,7 +111,6 @@ class TrainerConfig:
     threads: int | None = None  # CPU threads; None: torch's default
     checkpoint_every: int = 500  # steps between saves of last.ckpt
     log_every: int = 50  # steps
-    progress: bool = True
 
 
 @dataclass
@@ -149,7 +150,9 @@ def _preset(group: str, name: str, model: str) -> DictConfig:
     if group == "recipe" and name == "authors":
         path = PRESETS / "recipe" / "authors" / f"{model}.yaml"
         if not path.is_file():
-            raise UserError(f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper")
+            raise UserError(
+                f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
+            )
     else:
         path = PRESETS / group / f"{name}.yaml"
         if not path.is_file():
@@ -170,7 +173,9 @@ def _split(words: Iterable[str]) -> list[tuple[str, Any]]:
         try:
             pairs.append((key.lstrip("+"), OmegaConf.create(f"v: {value}" if value else "v: null")["v"]))
         except Exception as error:
-            raise UserError(f"'{word}': the value is not valid YAML ({str(error).splitlines()[0]})") from error
+            raise UserError(
+                f"'{word}': the value is not valid YAML ({str(error).splitlines()[0]})"
+            ) from error
     return pairs
 
 
@@ -216,14 +221,13 @@ def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConf
                 continue
             if key not in _KEYS:
                 raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", "model.OPTION"])
-            if value is not None and not isinstance(value, str) and OmegaConf.select(config, key, default="") is not None:
-                current = OmegaConf.select(config, key)
-                value = str(value) if isinstance(current, str) else value
-            OmegaConf.update(config, key, value)
+            # devices=2 and tile=80 are text to the schema, numbers to YAML
+            as_text = isinstance(OmegaConf.select(config, key), str) and isinstance(value, (int, float))
+            OmegaConf.update(config, key, str(value) if as_text else value)
         result = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
-        where = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
-        raise UserError(f"{where}{str(error).splitlines()[0]}") from error
+        where = getattr(error, "full_key", None)
+        raise UserError(f"{where}: " * bool(where) + str(error).splitlines()[0]) from error
     assert isinstance(result, RunConfig)
     _check(result, entry)
     return result
@@ -261,11 +265,17 @@ def _check(config: RunConfig, entry: catalog.Network) -> None:
         if value is not None and value <= 0:
             raise UserError(f"{key}={value}: must be greater than 0")
     if recipe.steps is None and recipe.epochs is None:
-        raise UserError("recipe.epochs and recipe.steps are both empty: give one, for example recipe.epochs=1000")
+        raise UserError(
+            "recipe.epochs and recipe.steps are both empty: give one, for example recipe.epochs=1000"
+        )
     if not 0 <= recipe.validation < 1:
-        raise UserError(f"recipe.validation={recipe.validation}: a share of the training images, from 0 to below 1")
+        raise UserError(
+            f"recipe.validation={recipe.validation}: a share of the training images, from 0 to below 1"
+        )
     if recipe.select == "best" and not recipe.validation:
-        raise UserError("recipe.select=best needs held-out images: set recipe.validation (0.05) or recipe.select=last")
+        raise UserError(
+            "recipe.select=best needs held-out images: set recipe.validation (0.05) or recipe.select=last"
+        )
     if recipe.ema is not None and not 0 < recipe.ema < 1:
         raise UserError(f"recipe.ema={recipe.ema}: a decay between 0 and 1, for example 0.999")
     least = max(entry.minimum_size, entry.size_multiple)
@@ -277,9 +287,13 @@ def _check(config: RunConfig, entry: catalog.Network) -> None:
         )
     if config.evaluation.tile not in ("authors", "whole"):
         if not config.evaluation.tile.isdigit():
-            raise UserError(f"evaluation.tile={config.evaluation.tile}: 'authors', 'whole' or a number of pixels")
+            raise UserError(
+                f"evaluation.tile={config.evaluation.tile}: 'authors', 'whole' or a number of pixels"
+            )
         if int(config.evaluation.tile) <= config.evaluation.overlap:
-            raise UserError(f"evaluation.tile={config.evaluation.tile}: must be larger than evaluation.overlap")
+            raise UserError(
+                f"evaluation.tile={config.evaluation.tile}: must be larger than evaluation.overlap"
+            )
 
 
 def model_options(config: RunConfig) -> dict[str, Any]:
@@ -304,7 +318,9 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def from_dict(data: Mapping[str, Any]) -> RunConfig:
     """The configuration that `to_dict` made plain."""
-    result = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(dict(data))))
+    result = OmegaConf.to_object(
+        OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(dict(data)))
+    )
     assert isinstance(result, RunConfig)
     return result
 

@@ -21,6 +21,9 @@ class WorkError(Exception):
     status = 1
 
 
+_LISTED = 16
+
+
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest one that does.
 
@@ -28,8 +31,17 @@ def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:
     "unknown model 'prent': did you mean 'prenet'? (prenet, rescan)"
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(given.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    # `recipe.lr` is nearer to `recipe.optimizer.lr`, of the same last word, than to `recipe.loss`
+    last = given.rpartition(".")[2]
+    same_last = [n for n in names if "." in given and n.rpartition(".")[2] == last]
     by_lower = {n.lower(): n for n in names}
-    hint = f"did you mean '{by_lower[near[0]]}'? " if near else "one of "
-    listed = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + ", …"
-    return UserError(f"unknown {kind} '{given}': {hint}({listed})")
+    near = same_last or [
+        by_lower[n] for n in difflib.get_close_matches(given.lower(), by_lower, n=3, cutoff=0.5)
+    ]
+    if len(names) <= _LISTED:
+        hint = f"did you mean '{near[0]}'? " if near else "one of "
+        return UserError(f"unknown {kind} '{given}': {hint}({', '.join(names)})")
+    some = " or ".join(f"'{n}'" for n in near) if near else ""
+    return UserError(
+        f"unknown {kind} '{given}': " + (f"did you mean {some}?" if some else f"{len(names)} are known")
+    )

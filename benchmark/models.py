@@ -30,7 +30,9 @@ def _any_size(cls: type[nn.Module], entry_name: str) -> type[nn.Module]:
         height, width = rainy.shape[-2:]
         return crop_to(cls.forward(self, pad_to_multiple(rainy, multiple)), height, width)
 
-    return type(cls.__name__, (cls,), {"forward": forward, "__doc__": cls.__doc__, "__module__": cls.__module__})
+    return type(
+        cls.__name__, (cls,), {"forward": forward, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    )
 
 
 def list_models() -> list[str]:

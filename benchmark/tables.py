@@ -41,7 +41,9 @@ def make_table1(
 ) -> int:
     """Do what Table 1 needs, print and write it; returns the exit status (1 if a run failed)."""
     if root is not None and recipe == "embedded":
-        raise UserError("--recipe embedded is for the embedded datasets; with --data use paper, authors or released-code")
+        raise UserError(
+            "--recipe embedded is for the embedded datasets; with --data use paper, authors or released-code"
+        )
     if root is None and recipe != "embedded":
         settings = ["logger=csv", *settings]
     quiet = ["logger=csv"] if recipe == "embedded" else []
@@ -53,7 +55,11 @@ def make_table1(
     require_writable(folder)
     names = list(dict.fromkeys(c.model.name for c in plan.runs))
     outcomes = _do(plan, workers)
-    failures = [f for c in plan.runs if find_record(c) is None and (f := read_record(run_folder(c), FAILURE)) is not None]
+    failures = [
+        f
+        for c in plan.runs
+        if find_record(c) is None and (f := read_record(run_folder(c), FAILURE)) is not None
+    ]
     records = [r for c in plan.runs if (r := find_record(c)) is not None]
     costs = full_costs(names, Path(runs) / "costs")
     datasets = plans.table_datasets(embedded=root is None)

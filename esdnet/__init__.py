@@ -1,6 +1,7 @@
 """ESDNet, the efficient spiking deraining network (Song et al., IJCAI 2024). Needs torch and snntorch only.
 
-The names below bring torch in when they are used, so that the catalogue can read this package's options without it.
+The names below bring torch in when they are used, so that the catalogue can read this package's options
+without it.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from esdnet.blocks import level_of as level_of
     from esdnet.network import ESDNet as ESDNet
-    from esdnet.network import level_of as level_of
     from esdnet.neurons import IntegerSequence as IntegerSequence
     from esdnet.neurons import LeakySequence as LeakySequence
     from esdnet.neurons import SequenceNeuron as SequenceNeuron
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ESDNet": "esdnet.network",
-    "level_of": "esdnet.network",
+    "level_of": "esdnet.blocks",
     "SequenceNeuron": "esdnet.neurons",
     "LeakySequence": "esdnet.neurons",
     "IntegerSequence": "esdnet.neurons",
@@ -29,7 +30,7 @@ _HOME = {
     "crop_to": "esdnet.sizes",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0605
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """The parts of ESDNet and of the two networks built on its skeleton.
 
-Frames are (T, N, C, H, W), time first. Convolutions and norms see T·N images: a batch norm's statistics are over
-time and batch together.
+Frames are (T, N, C, H, W), time first. Convolutions and norms see T·N images: a batch norm's statistics are
+over time and batch together.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def over_time(layer: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
 class ThresholdNorm(nn.BatchNorm2d):
     """Threshold-dependent batch norm, tdBN (eq. 3; Zheng et al., AAAI 2021).
 
-    The paper scales the normalised input by α·V_th and then learns an affine map of it. As in the released code the
-    factor is the initial value of the affine weight, which is the same function of one parameter less.
+    The paper scales the normalised input by α·V_th and then learns an affine map of it. As in the released
+    code the factor is the initial value of the affine weight, which is the same function of one parameter
+    less.
 
     Args:
         channels: C.
@@ -50,7 +51,8 @@ class Parts:
 
     Attributes:
         activation: makes the non-linearity: a spiking neuron, or ReLU in the network without spikes.
-        norm: makes the norm of so many channels; its second argument scales the initial weight (see `ThresholdNorm`).
+        norm: makes the norm of so many channels; its second argument scales the initial weight (see
+            `ThresholdNorm`).
     """
 
     activation: Callable[[], nn.Module]
@@ -61,7 +63,13 @@ class ConvNorm(nn.Module):
     """Convolution without bias and norm, frame by frame. The kernel is odd, the padding keeps the size."""
 
     def __init__(
-        self, parts: Parts, channels: int, out_channels: int, kernel: int = 3, stride: int = 1, gain: float = 1.0
+        self,
+        parts: Parts,
+        channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        stride: int = 1,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=False)
@@ -78,8 +86,8 @@ class ConvNorm(nn.Module):
 class SpikeConv(ConvNorm):
     """Spike convolution unit, SCU: neuron, convolution, norm. The convolution sees spikes alone.
 
-    With `upscale` the frames are first enlarged that many times, bilinearly, before the neuron (the released code's
-    order), so that the convolution's input is binary here too.
+    With `upscale` the frames are first enlarged that many times, bilinearly, before the neuron (the
+    released code's order), so that the convolution's input is binary here too.
     """
 
     def __init__(
@@ -120,8 +128,8 @@ class ConvSpike(ConvNorm):
 class PoolGate(nn.Module):
     """σ(MLP(means) + MLP(maxima)): a weight in (0, 1) for each of K time steps or channels.
 
-    The MLP is linear (K to max(1, K / reduction)), ReLU, linear, without bias, written as 1×1×1 convolutions so that
-    the authors' weights have the right shape.
+    The MLP is linear (K to max(1, K / reduction)), ReLU, linear, without bias, written as 1×1×1
+    convolutions so that the authors' weights have the right shape.
     """
 
     def __init__(self, size: int, reduction: int) -> None:
@@ -138,15 +146,15 @@ class PoolGate(nn.Module):
 
 
 class MixedAttention(nn.Module):
-    """Mixed attention unit, MAU (the paper's supplement): temporal, channel and spatial attention in sequence.
+    """Mixed attention unit, MAU (the paper's supplement): temporal, channel, spatial attention in sequence.
 
         x ─┬───────────── × ─┬──────────── × ─┬───────────────── × ─ ReLU ─
            └─ mean, max      └─ mean, max     └─ mean, max
               over C, H, W      over T, H, W     over T, C
               MLP, σ            MLP, σ           conv 3×3, σ
 
-    The first two pools come from one reading of x: their weights are positive and constant over H and W, so that the
-    mean and the maximum of the weighted frames are the weighted means and maxima.
+    The first two pools come from one reading of x: their weights are positive and constant over H and W, so
+    that the mean and the maximum of the weighted frames are the weighted means and maxima.
 
     Args:
         channels, time_steps: C and T.
@@ -193,9 +201,9 @@ class SpikingResidualBlock(nn.Module):
            ├─ conv 3×3, tdBN ─┘         │
            └────────────────────────────┘
 
-    The shortcut convolution sees the real-valued x, not spikes (in the released code too), which makes it the costly
-    part. Without attention and shortcut this is the block of MS-ResNet (membrane shortcut). The norm of the second
-    unit starts at 0.2·α·V_th, as in the released code.
+    The shortcut convolution sees the real-valued x, not spikes (in the released code too), which makes it
+    the costly part. Without attention and shortcut this is the block of MS-ResNet (membrane shortcut). The
+    norm of the second unit starts at 0.2·α·V_th, as in the released code.
     """
 
     def __init__(
@@ -219,7 +227,7 @@ class SpikingResidualBlock(nn.Module):
 
 
 class PostActivationBlock(nn.Module):
-    """x + (convolution, norm, activation) twice: the blocks of ANN-ResNet (ReLU) and SEW-ResNet (spikes, ADD)."""
+    """x + (convolution, norm, activation) twice: the block of ANN-ResNet (ReLU) and SEW-ResNet (spikes)."""
 
     def __init__(self, parts: Parts, channels: int) -> None:
         super().__init__()
@@ -230,6 +238,18 @@ class PostActivationBlock(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """(T, N, C, H, W) to the same shape."""
         return frames + self.residual(frames)
+
+
+def channel_gate(channels: int, reduction: int) -> nn.Sequential:
+    """σ(MLP(mean over H, W)): (N, C, H, W) to one weight a channel, (N, C, 1, 1)."""
+    hidden = max(1, channels // reduction)
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(channels, hidden, 1),
+        nn.ReLU(),
+        nn.Conv2d(hidden, channels, 1),
+        nn.Sigmoid(),
+    )
 
 
 class FeatureRefinement(nn.Module):
@@ -244,13 +264,7 @@ class FeatureRefinement(nn.Module):
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
         hidden = max(1, channels // reduction)
-        self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, hidden, 1),
-            nn.ReLU(),
-            nn.Conv2d(hidden, channels, 1),
-            nn.Sigmoid(),
-        )
+        self.channel = channel_gate(channels, reduction)
         self.spatial = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1),
             nn.Conv2d(channels, hidden, 3, padding=1),
@@ -268,14 +282,18 @@ class FeatureRefinement(nn.Module):
 class EncoderDecoder(nn.Module):
     """The skeleton that ESDNet, SpikeRain and VLIF share.
 
-        rainy ─ embedding ─ ×T ─ encoder1 ─────────────────────────────── cat (join1) ─ decoder1 ─ merge ─ output ─ + ─
-          │                       └ down1 ─ encoder2 ───────── cat, join2 ─ decoder2 ─ up1 ┘                        │
-          │                                  └ down2 ─ encoder3 ─ bottleneck ─ up2 ┘                                │
-          └─────────────────────────────────────────────────────────────────────────────────────────────────────────┘
+        rainy ─┬─ embedding ─ ×T ─ encoder1 ─┬─────────────────────── join1 ─ decoder1 ─ merge ─ output ─ + ─
+               │                           down1                      up1                                 │
+               │                             └─ encoder2 ─┬─ join2 ─ decoder2                             │
+               │                                        down2  up2                                        │
+               │                                          └─ encoder3 ─ bottleneck                        │
+               └──────────────────────────────────────────────────────────────────────────────────────────┘
 
-    Level 1 has the image's size and `dim` channels; each level below half of the size and twice the channels. The
-    embedding sees the same image at every step, so it is computed once; `executed_once` says so to whoever counts
-    operations by the definition. The first name of a module's path is its place above (see `level_of`).
+    A join takes the concatenation of what comes up from `up2` or `up1` with what the encoder of its level
+    gave; without `join1` the concatenation itself goes on. Level 1 has the image's size and `dim` channels;
+    each level below half of the size and twice the channels. The embedding sees the same image at every step,
+    so it is computed once; `executed_once` says so to whoever counts operations by the definition. The first
+    name of a module's path is its place above (see `level_of`).
 
     Args:
         dim: channels of level 1.

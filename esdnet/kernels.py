@@ -1,9 +1,9 @@
 """Spiking neurons over a whole time sequence: one pass forward, one backward.
 
-`leaky_spikes` and `integer_spikes` are what neurons.py calls. Each is a single autograd node for all T steps. The
-first keeps nothing but its own input for the backward pass, which integrates the membrane a second time; the second
-keeps one bit of information (a byte) an element. The autograd graph of a stepped neuron keeps several tensors of the
-input's size for every step.
+`leaky_spikes` and `integer_spikes` are what neurons.py calls. Each is a single autograd node for all T
+steps. The first keeps nothing but its own input for the backward pass, which integrates the membrane a
+second time; the second keeps one bit of information (a byte) an element. The autograd graph of a stepped
+neuron keeps several tensors of the input's size for every step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "atan": _atan_slope,
     "fast_sigmoid": _fast_sigmoid_slope,
 }
-"""Slopes that stand in for the derivative of the step: functions of (membrane − threshold), which they overwrite."""
+"""Slopes that stand in for the derivative of the step: functions of (membrane − threshold), in place."""
 
 RESETS = ("zero", "subtract", "none")
 
@@ -67,13 +67,14 @@ def step(distance: Tensor, surrogate: str = "sigmoid", alpha: float = 4.0) -> Te
 def membrane(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
     """Membrane potential h at each step, before the reset, of the shape of `current`: (T, N, ...).
 
-    The operations and their order are those of snntorch.Leaky, so that the rounding is the same in every dtype:
+    The operations and their order are those of snntorch.Leaky, so that the rounding is the same in every
+    dtype:
 
         zero:      h_t = β (1 − s_{t−1}) h_{t−1} + x_t
         subtract:  h_t = β h_{t−1} + x_t − s_{t−1} θ
         none:      h_t = β h_{t−1} + x_t
     """
-    potential = torch.empty(current.shape, dtype=current.dtype, device=current.device)
+    potential = torch.empty_like(current)
     for t, arriving in enumerate(current):
         now = potential[t]
         if t == 0:
@@ -109,8 +110,8 @@ class _LeakySpikes(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # With g_t the gradient of h_t, σ'_t the slope and e_t the gradient of s_t (its own and, unless detached,
-        # what comes through the reset of the next step):
+        # g_t is the gradient of h_t, σ' the surrogate's slope and e_t the gradient of s_t: its own, and unless
+        # detached what comes through the reset of the next step.
         #   zero:      g_t = e_t σ'_t + β g_{t+1} (1 − s_t)    e_t = ∂s_t − β g_{t+1} h_t
         #   subtract:  g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t − θ g_{t+1}
         #   none:      g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t
@@ -126,7 +127,8 @@ class _LeakySpikes(torch.autograd.Function):
             now, spike_gradient = gradient[t], grads[0][t]
             if t == last:
                 torch.mul(spike_gradient, slope[t], out=now)
-                threshold_gradient -= now
+                if wants_threshold:
+                    threshold_gradient -= now
                 continue
             later, carried = gradient[t + 1], gradient[t + 1] * beta
             if not detach_reset and reset == "zero":
@@ -172,7 +174,8 @@ def leaky_spikes(
         detach_reset: whether the backward pass takes the reset as a constant.
 
     Returns:
-        (T, N, ...), dtype of `current`. Gradients flow to `current`, and to `beta` and `threshold` if they ask.
+        (T, N, ...), dtype of `current`. Gradients flow to `current`, and to `beta` and `threshold` if they
+        ask.
     """
     beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
     return _LeakySpikes.apply(current, beta, threshold, reset, surrogate, alpha, detach_reset)
@@ -181,8 +184,8 @@ def leaky_spikes(
 class _IntegerSpikes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, beta: float, levels: int) -> Tensor:
-        spikes = torch.empty(current.shape, dtype=current.dtype, device=current.device)
-        inside = torch.empty(current.shape, dtype=torch.bool, device=current.device)
+        spikes = torch.empty_like(current)
+        inside = torch.empty_like(current, dtype=torch.bool)
         potential = torch.empty_like(spikes[0])
         for t, arriving in enumerate(current):
             if t == 0:

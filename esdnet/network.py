@@ -39,7 +39,10 @@ def check_sizes(
     Raises:
         ValueError: says which and what would be right.
     """
-    for name, counts, length in (("encoder_blocks", encoder_blocks, 3), ("decoder_blocks", decoder_blocks, 2)):
+    for name, counts, length in (
+        ("encoder_blocks", encoder_blocks, 3),
+        ("decoder_blocks", decoder_blocks, 2),
+    ):
         if len(counts) != length or min(counts) < 0:
             raise ValueError(f"{name} must be {length} counts of blocks, not {list(counts)}")
     if dim < 1 or time_steps < 1 or bottleneck_blocks < 0:
@@ -51,9 +54,9 @@ def check_sizes(
 
 # names that the authors' files share between the networks of this skeleton
 ATTENTION_KEYS = (
-    (r"\battn\.", "attention."),
-    (r"\.(?:ta|time_attention)\.sharedMLP\.0\.", ".temporal.squeeze."),
-    (r"\.(?:ta|time_attention)\.sharedMLP\.2\.", ".temporal.expand."),
+    (r"\.attn\.", ".attention."),
+    (r"\.ta\.sharedMLP\.0\.", ".temporal.squeeze."),
+    (r"\.ta\.sharedMLP\.2\.", ".temporal.expand."),
     (r"\.ca\.sharedMLP\.0\.", ".channel.squeeze."),
     (r"\.ca\.sharedMLP\.2\.", ".channel.expand."),
     (r"\.sa\.conv\.", ".spatial."),
@@ -69,11 +72,11 @@ SKELETON_KEYS = (
 class ESDNet(EncoderDecoder):
     """Efficient spiking deraining network: rainy image in, restored image out.
 
-    An encoder-decoder of spiking residual blocks that sees the image at each of T steps, and a refinement of the mean
-    over time (figure 3 of the paper; the drawing is at `EncoderDecoder`). The defaults are the released
-    configuration, which the paper gives in part: it is silent about `dim`, the two blocks at the lowest level and the
-    2·dim channels of the last decoder stage. 12,811,463 parameters; the 0.165 M of Table 1 are what a counter saw
-    that does not know the spiking layers.
+    An encoder-decoder of spiking residual blocks that sees the image at each of T steps, and a refinement
+    of the mean over time (figure 3 of the paper; the drawing is at `EncoderDecoder`). The defaults are the
+    released configuration, which the paper gives in part: it is silent about `dim`, the two blocks at the
+    lowest level and the 2·dim channels of the last decoder stage. 12,811,463 parameters; the 0.165 M of
+    Table 1 are what a counter saw that does not know the spiking layers.
 
     For the ablations:
 
@@ -81,12 +84,12 @@ class ESDNet(EncoderDecoder):
     | --- | --- | --- |
     | `"srb"` | spiking residual block | both, unless said otherwise |
     | `"ms"` | MS-ResNet: neuron, convolution, norm, twice, and identity | neither, unless said otherwise |
-    | `"sew"` | SEW-ResNet: convolution, norm, neuron, twice, ADD to spikes | cannot have them |
-    | `"ann"` | ANN-ResNet: convolution, norm, ReLU, twice, and identity; no neuron in the network, T = 1 | cannot have them |
+    | `"sew"` | SEW-ResNet: convolution, norm, neuron, twice, ADD to spikes | cannot |
+    | `"ann"` | ANN-ResNet: convolution, norm, ReLU, twice, and identity; no neuron anywhere, T = 1 | cannot |
 
-    A stage of SEW blocks begins with a neuron, since what it adds to must be spikes, and the units between the
-    stages give real values. In the ANN the neurons of those units too are ReLUs, and `time_steps` and the neuron's options
-    have no meaning.
+    A stage of SEW blocks begins with a neuron, since what it adds to must be spikes, and the units between
+    the stages give real values. In the ANN the neurons of those units too are ReLUs, and `time_steps` and
+    the neuron's options have no meaning.
 
     Args:
         dim: channels of level 1.
@@ -100,8 +103,8 @@ class ESDNet(EncoderDecoder):
         temporal_reduction: hidden units of the temporal attention are max(1, T / this).
         shortcut: the shortcut convolution of SRB; None: as the table says.
         refinement: the FRB; without it the mean over time goes to the output convolution.
-        beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset: the neurons',
-            see `LeakySequence`.
+        beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset: the
+            neurons', see `LeakySequence`.
 
     Raises:
         ValueError: options that do not exist or do not go together.
@@ -155,7 +158,9 @@ class ESDNet(EncoderDecoder):
         if norm not in (None, "tdbn", "bn"):
             raise ValueError(f"norm must be tdbn or bn, not {norm!r}")
         if block in ("sew", "ann") and (attention or shortcut):
-            raise ValueError(f"block {block!r} has neither attention nor a shortcut convolution; srb and ms can")
+            raise ValueError(
+                f"block {block!r} has neither attention nor a shortcut convolution; srb and ms can"
+            )
         if block == "ann" and norm == "tdbn":
             raise ValueError("block 'ann' has no threshold for tdbn to depend on; norm must be bn")
         whole = block == "srb"

@@ -28,10 +28,10 @@ def surrogate_step(name: str = "sigmoid", alpha: float = 4.0) -> Callable[[Tenso
 class SequenceNeuron(snntorch.Leaky):
     """A `snntorch.Leaky` whose forward takes all T steps, (T, N, ...), and answers with their spikes.
 
-    Three things that snnTorch does are undone here. Its neurons remember the membrane of the last call: these start
-    at rest each time, so that a forward is a pure function of its input. It keeps every neuron of the process in a
-    list, hence in memory: these leave it. And it writes constants into the state_dict: here only what is learned
-    goes there, as in the authors' checkpoints.
+    Three things that snnTorch does are undone here. Its neurons remember the membrane of the last call:
+    these start at rest each time, so that a forward is a pure function of its input. It keeps every neuron
+    of the process in a list, hence in memory: these leave it. And it writes constants into the state_dict:
+    here only what is learned goes there, as in the authors' checkpoints.
     """
 
     def __init__(self, **options: object) -> None:
@@ -50,11 +50,13 @@ class LeakySequence(SequenceNeuron):
         u_t = (1 − s_t) h_t                    hard reset to zero (others: `esdnet.kernels.membrane`)
 
     The spikes are those of `snntorch.Leaky(beta, threshold, spike_grad=surrogate_step(surrogate, alpha),
-    reset_mechanism=...)` stepped over time, bit for bit. The defaults are the released code's: β = 0.5 (its τ = 2,
-    input not decayed), θ = 0.15, sigmoid with α = 4, gradients through the reset; the paper gives α alone.
+    reset_mechanism=...)` stepped over time, bit for bit. The defaults are the released code's: β = 0.5 (its
+    τ = 2, input not decayed), θ = 0.15, sigmoid with α = 4, gradients through the reset; the paper gives α
+    alone.
 
     Args:
-        beta: decay of the membrane a step, used within [0, 1]; a number, or a tensor that broadcasts with a step.
+        beta: decay of the membrane a step, used within [0, 1]; a number, or a tensor that broadcasts with a
+            step.
         threshold: likewise.
         reset_mechanism: "zero", "subtract" or "none".
         surrogate: "sigmoid", "atan" or "fast_sigmoid", with the parameter `alpha`.
@@ -79,7 +81,9 @@ class LeakySequence(SequenceNeuron):
         if surrogate not in kernels.SURROGATES:
             raise ValueError(f"surrogate must be one of {', '.join(kernels.SURROGATES)}, not {surrogate!r}")
         if reset_mechanism not in kernels.RESETS:
-            raise ValueError(f"reset_mechanism must be one of {', '.join(kernels.RESETS)}, not {reset_mechanism!r}")
+            raise ValueError(
+                f"reset_mechanism must be one of {', '.join(kernels.RESETS)}, not {reset_mechanism!r}"
+            )
         super().__init__(
             beta=beta if isinstance(beta, Tensor) else float(beta),
             threshold=threshold if isinstance(threshold, Tensor) else float(threshold),
@@ -106,7 +110,8 @@ class LeakySequence(SequenceNeuron):
     def membrane(self, current: Tensor) -> Tensor:
         """Membrane potential h_t at each step, before the reset, for the same input as `forward`.
 
-        No recording is needed to look inside a network: a forward hook has the input, and this is a function of it.
+        No recording is needed to look inside a network: a forward hook has the input, and this is a
+        function of it.
         """
         beta, threshold = self.beta.clamp(0, 1).to(current.dtype), self.threshold.to(current.dtype)
         return kernels.membrane(current, beta, threshold, self.reset_mechanism)
@@ -123,12 +128,12 @@ class LeakySequence(SequenceNeuron):
 
 
 class IntegerSequence(SequenceNeuron):
-    """The normalised integer neuron (NI-LIF) of VLIF over a sequence: D + 1 levels instead of a spike or none.
+    """The normalised integer neuron (NI-LIF) of VLIF over a sequence: D + 1 levels, not spike or none.
 
         m_t = β (m_{t−1} − s_{t−1}) + x_t        s_t = round(clamp(m_t, 0, D)) / D
 
-    The reset takes away the normalised spike s, not D·s, and gets no gradient, as in the released code. The gradient
-    of the quantiser is 1/D for 0 ≤ m_t ≤ D.
+    The reset takes away the normalised spike s, not D·s, and gets no gradient, as in the released code. The
+    gradient of the quantiser is 1/D for 0 ≤ m_t ≤ D.
     """
 
     def __init__(self, beta: float = 0.25, levels: int = 4) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Reflect an image to the right and below until height and width are multiples of `multiple`.
 
-    The picture keeps its place (the upper left corner), so `crop_to` with the old size undoes it. An image that fits
-    is returned as it is. Where less than the margin is there to reflect (a side shorter than half the multiple),
-    the reflection is repeated.
+    The picture keeps its place (the upper left corner), so `crop_to` with the old size undoes it. An image
+    that fits is returned as it is. Where less than the margin is there to reflect (a side shorter than half
+    the multiple), the reflection is repeated.
 
     Args:
         image: (..., C, H, W).

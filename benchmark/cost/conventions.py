@@ -1,7 +1,7 @@
 """Named conventions: what counts as an operation, and at how many picojoules.
 
-A convention never changes what was measured; it says which of the counts are added up and what each costs. Four are
-built in, a user's own is a small YAML file:
+A convention never changes what was measured; it says which of the counts are added up and what each costs.
+Four are built in, a user's own is a small YAML file:
 
     name: my-chip
     title: My accelerator
@@ -45,8 +45,8 @@ class Convention:
         title: What a table's heading says.
         source: Where the prices come from.
         picojoules: Price of one of each kind of work in `COUNTS`; what is absent is free.
-        counter: `full` adds up everything that was measured; `thop` sees only what thop 0.1.1 would have seen,
-            its faults included.
+        counter: `full` adds up everything that was measured; `thop` sees only what thop 0.1.1 would have
+            seen, its faults included.
         operations: What the operations column holds, so that MAC and FLOP are never mistaken for one another.
     """
 
@@ -62,8 +62,9 @@ class Convention:
         return sum(price * counts.get(kind, 0) for kind, price in self.picojoules.items()) * 1e-6
 
 
-# Constants: section 4.2 of the ESDNet paper gives 12.5 pJ a FLOP, 77 fJ a SOP and 3.7 pJ a sign; its energy columns
-# hold the first term alone. 4.6 and 0.9 pJ are the usual 45 nm figures for 32-bit floating point (Horowitz, ISSCC 2014).
+# Constants: section 4.2 of the ESDNet paper gives 12.5 pJ a FLOP, 77 fJ a SOP and 3.7 pJ a sign; its energy
+# columns hold the first term alone. 4.6 and 0.9 pJ are the usual 45 nm figures for 32-bit floating point
+# (Horowitz, ISSCC 2014).
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
     {
         c.name: c
@@ -119,8 +120,8 @@ def load_convention(path: Path) -> Convention:
     """Read a convention from a YAML file.
 
     Raises:
-        UserError: the file is missing or not YAML, a field or a kind of work does not exist, a price is not a number
-            of at least 0.
+        UserError: the file is missing or not YAML, a field or a kind of work does not exist, a price is not a
+            number of at least 0.
     """
     content = _read(path)
     allowed = ("name", "title", "source", "picojoules", "counter", "operations")

@@ -52,7 +52,7 @@ _POOL = re.compile(
 _RESAMPLE = re.compile(r"_?upsample_.*|grid_sampler.*|_grid_sampler.*|affine_grid_generator|_prim_.*interp.*")
 _ELEMENTWISE = re.compile(
     r"_?(log_)?_?softmax|_prelu_kernel|prelu|_?softplus|celu|selu|elu|glu|rrelu_with_noise|hardswish|hardtanh|mish"
-    r"|lerp|where|addcmul|addcdiv|clamp|native_dropout|_euclidean_dist|col2im|cross|linalg_cross|heaviside"
+    r"|leaky_relu|rrelu|lerp|where|addcmul|addcdiv|clamp|native_dropout|_euclidean_dist|col2im|cross|linalg_cross|heaviside"
 )
 
 
@@ -73,11 +73,22 @@ def classify(operation: Any) -> Work:
         return "norm"
     if _RESAMPLE.fullmatch(plain):
         return "resample"
-    if torch.Tag.pointwise in operation.tags or _ELEMENTWISE.fullmatch(plain):
+    if torch.Tag.pointwise in _tags(operation) or _ELEMENTWISE.fullmatch(plain):
         return "elementwise"
-    if torch.Tag.reduction in operation.tags or _POOL.fullmatch(plain):
+    if torch.Tag.reduction in _tags(operation) or _POOL.fullmatch(plain):
         return "pool"
     return "unknown"
+
+
+def _tags(operation: Any) -> set[Any]:
+    """Tags of an operation and, as torch leaves some in-place ones without, of its functional twin."""
+    tags = set(operation.tags)
+    name = operation._schema.name.removeprefix("aten::")
+    twin = getattr(torch.ops.aten, name.rstrip("_"), None) if name.endswith("_") else None
+    overload = operation._overloadname
+    if twin is not None and overload in twin.overloads():
+        tags |= set(getattr(twin, overload).tags)
+    return tags
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,9 @@ def _convolution(packet: Any, args: Sequence[Any], out: Any) -> list[Product]:
     dims = x.ndim - 2
     spread = [list(v) * (dims // len(v)) for v in (stride, padding, dilation)]
     channels = weight.shape[1] if transposed else weight.shape[0] // groups
-    geometry = Geometry(*spread, transposed, weight.shape[2:], out.shape[2:], channels)
+    geometry = Geometry(
+        spread[0], spread[1], spread[2], transposed, weight.shape[2:], out.shape[2:], channels
+    )
     return [Product(_registered(packet, *args[:7], out=out), (x,), weight, geometry)]
 
 
@@ -181,6 +194,9 @@ def _products() -> dict[Any, Callable[[Any, Sequence[Any], Any], list[Product]]]
     return rules
 
 
+COMPARISONS = {"ge", "gt", "le", "lt", "eq", "ne", "heaviside"}
+"""Operations whose result can be spikes, whatever its values happen to be."""
+
 PRODUCTS = _products()
 """Operations that multiply and accumulate, and how each splits into products."""
 
@@ -191,7 +207,9 @@ def products(operation: Any, args: Sequence[Any], out: Any) -> list[Product]:
     return PRODUCTS[packet](packet, args, out)
 
 
-def reach(size: int, stride: int, padding: int, dilation: int, kernel: int, output: int, transposed: bool) -> Tensor:
+def reach(
+    size: int, stride: int, padding: int, dilation: int, kernel: int, output: int, transposed: bool
+) -> Tensor:
     """How many outputs along one axis each of the `size` inputs reaches: a (size,) tensor of integers."""
     taps = torch.arange(kernel) * dilation
     if transposed:

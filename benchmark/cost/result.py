@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cost.conventions import Convention, convention
-from benchmark.errors import UserError
+from benchmark.errors import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,7 +218,9 @@ class Cost:
         for row in self.counted:
             energy = self.convention.energy_uj(row.counts())
             cells: dict[str, Any] = {n: getattr(row, n) for n in names}
-            rows.append({**cells, "energy_uj": energy, "share": energy / total if total else 0.0, "note": row.note})
+            rows.append(
+                {**cells, "energy_uj": energy, "share": energy / total if total else 0.0, "note": row.note}
+            )
         columns = [*names, "energy_uj", "share", "note"]
         table = pd.DataFrame(rows, columns=columns)
         for column in ("rate", "events"):
@@ -231,8 +233,6 @@ class Cost:
         Raises:
             UserError: no such column.
         """
-        from benchmark.errors import unknown
-
         if by not in self.layers.columns:
             raise unknown("column", by, [str(c) for c in self.layers.columns])
         return self.layers.sort_values(by, ascending=False, kind="stable")
@@ -260,17 +260,22 @@ class Cost:
             "pool": self.pool,
             "resample": self.resample,
             "energy_uj": self.energy_uj,
-            "uncounted": [{"operation": u.operation, "calls": u.calls, "where": u.where} for u in self.uncounted],
+            "uncounted": [
+                {"operation": u.operation, "calls": u.calls, "where": u.where} for u in self.uncounted
+            ],
             "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
         """The totals in a line."""
         text = (
-            f"{self.params / 1e6:.6g} M parameters, {self.macs / 1e9:.6g} GMAC, {self.accumulates / 1e9:.6g} G"
-            f" accumulates, {self.sops / 1e9:.6g} GSOP, {self.energy_uj / 1e3:.6g} mJ ({self.convention.name})"
+            f"{self.params / 1e6:.6g} M parameters, {self.macs / 1e9:.6g} GMAC, "
+            f"{self.accumulates / 1e9:.6g} G accumulates, {self.sops / 1e9:.6g} GSOP, "
+            f"{self.energy_uj / 1e3:.6g} mJ ({self.convention.name})"
         )
-        return text + (f"; uncounted: {', '.join(u.operation for u in self.uncounted)}" if self.uncounted else "")
+        return text + (
+            f"; uncounted: {', '.join(u.operation for u in self.uncounted)}" if self.uncounted else ""
+        )
 
     __repr__ = __str__
 

@@ -17,6 +17,7 @@ Flow = Literal["binary", "graded", "real", "zero", "unseen"]
 _CHUNK = 2**18  # small enough to stay in a core's cache, and for float32 sums of ones to be exact
 _SAMPLE = 4096
 _LEVELS = 17  # a neuron of up to 16 levels and zero is called graded
+_EVIDENCE = 16  # non-zero elements for each level before a tensor of unknown origin is called graded
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ def _pieces(tensor: Tensor) -> Iterator[Tensor]:
         yield from tensor.reshape(-1).split(_CHUNK)
 
 
-def observe(tensor: Tensor, geometry: Geometry | None = None) -> Observation:
+def observe(tensor: Tensor, geometry: Geometry | None = None, from_neuron: bool = False) -> Observation:
     """Look at every element, stopping at the first sign of real values.
 
     Args:
         tensor: The input of a layer, any shape.
         geometry: Of the convolution it enters, where the outputs that its spikes reach are wanted.
+        from_neuron: Whether it is known to come from neurons; then two elements can be two levels, while a handful
+            of real values is not taken for levels otherwise.
     """
     elements = tensor.numel()
     if elements == 0:
@@ -69,7 +72,7 @@ def observe(tensor: Tensor, geometry: Geometry | None = None) -> Observation:
         binary = all(bool(torch.equal(p * p, p)) for p in _pieces(tensor))
         if binary:
             return _spikes(tensor, geometry)
-    return _graded(tensor, levels)
+    return _graded(tensor, levels, 1 if from_neuron else _EVIDENCE)
 
 
 def _sample(tensor: Tensor) -> set[float]:
@@ -105,10 +108,12 @@ def _spikes(tensor: Tensor, geometry: Geometry | None) -> Observation:
         shape = [1] * where.ndim
         shape[axis] = size
         where = where * touched.to(where).view(shape)
-    return Observation("binary" if spikes else "zero", elements, spikes, reached=int(where.sum()) * geometry.channels)
+    return Observation(
+        "binary" if spikes else "zero", elements, spikes, reached=int(where.sum()) * geometry.channels
+    )
 
 
-def _graded(tensor: Tensor, levels: set[float]) -> Observation:
+def _graded(tensor: Tensor, levels: set[float], evidence: int) -> Observation:
     """Graded if zero and at most 16 other values explain every element."""
     found, spikes = set(levels), 0
     for piece in _pieces(tensor):
@@ -120,5 +125,11 @@ def _graded(tensor: Tensor, levels: set[float]) -> Observation:
             if len(found) > _LEVELS:
                 return Observation("real", tensor.numel())
         spikes += int(torch.count_nonzero(piece))
-    flow: Flow = "graded" if 0.0 in found and len(found) > 1 else "real"
-    return Observation(flow, tensor.numel(), spikes, tuple(sorted(found)))
+    graded = 0.0 in found and len(found) > 1 and spikes >= evidence * (len(found) - 1)
+    return Observation("graded" if graded else "real", tensor.numel(), spikes, tuple(sorted(found)))
+
+
+def emitted(tensor: Tensor) -> tuple[int, tuple[float, ...]]:
+    """Non-zero elements of what neurons sent out, and its levels as far as a sample shows them."""
+    levels = tuple(sorted(_sample(tensor.detach().float())))
+    return sum(int(torch.count_nonzero(p)) for p in _pieces(tensor.detach())), levels[:_LEVELS]

@@ -63,6 +63,8 @@ _ORIENTATION = 0x0112
 
 # MAX_PIXELS refuses, in one line, everything that Pillow would only warn of.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# damaged EXIF blocks and the like: what matters of them becomes a UserError
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,9 @@ def _short(error: BaseException) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
+    """What is left to be done to turn the picture upright; Pillow itself turns TIFF, its size included."""
+    if image.format == "TIFF":
+        return 1
     # a damaged EXIF block says nothing about the pixels: they are taken as they stand
     try:
         value = image.getexif().get(_ORIENTATION, 1)

@@ -1,20 +1,21 @@
 """Rain drawn over clean photographs, the same on every machine for the same seed.
 
-A rain layer r is grey, uint8, and made of streaks: thin trapezoids that lie along the direction in which the drops
-fall. Every streak has a length, a width, a slope and a strength; a box blur along its direction (the drop's motion
-during the exposure) and one across it (defocus, at least a pixel) turn the rectangle into
+A rain layer r is grey, uint8, and made of streaks: thin trapezoids along the direction in which the drops
+fall. Every streak has a length, a width, a slope and a strength; a box blur along its direction (the drop's
+motion during the exposure) and one across it (defocus, at least a pixel) turn the rectangle into
 
     along:   ____/‾‾‾‾‾‾‾‾\\____      ramps as long as the motion blur
     across:  __/‾‾\\__                ramps as wide as the softness
 
-which is exact, so no image is ever convolved. Streaks of one depth layer share sizes and direction; near layers are
-long, wide, bright and sparse, far ones short, thin, faint and dense. Layers add up.
+which is exact, so no image is ever convolved. Streaks of one depth layer share sizes and direction; near
+layers are long, wide, bright and sparse, far ones short, thin, faint and dense. Layers add up.
 
-`additive` composition is how Rain200L and Rain200H are made, measured pixel by pixel: input = min(255, target + r),
-the same r for all three channels. `screen` brightens with a tint and lays a veil over the scene, as distant rain does.
+`additive` composition is how Rain200L and Rain200H are made, measured pixel by pixel: input =
+min(255, target + r), the same r for all three channels. `screen` brightens with a tint and lays a veil over
+the scene, as distant rain does.
 
-Only IEEE-exact operations (+ − × ÷ √, comparisons, integer sums) and PCG64's raw stream, which NumPy keeps stable,
-go into r: no sine, no Gaussian deviate, no floating-point sum whose order could differ.
+Only IEEE-exact operations (+ − × ÷ √, comparisons, integer sums) and PCG64's raw stream, which NumPy keeps
+stable, go into r: no sine, no Gaussian deviate, no floating-point sum whose order could differ.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ _ROWS_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class Layer:
-    """One depth of rain. Ranges are drawn from uniformly, a streak at a time unless said otherwise; lengths in pixels."""
+    """One depth of rain; sizes in pixels.
+
+    Ranges are drawn from uniformly, a streak at a time unless said otherwise.
+    """
 
     cover: Range  # sum of the streaks' areas over the picture's area, drawn once a picture
     length: Range
@@ -77,7 +81,7 @@ class _Uniform:
         self._bits = np.random.PCG64(np.random.SeedSequence(words))
 
     def __call__(self, n: int) -> Floats:
-        return (self._bits.random_raw(n) >> np.uint64(11)) * 2.0**-53
+        return np.asarray((self._bits.random_raw(n) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
     def one(self, bounds: Range) -> float:
         low, high = bounds
@@ -95,7 +99,7 @@ def draw_streaks(shape: tuple[int, int], layer: Layer, angle: float, uniform: _U
     cover, gain = uniform.one(layer.cover), uniform.one(layer.gain)
     centre = angle + uniform.one(layer.turn)
     slope_low, slope_high = _slope(centre - layer.spread), _slope(centre + layer.spread)
-    # streaks that start outside reach in: draw them over a larger field so that borders are as rainy as the middle
+    # a larger field, so that streaks reach in from outside and borders are as rainy as the middle
     reach = layer.length[1] + layer.motion
     lean = max(abs(slope_low), abs(slope_high))
     stretch = math.sqrt(1 + lean * lean)
@@ -243,8 +247,8 @@ def get_regime(name: str | Regime) -> Regime:
         raise unknown("rain", name, REGIMES) from None
 
 
-# Sizes and strengths were set by eye and by histogram beside the rain layers of Rain200L and Rain200H (input − target),
-# then the covers by the mean PSNR-Y over BSDS500 photographs; tests/benchmark/data/test_rain.py holds them there.
+# Sizes and strengths were set by eye and by histogram beside the layers (input − target) of Rain200L and H,
+# then scaled to the mean PSNR-Y over BSDS500 photographs; tests/benchmark/data/test_rain.py holds them.
 def _light(cover: float, strength: float) -> tuple[Layer, Layer, Layer]:
     """Near, middle and far streaks; `cover` and `strength` scale all three."""
     return (
@@ -281,7 +285,7 @@ def _heavy(cover: Range, turn: Range) -> Layer:
         length=(25, 90),
         width=(1.5, 3.0),
         strength=(35, 85),
-        gain=(0.5, 1.0),
+        gain=(0.48, 0.97),
         turn=turn,
         spread=4.0,
         motion=6,

@@ -13,8 +13,8 @@ from benchmark.errors import unknown
 class Dataset:
     """A dataset: how it is called, how large it was published, what it trains.
 
-    `aliases` are what a folder of it may be called, in lower case without separators ("rain_data_train_Heavy" is
-    "raindatatrainheavy"); a folder name that contains one as whole words belongs to the dataset.
+    `aliases` are what a folder of it may be called, in lower case without separators ("rain_data_train_Heavy"
+    is "raindatatrainheavy"); a folder name that contains one as whole words belongs to the dataset.
     """
 
     name: str
@@ -55,31 +55,31 @@ _DATASETS = (
     Dataset(
         name="rain200l", title="Rain200L", columns="rain200l", published={"train": 1800, "test": 200},
         about="light rain over BSDS500, Yang et al., CVPR 2017 (updated edition)",
-        aliases=("rain200l", "rain200light", "raindatatrainlight", "raindatatestlight", "raintrainl200", "rainlight200"),
+        aliases=("rain200l", "rain200light", "raindatatrainlight", "raindatatestlight"),
     ),
     Dataset(
         name="rain200h", title="Rain200H", columns="rain200h", published={"train": 1800, "test": 200},
         about="heavy rain over BSDS500, Yang et al., CVPR 2017 (updated edition)",
-        aliases=("rain200h", "rain200heavy", "raindatatrainheavy", "raindatatestheavy", "rainheavy200"),
+        aliases=("rain200h", "rain200heavy", "raindatatrainheavy", "raindatatestheavy"),
     ),
     Dataset(
         name="rain1200", title="Rain1200", columns="rain1200", published={"train": 12000, "test": 1200},
         about="three rain densities, Zhang and Patel, CVPR 2018 (DID-MDN)",
-        aliases=("rain1200", "didmdn", "diddata", "didmdntraining", "didmdntest", "test1200"), several_folders=True,
+        aliases=("rain1200", "didmdn", "diddata", "test1200"), several_folders=True,
     ),
     Dataset(
         name="rw-data", title="RW-Data", published={"test": 185}, trains_on="rain200h", paired=False,
         about="185 photographs of real rain, no clean image; table 2",
-        aliases=("rwdata", "realworld", "realrain", "rw"),
+        aliases=("rwdata", "realworld", "realrain"),
     ),
     Dataset(
         name="folder", title="folder",
-        about="any folder with input/ and target/ (or the like) in it, with or without train/ and test/ above",
+        about="any folder with input/ and target/ (or the like), with or without train/ and test/ above",
     ),
     Dataset(
         name="embedded-12", title="embedded-12", columns="rain12", published={"test": 6}, regime="twelve",
         trains_on="embedded-light",
-        about="stands for Rain12: a small, light test set rendered here; tested with the embedded-light model",
+        about="stands for Rain12: a small, light test set; tested with the embedded-light model",
     ),
     Dataset(
         name="embedded-light", title="embedded-light", columns="rain200l", published={"train": 84, "test": 8},

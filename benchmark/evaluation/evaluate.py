@@ -161,7 +161,7 @@ def _same_sized(
         size = (int(rainy.shape[-2]), int(rainy.shape[-1]))
         group = waiting.setdefault(size, [])
         group.append((index, pair))
-        full = batch or pictures_at_once(device, *size)
+        full = pictures_at_once(device, *size, batch)
         if len(group) >= full:
             yield waiting.pop(size)
         elif sum(map(len, waiting.values())) >= 4 * full:

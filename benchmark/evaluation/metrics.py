@@ -128,7 +128,7 @@ def ssim_y(restored: Tensor, target: Tensor, convention: str | Convention = "esd
             f"{restored.shape[-2]}×{restored.shape[-1]}"
         )
     # the two variances only occur as a sum, so four filtered maps do where the formula names five
-    mean_a, mean_b, squares, product = _gaussian(torch.stack([a, b, a * a + b * b, a * b]))
+    mean_a, mean_b, squares, product = (_gaussian(m) for m in (a, b, a * a + b * b, a * b))
     across, energy = mean_a * mean_b, mean_a.square() + mean_b.square()
     similarity = (2 * across + C1) * (2 * (product - across) + C2)
     similarity /= (energy + C1) * (squares - energy + C2)
@@ -223,7 +223,7 @@ def _block_means(image: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(image.unsqueeze(1), factor).squeeze(1)
 
 
-def _gaussian(maps: Tensor) -> Tensor:
+def _gaussian(image: Tensor) -> Tensor:
     """The weighted means over the window along the last two dimensions, where it fits.
 
     Sums of shifted views: on a CPU in float64 that is ten times as fast as a convolution.
@@ -232,10 +232,10 @@ def _gaussian(maps: Tensor) -> Tensor:
     window = torch.exp(-offsets.square() / (2 * SIGMA**2))
     weights = (window / window.sum()).tolist()
     for dim in (-2, -1):
-        size = maps.shape[dim] - WINDOW + 1
-        filtered = maps.narrow(dim, WINDOW // 2, size) * weights[WINDOW // 2]
+        size = image.shape[dim] - WINDOW + 1
+        filtered = image.narrow(dim, WINDOW // 2, size) * weights[WINDOW // 2]
         for i in range(WINDOW // 2):
-            mirrored = maps.narrow(dim, i, size) + maps.narrow(dim, WINDOW - 1 - i, size)
+            mirrored = image.narrow(dim, i, size) + image.narrow(dim, WINDOW - 1 - i, size)
             filtered.add_(mirrored, alpha=weights[i])
-        maps = filtered
-    return maps
+        image = filtered
+    return image

@@ -117,8 +117,8 @@ def metaiqa_checkpoint(checkpoint: str | Path | None = None) -> Path:
             if (folder / name).is_file():
                 return folder / name
     raise UserError(
-        "MetaIQA needs its weights, which are not fetched for you: put pyiqa's Metaiqa_livec.pth (or the "
-        f"authors' state_dict) into {cache / 'derain'}, or name it by {METAIQA_VARIABLE} or metaiqa.checkpoint="
+        "MetaIQA needs its weights, which are not fetched: put pyiqa's Metaiqa_livec.pth (or the authors' "
+        f"state_dict) into {cache / 'derain'}, or name it by {METAIQA_VARIABLE} or metaiqa.checkpoint="
     )
 
 

@@ -69,18 +69,27 @@ class Table:
     def reasons(self) -> dict[str, str]:
         """Letters of the footnotes that say why cells are empty."""
         found = dict.fromkeys(
-            c.reason for r in self.rows for c in (self.cell(r, k) for k in self.columns) if c.value is None and c.reason
+            c.reason
+            for r in self.rows
+            for c in (self.cell(r, k) for k in self.columns)
+            if c.value is None and c.reason
         )
         return {reason: _letter(i) for i, reason in enumerate(found)}
 
 
 def _letter(index: int) -> str:
     letters = string.ascii_lowercase
-    return letters[index] if index < len(letters) else _letter(index // len(letters) - 1) + letters[index % len(letters)]
+    return (
+        letters[index]
+        if index < len(letters)
+        else _letter(index // len(letters) - 1) + letters[index % len(letters)]
+    )
 
 
 def _number(value: float, digits: int, sign: bool = False) -> str:
-    text = f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+    text = (
+        f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
+    )
     return text.replace("-", MINUS)
 
 
@@ -114,9 +123,15 @@ def markdown(table: Table) -> str:
         texts = []
         for column in table.columns:
             cell = table.cell(row, column)
-            own = _measured(cell, column.digits) if cell.value is not None else _footnote(letters.get(cell.reason))
+            own = (
+                _measured(cell, column.digits)
+                if cell.value is not None
+                else _footnote(letters.get(cell.reason))
+            )
             printed = _printed(cell, column)
-            texts.append(f"{own} ({printed})" if printed and own else own or (f"({printed})" if printed else ""))
+            texts.append(
+                f"{own} ({printed})" if printed and own else own or (f"({printed})" if printed else "")
+            )
         lines.append(f"| {_escape(row.label)} | " + " | ".join(texts) + " |")
     if letters:
         lines += ["", *[f"<sup>{letter}</sup> {_escape(reason)}  " for reason, letter in letters.items()]]
@@ -147,7 +162,9 @@ def frame(table: Table) -> pd.DataFrame:
                 if column.difference:
                     record[f"{column.key}_difference"] = cell.difference
         record["reason"] = "; ".join(
-            dict.fromkeys(c.reason for c in (table.cell(row, k) for k in table.columns) if c.value is None and c.reason)
+            dict.fromkeys(
+                c.reason for c in (table.cell(row, k) for k in table.columns) if c.value is None and c.reason
+            )
         )
         records.append(record)
     return pd.DataFrame.from_records(records)
@@ -187,7 +204,17 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-_TEX = {"&": "\\&", "%": "\\%", "_": "\\_", "#": "\\#", "$": "\\$", "±": "$\\pm$", MINUS: "$-$", "∞": "$\\infty$", "×": "$\\times$"}
+_TEX = {
+    "&": "\\&",
+    "%": "\\%",
+    "_": "\\_",
+    "#": "\\#",
+    "$": "\\$",
+    "±": "$\\pm$",
+    MINUS: "$-$",
+    "∞": "$\\infty$",
+    "×": "$\\times$",
+}
 
 
 def _tex(text: str) -> str:

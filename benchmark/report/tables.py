@@ -38,7 +38,9 @@ def _average(cells: Sequence[Cell], paper: float | None) -> Cell:
     return Cell(statistics.fmean(v for v in values if v is not None), paper)
 
 
-def _reason(model: str, dataset: str, records: Sequence[Record], failures: Sequence[Record], absent: Mapping[str, str]) -> str:
+def _reason(
+    model: str, dataset: str, records: Sequence[Record], failures: Sequence[Record], absent: Mapping[str, str]
+) -> str:
     if dataset in absent:
         return absent[dataset]
     for record in records:
@@ -121,9 +123,13 @@ def table1(
     return Table(name, f"Table 1, PSNR-Y (dB) and SSIM-Y, convention `{convention}`", columns, rows, notes)
 
 
-def _input_row(datasets: Sequence[str], records: Sequence[Record], convention: str, columns: Sequence[Column]) -> Row:
+def _input_row(
+    datasets: Sequence[str], records: Sequence[Record], convention: str, columns: Sequence[Column]
+) -> Row:
     cells: dict[str, Cell] = {
-        c.key: Cell(reason="a picture has no parameters") for c in columns if c.key in ("params_m", "operations_g")
+        c.key: Cell(reason="a picture has no parameters")
+        for c in columns
+        if c.key in ("params_m", "operations_g")
     }
     for dataset in datasets:
         for key, _, _ in _METRICS:

@@ -1,0 +1,1 @@
+"""Plans, records and what does the runs."""

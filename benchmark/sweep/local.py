@@ -19,7 +19,12 @@ from benchmark.errors import UserError, WorkError
 from benchmark.sweep.records import FAILURE, find_record, read_record, run_folder, write_record
 
 # imported once in the fork server, so that a run does not spend its time importing them again
-_PRELOAD = ["benchmark.sweep.run", "benchmark.training.train", "benchmark.evaluation.evaluate", "benchmark.cost"]
+_PRELOAD = [
+    "benchmark.sweep.run",
+    "benchmark.training.train",
+    "benchmark.evaluation.evaluate",
+    "benchmark.models",
+]
 
 
 @dataclass

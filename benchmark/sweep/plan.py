@@ -83,4 +83,4 @@ def _look(name: str, root: str) -> None:
     if not Path(root).is_dir():
         raise UserError(f"DATA={root}: no such folder")
     for split in dataset_spec(name).splits:
-        find_split(name, root, split)
+        find_split(dataset_spec(name), root, split)

@@ -19,7 +19,14 @@ class Display:
 
     def __init__(self, total: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
@@ -41,7 +48,9 @@ class Display:
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
 
     def notify(self, event: str, what: Running | Outcome) -> None:
@@ -64,7 +73,9 @@ class Display:
         elapsed = time.monotonic() - self.began
         left = elapsed / self.done * (self.total - self.done)
         state = outcome.state if outcome.state == "done" else f"{outcome.state}: {outcome.reason}"
-        text = f"[{self.done}/{self.total}] {name.rsplit('-', 1)[0]}: {state} (about {left / 60:.0f} min left)"
+        text = (
+            f"[{self.done}/{self.total}] {name.rsplit('-', 1)[0]}: {state} (about {left / 60:.0f} min left)"
+        )
         if self.live:
             self.console.print(text, markup=False, highlight=False)
         else:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark import catalog
 from benchmark.config import RunConfig, identity, run_name, tiling, to_dict
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
@@ -71,7 +70,7 @@ def _as_yaml(config: RunConfig) -> str:
 
 
 def _state(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Interrupted":
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptedTraining":
         return "interrupted"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "out of memory"
@@ -169,9 +168,3 @@ def _on_gpu(config: RunConfig) -> bool:
     import torch
 
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-
-
-def full_cost(name: str) -> dict[str, Any]:
-    """Parameters and operations of the full network at 256×256, whatever variant was trained."""
-    entry = catalog.network(name)
-    raise NotImplementedError(entry)

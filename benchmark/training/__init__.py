@@ -1,0 +1,1 @@
+"""The LightningModule, losses and schedules: one training for every network."""

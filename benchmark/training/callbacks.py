@@ -19,7 +19,7 @@ from benchmark.errors import WorkError
 from esdnet.neurons import LeakySequence
 
 
-class Interrupted(WorkError):
+class InterruptedTraining(WorkError):  # noqa: N818
     """Training was asked to stop, has saved where it was, and can be gone on with."""
 
     def __init__(self, message: str, signum: int) -> None:
@@ -74,16 +74,16 @@ class Report(Callback):
         """Report, and stop if asked to.
 
         Raises:
-            Interrupted: a signal came.
+            InterruptedTraining: a signal came.
         """
         if trainer.global_step == trainer.max_steps:
             self.loss = float(outputs["loss"])
         if self.progress is not None:
             self.progress(trainer.global_step, trainer.max_steps)
         if self._signal is not None:
-            trainer.save_checkpoint(self.checkpoint)
+            trainer.save_checkpoint(self.checkpoint, weights_only=False)
             self._give_back()
-            raise Interrupted(
+            raise InterruptedTraining(
                 f"interrupted at step {trainer.global_step} of {trainer.max_steps}, saved; "
                 "run the same command to go on",
                 self._signal,
@@ -93,7 +93,9 @@ class Report(Callback):
         """Give the signals back."""
         self._give_back()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Give the signals back."""
         self._give_back()
 

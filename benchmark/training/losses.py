@@ -44,8 +44,12 @@ def ssim(a: Tensor, b: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     stacked = torch.cat((a, b, a * a + b * b, a * b), dim=1)
     groups = 4 * channels
     # the window is separable: two passes of 11 instead of one of 121
-    rows = F.conv2d(stacked, g.view(1, 1, size, 1).expand(groups, 1, size, 1), padding=(size // 2, 0), groups=groups)
-    blurred = F.conv2d(rows, g.view(1, 1, 1, size).expand(groups, 1, 1, size), padding=(0, size // 2), groups=groups)
+    rows = F.conv2d(
+        stacked, g.view(1, 1, size, 1).expand(groups, 1, size, 1), padding=(size // 2, 0), groups=groups
+    )
+    blurred = F.conv2d(
+        rows, g.view(1, 1, 1, size).expand(groups, 1, 1, size), padding=(0, size // 2), groups=groups
+    )
     mean_a, mean_b, squares, product = blurred.split(channels, dim=1)
     means, means_squared = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
     luminance_and_contrast = (2 * means + _C1) * (2 * (product - means) + _C2)

@@ -73,7 +73,14 @@ class Restoration(pl.LightningModule):
         restored = self.network(batch["rainy"])
         self.psnr(restored, batch["target"])
         self.ssim(restored, batch["target"])
-        self.log("validation/psnr_y", self.psnr, on_epoch=True, on_step=False, batch_size=len(restored), prog_bar=True)
+        self.log(
+            "validation/psnr_y",
+            self.psnr,
+            on_epoch=True,
+            on_step=False,
+            batch_size=len(restored),
+            prog_bar=True,
+        )
         self.log("validation/ssim_y", self.ssim, on_epoch=True, on_step=False, batch_size=len(restored))
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -96,11 +103,15 @@ class Restoration(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the weights are of, and the random state that exact resumption needs."""
         checkpoint["derain"] = self.description
-        numpy_state, python_state = np.random.get_state(), random.getstate()
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
         checkpoint["random"] = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": [str(numpy_state[0]), torch.from_numpy(numpy_state[1].astype(np.int64)), *numpy_state[2:]],
+            "numpy": [
+                str(numpy_state[0]),
+                torch.from_numpy(numpy_state[1].astype(np.int64)),
+                *numpy_state[2:],
+            ],
             "python": [list(python_state[1]), python_state[2]],
         }
 
@@ -111,7 +122,7 @@ class Restoration(pl.LightningModule):
         if torch.cuda.is_available() and state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
         name, keys, position, has_gauss, cached = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
         random.setstate((3, tuple(state["python"][0]), state["python"][1]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -56,6 +57,7 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # device lists and advertisements
     pl.seed_everything(config.seed, workers=True, verbose=False)
     recipe = config.recipe
     data = RainDataModule(
@@ -111,10 +113,12 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
     with warnings.catch_warnings():
         # the loader needs no workers (decoded cache), and resumes by step; both are said otherwise by Lightning
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*isn't supported.*|.*LeafSpec.*|.*exists and is not empty.*")
+        warnings.filterwarnings("ignore", ".*smaller than the logging interval.*|.*exists and is not empty.*")
         trainer = pl.Trainer(
             accelerator=accelerator,
-            devices=config.trainer.devices if config.trainer.devices == "auto" else _devices(config.trainer.devices),
+            devices=config.trainer.devices
+            if config.trainer.devices == "auto"
+            else _devices(config.trainer.devices),
             num_nodes=config.trainer.nodes,
             strategy=config.trainer.strategy,
             precision=recipe.precision,  # type: ignore[arg-type]
@@ -128,7 +132,7 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
             logger=_logger(config, folder),
             log_every_n_steps=config.trainer.log_every,
             callbacks=callbacks,
-            enable_progress_bar=config.trainer.progress and progress is None,
+            enable_progress_bar=False,  # Lightning's counts the epoch, `progress` the whole training
             enable_model_summary=False,
             deterministic="warn" if accelerator in ("cpu", "auto") else False,
             use_distributed_sampler=False,  # the batch sampler gives every process its share of one global batch
@@ -137,8 +141,10 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
         _refuse_another(last, description["identity"])
         trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if trainer.global_step < total:
-            raise WorkError(f"stopped at step {trainer.global_step} of {total}; run the same command to go on")
-        trainer.save_checkpoint(last)
+            raise WorkError(
+                f"stopped at step {trainer.global_step} of {total}; run the same command to go on"
+            )
+        trainer.save_checkpoint(last, weights_only=False)
     chosen = checkpoints / "best.ckpt" if validate and (checkpoints / "best.ckpt").is_file() else last
     return Trained(
         network=module.network,

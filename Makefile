@@ -1,0 +1,41 @@
+# Every target sets up .venv first if it is missing. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DERAIN := $(BIN)/derain
+
+# make table1 DATA=/data RECIPE=paper MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 SET="recipe.epochs=10 logger=wandb"
+TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MODELS),--models $(MODELS)) \
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format table1 clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## Make .venv with the pinned versions (several GB: torch comes with CUDA)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+test: setup ## Run the tests
+	$(BIN)/python -m pytest -n auto
+
+lint: setup ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the published datasets
+	$(DERAIN) table 1 $(TABLE_OPTIONS)
+
+clean: ## Remove .venv and caches; runs/ and results/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

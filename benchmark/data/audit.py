@@ -1,0 +1,429 @@
+"""What is in a folder, and what is wrong with it; and rain over a user's own photographs.
+
+`check` reads every picture once. It lists unpaired, damaged and unequal pairs, counts that differ from the
+published ones, pictures that occur twice, and test pictures whose background was trained on, found by a
+perceptual hash: a difference hash of 16×16 bits of the clean picture, compared within `_NEAR` bits and under
+the eight turns and mirrorings.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.cache import cores, progress_bar, read_pair
+from benchmark.data.files import make_folder
+from benchmark.data.images import list_images, read_image, write_image
+from benchmark.data.layouts import (
+    Found,
+    Pair,
+    dataset_of,
+    find,
+    folder_role,
+    list_photographs,
+    picture_folders,
+    split_of,
+)
+from benchmark.data.rain import additive, get_regime, rain_layer, screen
+from benchmark.data.specs import DATASETS, Dataset
+from benchmark.errors import UserError
+
+Picture = NDArray[np.uint8]
+Bits = NDArray[np.bool_]
+
+# of 256 bits: the two nearest different photographs of BSDS500 are 31 apart, the same one saved as JPEG of
+# quality 60 at most 16
+_NEAR = 20
+_SHOWN = 10
+
+
+@dataclass
+class Part:
+    """One folder of pairs, or of photographs alone."""
+
+    folder: Path
+    dataset: str | None
+    split: str | None
+    count: int
+    paired: bool
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)  # (H, W) -> how many
+    psnr_y: float | None = None  # mean over the rainy pictures
+
+    def count_sizes(self, looked: Sequence[_Looked]) -> None:
+        """Count how many pictures have which size."""
+        for one in looked:
+            self.sizes[one.size] = self.sizes.get(one.size, 0) + 1
+
+    def line(self) -> str:
+        """What it is, in a line."""
+        what = DATASETS[self.dataset].title if self.dataset else "unknown set"
+        split = f" {self.split}" if self.split else ""
+        kind = "pairs" if self.paired else "photographs"
+        sizes = sorted(self.sizes.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{w}×{h}" for (h, w), _ in sizes[:3]) + (" …" if len(sizes) > 3 else "")
+        rain = f", rainy PSNR-Y {self.psnr_y:.2f} dB" if self.psnr_y is not None else ""
+        return f"{self.folder}: {what}{split}, {self.count} {kind} ({shown}{rain})"
+
+
+@dataclass
+class Report:
+    """What `check` found. `problems` must be seen to; `remarks` are worth knowing."""
+
+    path: Path
+    parts: list[Part] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def dataset(self) -> str | None:
+        """The dataset it is, if all parts are of one."""
+        names = {p.dataset for p in self.parts}
+        return names.pop() if len(names) == 1 else None
+
+    def lines(self) -> list[str]:
+        """The report as lines of text."""
+        lines = [part.line() for part in self.parts]
+        lines += [f"remark: {r}" for r in self.remarks]
+        lines += [f"problem: {p}" for p in self.problems]
+        end = "no problem found" if not self.problems else f"{len(self.problems)} problem(s)"
+        return [*lines, f"{self.path}: {end}"]
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What is kept of a picture after it was read."""
+
+    label: str
+    size: tuple[int, int]
+    hashes: NDArray[np.uint8]  # (8, 32): the clean picture's hash under the eight turns, packed
+    contrast: int  # grey levels; a flat picture's hash says nothing
+    pixels: int  # hash of the clean picture's bytes
+    psnr_y: float | None
+
+
+def difference_hash(picture: Picture) -> Bits:
+    """(16, 16) bits: is a cell of the 16×17 grid of mean greys brighter than its right neighbour?
+
+    Cells are means over areas, without interpolation; the hash survives compression and resizing.
+    """
+    return _gradients(_cells(picture, 16, 17))
+
+
+def _gradients(cells: NDArray[np.float64]) -> Bits:
+    return np.asarray(cells[:, :-1] > cells[:, 1:])
+
+
+def _cells(picture: Picture, rows: int, columns: int) -> NDArray[np.float64]:
+    grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    grey = _enlarged(grey, rows, columns)
+    height, width = grey.shape
+    y = np.arange(rows + 1) * height // rows
+    x = np.arange(columns + 1) * width // columns
+    sums = np.add.reduceat(np.add.reduceat(grey, y[:-1], axis=0), x[:-1], axis=1)
+    return np.asarray(sums / np.outer(np.diff(y), np.diff(x)))
+
+
+def _enlarged(grey: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
+    by_y, by_x = -(-rows // grey.shape[0]), -(-columns // grey.shape[1])
+    return np.repeat(np.repeat(grey, by_y, axis=0), by_x, axis=1) if by_y > 1 or by_x > 1 else grey
+
+
+def _turned_hashes(picture: Picture) -> NDArray[np.uint8]:
+    found = []
+    for transpose in (False, True):
+        base = picture.transpose(1, 0, 2) if transpose else picture
+        for rows in (1, -1):
+            found += [np.packbits(difference_hash(base[::rows, ::columns])) for columns in (1, -1)]
+    return np.stack(found)
+
+
+def _look(pair: Pair) -> _Looked | str:
+    try:
+        rainy, clean = read_pair(pair)
+    except UserError as error:
+        return str(error)
+    return _looked(str(pair.clean), clean, _psnr_y(rainy, clean))
+
+
+def _look_alone(path: Path) -> _Looked | str:
+    try:
+        picture = read_image(path)
+    except UserError as error:
+        return str(error)
+    return _looked(str(path), picture, None)
+
+
+def _looked(label: str, clean: Picture, psnr_y: float | None) -> _Looked:
+    small = clean[:: max(1, clean.shape[0] // 64), :: max(1, clean.shape[1] // 64)]
+    return _Looked(
+        label,
+        (clean.shape[0], clean.shape[1]),
+        _turned_hashes(clean),
+        int(small.max()) - int(small.min()),
+        hash((clean.shape, clean.tobytes())),
+        psnr_y,
+    )
+
+
+def _psnr_y(rainy: Picture, clean: Picture) -> float:
+    error = (rainy.astype(np.float64) - clean) @ (np.array([65.481, 128.553, 24.966]) / 255)
+    mean = float(np.mean(error * error))
+    return float("inf") if mean == 0 else 10 * float(np.log10(255**2 / mean))
+
+
+def check(path: str | Path, progress: bool = True, workers: int | None = None) -> Report:
+    """Look at everything below a folder.
+
+    Args:
+        path: a dataset's folder, or one above several.
+        progress: show a bar on stderr.
+        workers: threads; None: one for each core.
+
+    Raises:
+        UserError: the folder is missing, cannot be listed, or has no pictures.
+    """
+    path = Path(path)
+    report = Report(path)
+    found = find(path)
+    looked: dict[tuple[str | None, str | None], list[_Looked]] = defaultdict(list)
+    if not found:
+        return _photographs(path, report, progress, workers)
+    total = sum(len(f.pairs) for f in found)
+    with progress_bar(f"reading {total} pairs", total, progress) as step, _pool(workers) as pool:
+        for f in found:
+            good, bad = _read_all(pool.map(_look, f.pairs), step)
+            report.problems += f.problems() + bad
+            report.parts.append(_part(f, good))
+            looked[f.dataset, f.split] += good
+    _outside(path, found, report, workers)
+    _identical_pairs(looked, report)
+    _counts(report)
+    _missing_numbers(found, report)
+    _repeated(looked, report)
+    _overlap(looked, report)
+    return report
+
+
+def _pool(workers: int | None) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers or cores())
+
+
+def _read_all(
+    results: Iterable[_Looked | str], step: Callable[[], object]
+) -> tuple[list[_Looked], list[str]]:
+    good, bad = [], []
+    for result in results:
+        step()
+        if isinstance(result, str):
+            bad.append(result)
+        else:
+            good.append(result)
+    return good, bad
+
+
+def _part(f: Found, good: Sequence[_Looked]) -> Part:
+    part = Part(f.folder, f.dataset, f.split, len(f.pairs), paired=True)
+    part.count_sizes(good)
+    finite = [one.psnr_y for one in good if one.psnr_y is not None and one.psnr_y != float("inf")]
+    part.psnr_y = float(np.mean(finite)) if finite else None
+    return part
+
+
+def _photographs(path: Path, report: Report, progress: bool, workers: int | None) -> Report:
+    files = list_photographs(path)
+    with (
+        progress_bar(f"reading {len(files)} photographs", len(files), progress) as step,
+        _pool(workers) as pool,
+    ):
+        good, bad = _read_all(pool.map(_look_alone, files), step)
+    names = [*path.absolute().parts[-2:]]
+    names += [p for p in {f.parent.name for f in files} if p not in names]
+    dataset = dataset_of(names)
+    if dataset and DATASETS[dataset].paired:
+        report.problems.append(f"{path}: is named like {DATASETS[dataset].title} but has no pairs in it")
+        dataset = None
+    part = Part(path, dataset, split_of(names), len(files), paired=False)
+    part.count_sizes(good)
+    report.parts.append(part)
+    report.problems += bad
+    report.remarks.append("photographs alone: they can be restored, not trained on or compared")
+    _counts(report)
+    _repeated({(dataset, None): good}, report)
+    return report
+
+
+def _outside(path: Path, found: Sequence[Found], report: Report, workers: int | None) -> None:
+    """Folders of pictures that belong to no pair."""
+    inside = {f.rainy for f in found} | {f.clean for f in found}
+    for folder, names in sorted(picture_folders(path).items()):
+        if folder in inside:
+            continue
+        role, dataset = (
+            folder_role(folder.name),
+            dataset_of([path.absolute().name, *folder.relative_to(path).parts]),
+        )
+        if dataset and not DATASETS[dataset].paired:
+            with _pool(workers) as pool:
+                good, bad = _read_all(pool.map(_look_alone, [folder / n for n in names]), lambda: None)
+            part = Part(folder, dataset, None, len(names), paired=False)
+            part.count_sizes(good)
+            report.parts.append(part)
+            report.problems += bad
+        elif role:
+            report.problems.append(
+                f"{folder}: {len(names)} {role} pictures without a folder of their partners"
+            )
+        else:
+            report.remarks.append(f"{folder}: {len(names)} pictures that are no pairs")
+
+
+def _missing_numbers(found: Sequence[Found], report: Report) -> None:
+    """Which of 1 … N are not there, where a published set of N is numbered and nearly whole."""
+    for f in found:
+        published = DATASETS[f.dataset].published.get(f.split or "") if f.dataset else None
+        numbers = {int(m.group()) for p in f.pairs if (m := re.search(r"\d+", p.name))}
+        if published and len(numbers) == len(f.pairs) < published:
+            missing = sorted(set(range(1, published + 1)) - numbers)
+            if len(missing) == published - len(numbers) and len(missing) <= _SHOWN:
+                report.problems.append(f"{f.folder}: without {', '.join(map(str, missing))}")
+
+
+def _identical_pairs(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
+    same = [one.label for part in looked.values() for one in part if one.psnr_y == float("inf")]
+    report.problems += [f"{label}: rainy and clean image are the same" for label in same]
+
+
+def _counts(report: Report) -> None:
+    here: dict[tuple[str, str], int] = defaultdict(int)
+    for part in report.parts:
+        if part.dataset is None:
+            continue
+        spec: Dataset = DATASETS[part.dataset]
+        split = part.split or (next(iter(spec.published)) if len(spec.published) == 1 else None)
+        if split is None:
+            report.remarks.append(f"{part.folder}: the path says neither train nor test")
+        else:
+            here[spec.name, split] += part.count
+    for (name, split), count in here.items():
+        published = DATASETS[name].published.get(split)
+        if published is not None and count != published:
+            report.problems.append(f"{DATASETS[name].title} {split}: {count} here, {published} published")
+    for name in {name for name, _ in here}:
+        for split, published in DATASETS[name].published.items():
+            if (name, split) not in here:
+                title = DATASETS[name].title
+                report.remarks.append(f"{title} {split}: not below this folder ({published} published)")
+
+
+def _repeated(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
+    """Clean pictures that occur more than once in a split; a training set may repeat its backgrounds."""
+    for (dataset, split), part in looked.items():
+        same: dict[int, list[str]] = defaultdict(list)
+        for one in part:
+            same[one.pixels].append(one.label)
+        groups = [labels for labels in same.values() if len(labels) > 1]
+        if not groups:
+            continue
+        example = f"{groups[0][0]} = {groups[0][1]}"
+        extra = sum(len(g) - 1 for g in groups)
+        where = f"{DATASETS[dataset].title if dataset else 'unknown set'}{f' {split}' if split else ''}"
+        line = f"{where}: {extra} image(s) repeat another ({example})"
+        (report.remarks if split == "train" else report.problems).append(line)
+
+
+def _overlap(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
+    """Test pictures whose background is in the training split of the same dataset."""
+    for (dataset, split), tests in looked.items():
+        trains = looked.get((DATASETS[dataset].training if dataset else None, "train"))
+        if split not in ("test", None) or not trains:
+            continue
+        upright = np.unpackbits(np.stack([t.hashes[0] for t in trains]), axis=1).astype(np.float32)
+        matches = []
+        for one in tests:
+            if one.contrast < 16:
+                continue
+            turned = np.unpackbits(one.hashes, axis=1).astype(np.float32)
+            # bits that differ, for every turn and every training picture
+            apart = turned.sum(1)[:, None] + upright.sum(1)[None] - 2 * turned @ upright.T
+            nearest = int(np.argmin(apart.min(axis=0)))
+            distance = int(apart[:, nearest].min())
+            if distance <= _NEAR:
+                matches.append((distance, one.label, trains[nearest].label))
+        if matches:
+            title = DATASETS[dataset].title if dataset else "this set"
+            report.problems.append(
+                f"{title}: {len(matches)} of {len(tests)} test images show a scene that is trained on too"
+            )
+            shown = sorted(matches)[:_SHOWN]
+            report.problems += [f"{test} shows the same as {train}" for _, test, train in shown]
+
+
+def render(
+    clean: str | Path,
+    out: str | Path,
+    regime: str = "light",
+    seed: int = 0,
+    *,
+    density: str | None = None,
+    composition: str = "additive",
+    progress: bool = True,
+) -> int:
+    """Rain over a user's own photographs: `out/input/NAME.png` and `out/target/NAME.png`; returns how many.
+
+    What is there already is never overwritten. A photograph's rain depends on the seed and on its place in
+    the order of names.
+
+    Args:
+        clean: a folder of photographs (or one photograph).
+        out: where the pairs go.
+        regime: a kind of rain ("light", "heavy", "mixed", "twelve").
+        seed: of the rain.
+        density: one of the regime's; None: each in turn.
+        composition: "additive" or "screen".
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: nothing to read, a damaged photograph, or something in the way.
+        WorkError: the disk is full.
+    """
+    kind = get_regime(regime)
+    if composition not in ("additive", "screen"):
+        raise UserError(f"unknown composition '{composition}': additive or screen")
+    clean, out = Path(clean), Path(out)
+    photographs = [clean] if clean.is_file() else list_images(clean)
+    if not photographs:
+        raise UserError(f"{clean}: no photographs in it")
+    names = _distinct(photographs)
+    for name in names:
+        for side in ("input", "target"):
+            if (out / side / f"{name}.png").exists():
+                raise UserError(f"{out / side / name}.png is there already; choose another output folder")
+    for side in ("input", "target"):
+        make_folder(out / side)
+    densities = [density] if density else list(kind.densities)
+    with progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step:
+        for index, (path, name) in enumerate(zip(photographs, names, strict=True)):
+            target = read_image(path)
+            shape = (target.shape[0], target.shape[1])
+            layer = rain_layer(shape, kind, seed * 1_000_003 + index, densities[index % len(densities)])
+            rainy = additive(target, layer) if composition == "additive" else screen(target, layer)
+            write_image(out / "target" / f"{name}.png", target)
+            write_image(out / "input" / f"{name}.png", rainy)
+            step()
+    return len(names)
+
+
+def _distinct(paths: Sequence[Path]) -> list[str]:
+    """Names without extension; with it where two would be the same (a.jpg and a.png)."""
+    count: dict[str, int] = defaultdict(int)
+    for path in paths:
+        count[os.path.normcase(path.stem)] += 1
+    return [p.stem if count[os.path.normcase(p.stem)] == 1 else p.name.replace(".", "-") for p in paths]

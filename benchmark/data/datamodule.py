@@ -1,0 +1,244 @@
+"""The LightningDataModule of every training: crops that go on from any step, held-out images to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from benchmark.data.datasets import PairedImages, RandomCrops, hold_out, open_pairs
+from benchmark.data.layouts import list_pairs
+from benchmark.data.specs import dataset_spec
+from benchmark.errors import UserError
+
+
+class _Draws:
+    """Batches of draw numbers for one epoch, from the step at which training is now.
+
+    Step s takes draws s·B … s·B + B − 1, whatever happened before: a training that goes on from a checkpoint,
+    at the start of an epoch or inside one, sees what an uninterrupted one would have seen. Several processes
+    share each batch.
+    """
+
+    def __init__(self, data: RainDataModule) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return self.data.steps_per_epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        data, step = self.data, self.data.step()
+        rank, processes = data.place()
+        share = data.batch // processes
+        for s in range(step, (step // len(self) + 1) * len(self)):
+            first = s * data.batch + rank * share
+            yield list(range(first, first + share))
+
+
+class _CropLoader(DataLoader[dict[str, Any]]):
+    """A loader whose position follows from the trainer's step; its state only says what it counts over."""
+
+    def __init__(self, crops: RandomCrops, draws: _Draws, workers: int, pin: bool) -> None:
+        super().__init__(
+            crops,
+            batch_sampler=draws,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=pin,
+        )
+        self._counts = {
+            "images": len(crops),
+            "batch": draws.data.batch,
+            "seed": crops.seed,
+            "patch": crops.patch,
+        }
+
+    def state_dict(self) -> dict[str, int]:
+        """What a checkpoint keeps: enough to notice that the data are no longer the same."""
+        return dict(self._counts)
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Compare with what the checkpoint was made with.
+
+        Raises:
+            UserError: the number of images, the batch, the patch or the seed is another one.
+        """
+        for key, value in self._counts.items():
+            if state.get(key, value) != value:
+                raise UserError(
+                    f"the checkpoint was trained with {key} {state[key]}, here it is {value}: "
+                    "training cannot go on from it; start anew in another out=FOLDER"
+                )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _only(batch: list[dict[str, Any]]) -> dict[str, Any]:
+    item = batch[0]
+    return {"rainy": item["rainy"][None], "target": item["target"][None], "name": [item["name"]]}
+
+
+class RainDataModule(pl.LightningDataModule):
+    """Training crops, held-out validation images and test pairs of one dataset.
+
+    A dataset without training images of its own (Rain12) trains on the one that it names.
+
+    Args:
+        dataset: a dataset's name.
+        root: where it lies, or a folder above it; not used by embedded ones.
+        patch: side of the training crops, pixels.
+        batch: crops a step, over all processes.
+        augmentation: "none", "horizontal", "flips" or "dihedral".
+        steps_per_epoch: None: one crop of each image (what does not fill a batch comes in the next epoch).
+        validation: share of the training pairs held out to choose a checkpoint by; 0: none.
+        seed: of the crops; which images are held out does not depend on it.
+        workers: loader processes.
+        cache: folder of the decoded cache.
+        strict: refuse pairs that do not match one to one, and a test split that shares training files.
+        progress: show a bar while the cache is built.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str | Path | None = None,
+        patch: int = 64,
+        batch: int = 12,
+        augmentation: str = "none",
+        steps_per_epoch: int | None = None,
+        validation: float = 0.0,
+        seed: int = 0,
+        workers: int = 0,
+        cache: str | Path | None = None,
+        strict: bool = True,
+        progress: bool = True,
+    ) -> None:
+        super().__init__()
+        self.spec = dataset_spec(dataset)
+        if batch < 1:
+            raise UserError(f"recipe.batch must be at least 1, got {batch}")
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise UserError(f"recipe.steps_per_epoch must be at least 1, got {steps_per_epoch}")
+        self.root, self.patch, self.batch, self.augmentation = root, patch, batch, augmentation
+        self.validation, self.seed, self.workers = validation, seed, workers
+        self.cache, self.strict, self.progress = cache, strict, progress
+        self._steps_per_epoch = steps_per_epoch
+        self._step = 0
+        self.crops: RandomCrops | None = None
+        self.held_out: PairedImages | None = None
+        self.remarks: list[str] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read (or render, or decode into the cache) the training split; once.
+
+        Raises:
+            UserError: the dataset is not there, is damaged, or its test split shares training files.
+            WorkError: the disk is full.
+        """
+        if self.crops is not None or stage in ("test", "predict"):
+            return
+        images = open_pairs(
+            self.spec.training,
+            self.root,
+            "train",
+            cache=self.cache,
+            cached=True,
+            strict=self.strict,
+            progress=self.progress,
+        )
+        self.remarks = list(images.remarks)
+        if self.strict:
+            self._refuse_overlap()
+        kept, held = hold_out(images, self.validation)
+        self.crops = RandomCrops(images.select(kept), self.patch, self.augmentation, self.seed)
+        self.held_out = images.select(held)
+
+    def _refuse_overlap(self) -> None:
+        spec = dataset_spec(self.spec.training)
+        if spec.embedded:
+            return
+        train = {p.clean.resolve() for p in list_pairs(spec, self.root, "train", strict=False)}
+        try:
+            test = {p.clean.resolve() for p in list_pairs(spec, self.root, "test", strict=False)}
+        except UserError:  # no test split: that is for the evaluation to say
+            return
+        both = sorted(train & test)
+        if both:
+            raise UserError(
+                f"{both[0]} would be trained on and tested ({len(both)} such pairs): "
+                f"put the pairs into {self.root}/train and {self.root}/test"
+            )
+
+    @property
+    def train_images(self) -> PairedImages:
+        """The pairs that crops are taken from."""
+        self.setup("fit")
+        assert self.crops is not None
+        return self.crops.images
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        if self._steps_per_epoch is not None:
+            return self._steps_per_epoch
+        return max(1, len(self.train_images) // self.batch)
+
+    def step(self) -> int:
+        """Batches already trained on: the trainer's count, or what `set_step` said."""
+        trainer = self.trainer
+        return trainer.global_step * trainer.accumulate_grad_batches if trainer is not None else self._step
+
+    def set_step(self, step: int) -> None:
+        """For a loop without a Trainer: the step that the next pass over the training loader starts at."""
+        self._step = step
+
+    def place(self) -> tuple[int, int]:
+        """(rank, number of processes) of this process.
+
+        Raises:
+            UserError: the batch cannot be shared evenly.
+        """
+        trainer = self.trainer
+        rank, processes = (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+        if self.batch % processes:
+            raise UserError(f"recipe.batch {self.batch} cannot be shared evenly by {processes} processes")
+        return rank, processes
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches {"rainy", "target": float32 (N, 3, P, P) in [0, 1], "name": [str]} of one epoch."""
+        self.setup("fit")
+        assert self.crops is not None
+        trainer = self.trainer
+        pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
+        return _CropLoader(self.crops, _Draws(self), self.workers, pin)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The held-out images, whole, one a batch."""
+        self.setup("fit")
+        assert self.held_out is not None
+        return DataLoader(self.held_out, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The test pairs, whole, one a batch."""
+        images = open_pairs(self.spec.name, self.root, "test", strict=self.strict)
+        return DataLoader(images, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def provenance(self) -> dict[str, Any]:
+        """What a record says of the training data: plain data, without paths."""
+        images = self.train_images
+        return {
+            "dataset": self.spec.name,
+            "trained_on": self.spec.training,
+            "images": len(images),
+            "held_out": 0 if self.held_out is None else len(self.held_out),
+            "published": dataset_spec(self.spec.training).published.get("train"),
+            "digest": images.source.digest,
+            "strict": self.strict,
+            "remarks": list(self.remarks),
+        }

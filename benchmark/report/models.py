@@ -1,0 +1,89 @@
+"""The catalogue as a page: list, details, Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.catalog import Network
+from benchmark.report.paper import printed
+
+HEADERS = (
+    "name",
+    "network",
+    "family",
+    "year",
+    "parameters (M)",
+    "GMAC at 256²",
+    "released weights",
+    "licence of the code",
+)
+
+
+@cache
+def _counted() -> dict[str, dict[str, Any]]:
+    """Parameters and dense operations of the full networks, as counted by `derain cost` and kept with the package."""
+    path = Path(__file__).with_name("counted.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _cells(entry: Network) -> tuple[str, ...]:
+    counted = _counted().get(entry.name)
+    return (
+        entry.name,
+        entry.title,
+        entry.family,
+        str(entry.year),
+        f"{counted['params'] / 1e6:.3f}" if counted else "",
+        f"{counted['operations'] / 1e9:.3f}" if counted else "",
+        "yes" if not entry.weights.startswith("none") else "no",
+        entry.licence,
+    )
+
+
+def markdown(entries: Sequence[Network]) -> str:
+    """The list as a Markdown table."""
+    rows = [HEADERS, tuple("---" for _ in HEADERS), *map(_cells, entries)]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+
+
+def show(entries: Sequence[Network]) -> None:
+    """The list in the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(header_style="bold", pad_edge=False)
+    for header in HEADERS:
+        table.add_column(header, justify="right" if header in HEADERS[4:6] else "left")
+    for entry in entries:
+        table.add_row(*_cells(entry))
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
+
+
+def details(entry: Network) -> str:
+    """All that the catalogue knows of one network."""
+    options = ", ".join(f"{k}={'required' if v is ... else v}" for k, v in entry.options().items())
+    lines = [
+        f"{entry.title} ({entry.family}, {entry.venue} {entry.year})",
+        f"  code       {entry.code}, licence: {entry.licence}",
+        f"  weights    {entry.weights}",
+        f"  input      at least {entry.minimum_size} px a side, padded to multiples of {entry.size_multiple}",
+        f"  test       {f'tiles of {entry.tile[0]}, overlap {entry.tile[1]}' if entry.tile else 'whole images'}",
+        f"  options    {options}",
+        f"  embedded   {', '.join(f'{k}={v}' for k, v in entry.embedded.items())}",
+    ]
+    counted = _counted().get(entry.name)
+    if counted:
+        lines.append(
+            f"  cost       {counted['params']:,} parameters, {counted['operations'] / 1e9:.3f} GMAC at 256×256"
+        )
+    paper = printed("table1").get(entry.paper_row or "")
+    if paper:
+        lines.append(
+            f"  printed    {paper['params_m']} M parameters, {paper['flops_g']} G (ESDNet paper, Table 1)"
+        )
+    return "\n".join([*lines, "", entry.citation])

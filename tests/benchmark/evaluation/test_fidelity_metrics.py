@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from benchmark.errors import UserError
+from benchmark.evaluation.meters import PSNRY, SSIMY
+from benchmark.evaluation.metrics import CONVENTIONS, Convention, finite_mean, psnr_y, ssim_y
+
+
+def pair(n: int = 2, height: int = 40, width: int = 52) -> tuple[torch.Tensor, torch.Tensor]:
+    target = torch.randint(0, 256, (n, 3, height, width)).float() / 255
+    return (target + 0.1 * torch.randn_like(target)), target
+
+
+def luma(image: torch.Tensor) -> np.ndarray:
+    levels = np.rint(image.double().clamp(0, 1).numpy() * 255)
+    return 16 + (65.481 * levels[:, 0] + 128.553 * levels[:, 1] + 24.966 * levels[:, 2]) / 255
+
+
+def test_three_conventions_and_their_differences() -> None:
+    assert list(CONVENTIONS) == ["esdnet", "matlab", "statistic"]
+    restored, target = pair()
+    a, b = luma(restored), luma(target)
+    plain = 10 * np.log10(255**2 / ((a - b) ** 2).mean((1, 2)))
+    cropped = 10 * np.log10(255**2 / ((a - b)[:, 4:-4, 4:-4] ** 2).mean((1, 2)))
+    rounded = 10 * np.log10(255**2 / ((np.rint(a) - np.rint(b)) ** 2).mean((1, 2)))
+    np.testing.assert_allclose(psnr_y(restored, target, "statistic"), plain, atol=1e-9)
+    np.testing.assert_allclose(psnr_y(restored, target), cropped, atol=1e-9)
+    np.testing.assert_allclose(psnr_y(restored, target, "matlab"), rounded, atol=1e-9)
+
+
+def test_ssim_is_skimages_with_a_gaussian_window() -> None:
+    restored, target = pair()
+    for i in range(2):
+        _, whole = structural_similarity(
+            luma(restored)[i],
+            luma(target)[i],
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=255,
+            full=True,
+        )
+        assert ssim_y(restored, target, "statistic")[i].item() == pytest.approx(
+            whole[5:-5, 5:-5].mean(), abs=1e-9
+        )
+
+
+@pytest.mark.parametrize(("side", "factor"), [(383, 1), (384, 2), (639, 2), (640, 3)])
+def test_statistic_ssim_is_of_block_means(side: int, factor: int) -> None:
+    restored, target = pair(1, side, side + 1)
+    plain = Convention("plain", False, 0, False, "")
+    a, b = luma(restored)[0], luma(target)[0]
+
+    def shrunk(y: np.ndarray) -> np.ndarray:
+        # the scripts: filter with mirrored edges, keep every factor-th value
+        before, after = (factor - 1) // 2, factor // 2
+        padded = np.pad(y, (before, after), mode="symmetric")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (factor, factor))
+        return windows.mean((2, 3))[::factor, ::factor]
+
+    _, whole = structural_similarity(
+        shrunk(a),
+        shrunk(b),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        full=True,
+    )
+    measured = ssim_y(restored, target, "statistic").item()
+    assert measured == pytest.approx(whole[5:-5, 5:-5].mean(), abs=1e-9)
+    assert (measured == pytest.approx(ssim_y(restored, target, plain).item(), abs=1e-6)) == (factor == 1)
+
+
+def test_eight_bits_are_measured_and_overshoot_is_clamped() -> None:
+    _, target = pair()
+    assert psnr_y(target + 0.4 / 255, target).isinf().all()  # rounds away
+    bright = torch.ones(1, 3, 32, 32)
+    assert psnr_y(bright * 1.7, bright).isinf().all()
+
+
+def test_each_image_by_itself_and_any_float_type() -> None:
+    restored, target = pair(3)
+    for metric in (psnr_y, ssim_y):
+        values = metric(restored, target)
+        assert values.shape == (3,) and values.dtype == torch.float64
+        single = torch.cat([metric(restored[i : i + 1], target[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(values, single, rtol=0, atol=1e-12)
+        assert torch.equal(metric(restored.double(), target), metric(restored, target))
+
+
+def test_identical_pictures() -> None:
+    _, target = pair()
+    for convention in CONVENTIONS:
+        assert psnr_y(target, target, convention).tolist() == [math.inf, math.inf]
+        torch.testing.assert_close(ssim_y(target, target, convention), torch.ones(2, dtype=torch.float64))
+
+
+def test_inputs_are_left_alone() -> None:
+    restored, target = (x.double() for x in pair())
+    before = restored.clone()
+    psnr_y(restored, target)
+    ssim_y(restored, target)
+    assert torch.equal(restored, before)
+
+
+@pytest.mark.parametrize(
+    ("restored", "target", "words"),
+    [
+        (torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 33), "but target is"),
+        (torch.rand(3, 32, 32), torch.rand(3, 32, 32), r"\(N, 3, H, W\)"),
+        (torch.rand(1, 1, 32, 32), torch.rand(1, 1, 32, 32), r"\(N, 3, H, W\)"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.rand(1, 3, 32, 32), "floating point.*uint8"),
+        (torch.full((1, 3, 32, 32), math.nan), torch.rand(1, 3, 32, 32), "restored has NaN"),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), math.inf), "target has NaN"),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 200.0), "divide by 255"),
+        (torch.rand(1, 3, 8, 32), torch.rand(1, 3, 8, 32), "nothing is left"),
+    ],
+)
+def test_wrong_input(restored: torch.Tensor, target: torch.Tensor, words: str) -> None:
+    for metric in (psnr_y, ssim_y):
+        with pytest.raises(ValueError, match=words):
+            metric(restored, target)
+
+
+def test_too_small_for_the_window() -> None:
+    image = torch.rand(1, 3, 18, 40)
+    with pytest.raises(ValueError, match="19×19"):
+        ssim_y(image, image)
+    assert ssim_y(image, image, "matlab").item() == pytest.approx(1)
+
+
+def test_unknown_convention_names_the_nearest() -> None:
+    image = torch.rand(1, 3, 32, 32)
+    with pytest.raises(UserError, match="did you mean 'matlab'"):
+        psnr_y(image, image, "matlb")
+
+
+def test_finite_mean() -> None:
+    assert finite_mean([30.0, 40.0, math.inf]) == (35.0, 1)
+    assert finite_mean([math.inf]) == (math.inf, 1)
+    assert math.isnan(finite_mean([])[0])
+
+
+@pytest.mark.parametrize(("meter", "metric"), [(PSNRY, psnr_y), (SSIMY, ssim_y)])
+def test_meters_average_over_images(meter: type, metric: object) -> None:
+    restored, target = pair(5)
+    state = meter("matlab")
+    state.update(restored[:4], target[:4])
+    state.update(restored[4:], target[4:])  # batches of different sizes count by their images
+    assert state.compute().item() == pytest.approx(
+        metric(restored, target, "matlab").mean().item(), abs=1e-12
+    )  # type: ignore[operator]
+    state.reset()
+    state.update(restored[:1], target[:1])
+    assert state.compute().item() == pytest.approx(
+        metric(restored[:1], target[:1], "matlab").item(), abs=1e-12
+    )  # type: ignore[operator]
+
+
+def test_meters_leave_infinite_values_out_and_count_them() -> None:
+    restored, target = pair(2)
+    restored[0] = target[0]
+    meter = PSNRY()
+    meter.update(restored, target)
+    assert meter.compute().item() == pytest.approx(psnr_y(restored[1:], target[1:]).item())
+    assert meter.infinite == 1
+    only = PSNRY()
+    only.update(target, target)
+    assert math.isinf(only.compute().item())
+
+
+def test_meters_merge_as_processes_do() -> None:
+    restored, target = pair(3)
+    first, second, all_of_them = PSNRY(), PSNRY(), PSNRY()
+    first.update(restored[:2], target[:2])
+    second.update(restored[2:], target[2:])
+    all_of_them.update(restored, target)
+    first.merge_state(second)
+    assert first.compute().item() == pytest.approx(all_of_them.compute().item(), abs=1e-12)

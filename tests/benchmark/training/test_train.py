@@ -1,0 +1,180 @@
+"""Training: what it leaves, what it logs, and that a killed one ends like one that was left alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmark.config import RunConfig, resolve
+from benchmark.errors import UserError, WorkError
+from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
+from benchmark.sweep.run import execute
+
+TINY = (
+    "data=embedded-light recipe=embedded recipe.batch=2 recipe.patch=16 logger=csv trainer.threads=1 "
+    "trainer.accelerator=cpu evaluation.tile=whole"
+).split()
+PRENET = ["model=prenet", "model.stages=1", "model.channels=4", "model.residual_blocks=1", *TINY]
+ESDNET = (
+    "model=esdnet model.dim=4 model.encoder_blocks=[1,1,1] model.bottleneck_blocks=0 model.decoder_blocks=[1,1] "
+    "model.time_steps=2"
+).split() + TINY
+
+
+def _config(folder: Path, *words: str, base: list[str] = PRENET) -> RunConfig:
+    return resolve([*base, f"out={folder}", *words])
+
+
+def test_a_run_leaves_a_record_weights_and_logs(tmp_path: Path) -> None:
+    config = _config(tmp_path, "recipe.steps=4", "trainer.log_every=2", base=ESDNET)
+    seen: list[tuple[int, int]] = []
+    record = execute(config, lambda step, steps: seen.append((step, steps)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    folder = run_folder(config)
+    assert json.loads((folder / RECORD).read_text())["identity"] == record["identity"]
+    assert set(record["results"]) == {"embedded-light", "embedded-12"}
+    rows = record["results"]["embedded-light"]["images"]
+    assert len(rows) == record["results"]["embedded-light"]["mean"]["n"] == 8
+    assert record["parameters"]["trained"] == sum(v.numel() for v in _parameters(folder))
+    for key in ("command", "commit", "machine", "versions", "date", "config", "training"):
+        assert key in record
+    assert str(Path.home()) not in json.dumps(record["command"])
+    with (folder / "metrics.csv").open() as file:
+        logged = next(csv.DictReader(file))
+    assert "train/loss" in logged
+    assert {k for k in logged if k.startswith("spike_rate/")} >= {"spike_rate/encoder1", "spike_rate/encoder3"}
+
+
+def _parameters(folder: Path) -> list[torch.Tensor]:
+    weights = load_file(folder / "weights.safetensors")
+    return [v for k, v in weights.items() if "running_" not in k and "num_batches" not in k]
+
+
+def test_asking_twice_does_the_work_once(tmp_path: Path) -> None:
+    config = _config(tmp_path, "recipe.steps=2")
+    first = execute(config)
+    steps: list[int] = []
+    assert execute(config, lambda step, of: steps.append(step)) == json.loads(
+        (run_folder(config) / RECORD).read_text()
+    )
+    assert not steps
+    assert first["identity"] == execute(config)["identity"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = _config(tmp_path / name, "recipe.steps=2", f"seed={seed}")
+        execute(config)
+        weights.append(load_file(run_folder(config) / "weights.safetensors"))
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert not all(torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    config = _config(tmp_path, "recipe.steps=30", "recipe.optimizer.lr=1e30", "recipe.gradient_clip=null")
+    config.trainer.checkpoint_every = 1
+    with pytest.raises(WorkError, match="diverged at step"):
+        execute(config)
+    failure = read_record(run_folder(config), FAILURE)
+    assert failure is not None and failure["state"] == "diverged"
+    assert (run_folder(config) / "checkpoints" / "last.ckpt").is_file()
+    assert not (run_folder(config) / RECORD).exists()
+
+
+def test_held_out_images_choose_the_checkpoint(tmp_path: Path) -> None:
+    words = ("recipe.steps=4", "recipe.select=best", "recipe.validation=0.1", "recipe.validate_every=2")
+    config = _config(tmp_path, *words)
+    record = execute(config)
+    assert record["training"]["weights"] == "best.ckpt"
+    assert record["training"]["data"]["held_out"] > 0
+
+
+def test_an_average_of_the_weights_is_what_is_tested(tmp_path: Path) -> None:
+    plain = _config(tmp_path, "recipe.steps=3")
+    averaged = _config(tmp_path, "recipe.steps=3", "recipe.ema=0.9")
+    execute(plain)
+    execute(averaged)
+    a, b = (load_file(run_folder(c) / "weights.safetensors") for c in (plain, averaged))
+    assert any(not torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path: Path) -> None:
+    first = _config(tmp_path, "recipe.steps=2")
+    execute(first)
+    second = _config(tmp_path, "recipe.steps=3")
+    run_folder(second).mkdir(parents=True)
+    (run_folder(first) / "checkpoints").rename(run_folder(second) / "checkpoints")
+    with pytest.raises(UserError, match="another configuration"):
+        execute(second)
+
+
+def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="data.root"):
+        execute(_config(tmp_path, "recipe.steps=2", "data=rain200h"))
+
+
+def _start(words: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmark.cli", "train", *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def _wait_for_step(process: subprocess.Popen[str], step: int) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith(f"step {step} of"):
+            return
+    raise AssertionError("training ended before it could be killed")
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, signum: int, status: int) -> None:
+    """Bit for bit on CPU; in mid-epoch too: an epoch is 42 steps here, checkpoints come every 3."""
+    words = ["recipe.steps=40", "trainer.checkpoint_every=3"]
+    whole = _config(tmp_path / "whole", *words)
+    execute(whole)
+    cut = _config(tmp_path / "cut", *words)
+    process = _start([*PRENET, f"out={tmp_path / 'cut'}", *words])
+    _wait_for_step(process, 8)
+    os.kill(process.pid, signum)
+    process.communicate(timeout=120)
+    assert process.returncode == status
+    assert not (run_folder(cut) / RECORD).exists()
+    if signum != signal.SIGKILL:
+        failure = read_record(run_folder(cut), FAILURE)
+        assert failure is not None and failure["state"] == "interrupted"
+    steps: list[int] = []
+    execute(cut, lambda step, of: steps.append(step))
+    assert 1 < steps[0] <= 40, "it went on, not again from the start"
+    a, b = (load_file(run_folder(c) / "weights.safetensors") for c in (whole, cut))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not (run_folder(cut) / FAILURE).exists()
+
+
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    """DDP over gloo: the global batch is the recipe's whatever the number of processes."""
+    words = ["recipe.steps=3", "recipe.batch=4"]
+    one = _config(tmp_path / "one", *words)
+    execute(one)
+    two = [*PRENET, *words, f"out={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
+    done = subprocess.run([sys.executable, "-m", "benchmark.cli", "train", *two], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder = run_folder(resolve(two))
+    a, b = (load_file(f / "weights.safetensors") for f in (run_folder(one), folder))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], atol=1e-6, rtol=1e-5)
+    mean = [read_record(f)["results"]["embedded-light"]["mean"] for f in (run_folder(one), folder)]  # type: ignore[index]
+    assert mean[0]["n"] == mean[1]["n"]
+    assert mean[0]["psnr_esdnet"] == pytest.approx(mean[1]["psnr_esdnet"], abs=1e-4)

@@ -1,0 +1,125 @@
+"""Who imports whom, and what answers without importing torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("esdnet", "baselines", "ablations", "benchmark")
+
+# folder or file: the parts of this repository that it must not import
+FORBIDDEN = {
+    "esdnet": ("baselines", "ablations", "benchmark"),
+    "baselines": ("ablations", "benchmark"),
+    "ablations": ("baselines", "benchmark"),
+    "benchmark/data": (
+        "benchmark.sweep",
+        "benchmark.report",
+        "benchmark.training",
+        "baselines",
+        "ablations",
+        "esdnet",
+    ),
+    "benchmark/training": ("benchmark.sweep", "benchmark.report", "baselines", "ablations"),
+    "benchmark/evaluation": (
+        "benchmark.sweep",
+        "benchmark.report",
+        "benchmark.training",
+        "baselines",
+        "ablations",
+    ),
+    "benchmark/cost": ("benchmark.sweep", "benchmark.report", "benchmark.training", "baselines", "ablations"),
+    "benchmark/sweep": ("benchmark.report", "baselines", "ablations"),
+    "benchmark/report": (
+        "torch",
+        "pytorch_lightning",
+        "benchmark.sweep",
+        "benchmark.training",
+        "baselines",
+        "esdnet",
+    ),
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_the_arrows_hold(place: str) -> None:
+    files = sorted((ROOT / place).rglob("*.py"))
+    assert files
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in _imports(path)
+        if any(name == f or name.startswith(f + ".") for f in FORBIDDEN[place])
+    ]
+    assert not wrong
+
+
+def test_esdnet_stands_alone_with_torch_and_snntorch() -> None:
+    allowed = set(sys.stdlib_module_names) | {"torch", "snntorch", "esdnet"}
+    wrong = {
+        n
+        for path in (ROOT / "esdnet").rglob("*.py")
+        for n in _imports(path)
+        if n.split(".")[0] not in allowed
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from benchmark.cli import main; main(['--help'])",
+        "from benchmark.cli import main; assert main(['train', 'model=esdnt']) == 2",
+        "from benchmark.cli import main; assert main(['config', 'model=prenet', 'recipe=authors']) == 0",
+        "from benchmark.cli import main; assert main(['models']) == 0",
+        "import benchmark.catalog, benchmark.config, benchmark.data, benchmark.cost, benchmark.evaluation",
+    ],
+)
+def test_answers_without_torch(code: str) -> None:
+    ending = (
+        "\nimport sys; heavy = {'torch', 'torchvision', 'pyiqa', 'wandb', 'matplotlib', 'pytorch_lightning'}"
+    )
+    ending += " & set(sys.modules)\nassert not heavy, heavy"
+    wrapped = f"try:\n    {code}\nexcept SystemExit: pass{ending}"
+    done = subprocess.run([sys.executable, "-c", wrapped], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_the_owner_named_is_a_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = (
+        "pytorch-lightning",
+        "torch",
+        "snntorch",
+        "torchmetrics",
+        "pyiqa",
+        "wandb",
+        "omegaconf",
+        "pandas",
+    )
+    listed = " ".join(project["dependencies"])
+    assert all(name in listed for name in named)
+    assert "!=2.6.2" in listed and "!=2.6.3" in listed
+
+
+def test_every_make_target_is_explained() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = text.split(".PHONY:")[1].splitlines()[0].split()
+    helped = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert all(f"  {target} " in helped for target in targets)
