@@ -93,9 +93,9 @@ class HPCNet(nn.Module):
     rain is supervised with the rainy image that went in. One learned PReLU slope serves all places outside
     the transformers.
 
-    `unused_up_background`, `unused_up_rain`, `unused_squeeze` and `unused_excite` (41,760 parameters at the
+    `idle_up_background`, `idle_up_rain`, `idle_squeeze` and `idle_excite` (41,760 parameters at the
     defaults) are kept because the released network has them and its checkpoints and parameter count include
-    them; no output depends on them, and they get no gradient. Height and width must be multiples of 4.
+    them; no output depends on them, and they are not trained. Height and width must be multiples of 4.
 
     Args:
         channels: width everywhere; divisible by `heads` and by `reduction`.
@@ -123,12 +123,12 @@ class HPCNet(nn.Module):
         (r"^down_R\.", "down_rain."),
         (r"^UP_B\.0\.", "up_background."),
         (r"^UP_R\.0\.", "up_rain."),
-        (r"^UP_BTOR\.0\.", "unused_up_background."),
-        (r"^UP_RTOB\.0\.", "unused_up_rain."),
+        (r"^UP_BTOR\.0\.", "idle_up_background."),
+        (r"^UP_RTOB\.0\.", "idle_up_rain."),
         (r"^rrb\.recon_B\.", "reconstruct_background."),
         (r"^rrb\.recon_R\.", "reconstruct_rain."),
-        (r"^rrb\.conv_du\.0\.", "unused_squeeze."),
-        (r"^rrb\.conv_du\.2\.", "unused_excite."),
+        (r"^rrb\.conv_du\.0\.", "idle_squeeze."),
+        (r"^rrb\.conv_du\.2\.", "idle_excite."),
         (r"^crm\.body\.", "coupled."),
         (r"\.CAB_b\.", ".background."),
         (r"\.CAB_r\.", ".rain."),
@@ -169,10 +169,12 @@ class HPCNet(nn.Module):
         self.up_rain = _upsample(channels)
         self.reconstruct_background = conv3x3(channels, 3)
         self.reconstruct_rain = conv3x3(channels, 3)
-        self.unused_up_background = _upsample(channels)
-        self.unused_up_rain = _upsample(channels)
-        self.unused_squeeze = conv1x1(3, channels)
-        self.unused_excite = conv1x1(channels, 3)
+        self.idle_up_background = _upsample(channels)
+        self.idle_up_rain = _upsample(channels)
+        self.idle_squeeze = conv1x1(3, channels)
+        self.idle_excite = conv1x1(channels, 3)
+        for layer in (self.idle_up_background, self.idle_up_rain, self.idle_squeeze, self.idle_excite):
+            layer.requires_grad_(False)
         if start_as_identity:
             self._start_as_identity()
 

@@ -51,7 +51,7 @@ class DynamicFilter(nn.Module):
     from the channels' means. In training the batch's statistics normalise them: a batch of one image is too
     small.
 
-    `unused_low` and `unused_high` are kept because the released network has them: no output depends on them,
+    `idle_low` and `idle_high` are kept because the released network has them: no output depends on them,
     and they get no gradient.
     """
 
@@ -59,8 +59,8 @@ class DynamicFilter(nn.Module):
         super().__init__()
         self.kernel = kernel
         self.groups = groups
-        self.unused_low = nn.Parameter(torch.zeros(channels))
-        self.unused_high = nn.Parameter(torch.zeros(channels))
+        self.idle_low = nn.Parameter(torch.zeros(channels), requires_grad=False)
+        self.idle_high = nn.Parameter(torch.zeros(channels), requires_grad=False)
         self.filters = nn.Conv2d(channels, groups * kernel**2, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(self.filters.weight, mode="fan_out", nonlinearity="relu")
         self.norm = nn.BatchNorm2d(groups * kernel**2)
@@ -210,8 +210,8 @@ class SFNet(nn.Module):
         (r"\.conv2\.", ".second."),
         (r"\.dyna\.", ".filter3."),
         (r"\.dyna_2\.", ".filter5."),
-        (r"\.lamb_l$", ".unused_low"),
-        (r"\.lamb_h$", ".unused_high"),
+        (r"\.lamb_l$", ".idle_low"),
+        (r"\.lamb_h$", ".idle_high"),
         (r"\.conv\.", ".filters."),
         (r"\.bn\.", ".norm."),
         (r"\.modulate\.fc\.", ".select.squeeze."),

@@ -147,7 +147,7 @@ def restore(options: Namespace) -> int:
     network, device, tile, overlap = _loaded(options)
     from benchmark.evaluation import restore_files
 
-    done, failures = restore_files(
+    outcome = restore_files(
         network,
         options.inputs,
         options.out,
@@ -156,10 +156,10 @@ def restore(options: Namespace) -> int:
         device=device,
         overwrite=options.overwrite,
     )
-    print(f"{len(done)} restored to {options.out}")
-    for failure in failures:
-        print(f"derain: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    print(f"{len(outcome.written)} restored to {options.out}")
+    for path, reason in outcome.failed:
+        print(f"derain: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
+    return 1 if outcome.failed else 0
 
 
 def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:

@@ -59,8 +59,10 @@ def _child(plain: dict[str, Any], messages: Connection, command: list[str]) -> N
     os.dup2(log.fileno(), 2)
 
     def tell(step: int, steps: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             messages.send((step, steps))
+        except OSError:  # the driver is gone: save and stop rather than live on unseen
+            os.kill(os.getpid(), signal.SIGTERM)
 
     from benchmark.sweep.run import execute
 

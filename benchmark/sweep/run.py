@@ -45,6 +45,8 @@ def execute(config: RunConfig, progress: Callable[[int, int], None] | None = Non
     write_text(folder / "config.yaml", _as_yaml(config))
     try:
         record = _train_and_test(config, folder, progress)
+    except SystemExit:  # a process of a parallel training that has nothing more to do
+        raise
     except BaseException as error:
         expected = isinstance(error, (UserError, WorkError))
         failure = {

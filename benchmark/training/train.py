@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,6 +146,8 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
                 f"stopped at step {trainer.global_step} of {total}; run the same command to go on"
             )
         trainer.save_checkpoint(last, weights_only=False)
+        if not trainer.is_global_zero:
+            sys.exit(0)  # the first process tests the network and writes the record
     chosen = checkpoints / "best.ckpt" if validate and (checkpoints / "best.ckpt").is_file() else last
     return Trained(
         network=module.network,

@@ -253,8 +253,8 @@ def test_the_limit_leaves_room_for_8k() -> None:
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_damaged_bytes_give_a_picture_or_one_line(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, data
-) -> None:  # type: ignore[no-untyped-def]
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
     content = bytearray(encoded(Image.fromarray(PICTURE), kind))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -1,0 +1,308 @@
+"""The published folder layouts, found by looking, and pairing by name."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.data.datasets import open_pairs, open_photographs
+from benchmark.data.images import write_image
+from benchmark.data.layouts import Pairing, file_role, find, list_pairs, pair, rainy_half, split_of
+from benchmark.data.specs import DATASETS, dataset_spec
+from benchmark.errors import UserError
+
+SCHEMES = {
+    "same": ("{}.png", "{}.png"),
+    "extension": ("{}.png", "{}.jpg"),
+    "case": ("IMG-{}.PNG", "img-{}.png"),
+    "scale": ("{}x2.png", "{}.png"),
+    "published": ("norain-{}x2.png", "norain-{}.png"),
+    "rain-norain": ("rain-{}.png", "norain-{}.png"),
+    "scaled-rain": ("rain-{}x2.png", "norain-{}.png"),
+    "zeros": ("rain-{:03d}.png", "norain-{}.png"),
+    "gt": ("{:03d}_in.png", "{:03d}_GT.png"),
+    "words": ("{}_rainy.png", "{}_clean.png"),
+    "input-target": ("input_{}.png", "target_{}.png"),
+    "glued": ("rain{}.png", "norain{}.png"),
+}
+
+
+def files(folder: Path, names: list[str], shade: int = 90, size: tuple[int, int] = (6, 8)) -> None:
+    for name in names:
+        write_image(folder / name, np.full((*size, 3), shade, np.uint8))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@given(numbers=st.sets(st.integers(1, 2500), min_size=1, max_size=30), seed=st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_usual_schemes_pair_completely_in_any_order(scheme: str, numbers: set[int], seed: int) -> None:
+    rainy_form, clean_form = SCHEMES[scheme]
+    rainy, clean = [rainy_form.format(n) for n in numbers], [clean_form.format(n) for n in numbers]
+    random.Random(seed).shuffle(rainy)
+    random.Random(seed + 1).shuffle(clean)
+    found = pair(rainy, clean)
+    assert found.complete
+    assert dict(found.pairs) == {rainy_form.format(n): clean_form.format(n) for n in numbers}
+
+
+names = st.lists(
+    st.text(alphabet="ab01-_xrn", min_size=1, max_size=6).map(lambda s: s + ".png")
+    | st.sampled_from(
+        ["rain-1.png", "norain-1.png", "1x2.png", "01.png", "1.png", "1.jpg", "norain-1x2.png"]
+    ),
+    max_size=12,
+)
+
+
+@given(rainy=names, clean=names, seed=st.integers(0, 9))
+@settings(max_examples=200, deadline=None)
+def test_pairing_is_a_partial_bijection_that_loses_no_name(
+    rainy: list[str], clean: list[str], seed: int
+) -> None:
+    found = pair(rainy, clean)
+    left, right = [r for r, _ in found.pairs], [c for _, c in found.pairs]
+    assert len(set(left)) == len(left) and len(set(right)) == len(right)
+    doubtful = [n for r, _ in found.ambiguous for n in r], [n for _, c in found.ambiguous for n in c]
+    assert sorted([*left, *found.unpaired_rainy, *doubtful[0]]) == sorted(set(rainy))
+    assert sorted([*right, *found.unpaired_clean, *doubtful[1]]) == sorted(set(clean))
+    random.Random(seed).shuffle(rainy)
+    assert pair(rainy, reversed(clean)) == found
+
+
+def test_unpaired_and_ambiguous_names_are_told_apart() -> None:
+    assert pair(["1.png", "2.png"], ["1.png", "3.png"]) == Pairing(
+        (("1.png", "1.png"),), ("2.png",), ("3.png",)
+    )
+    found = pair(["1x2.png", "1x3.png", "2x2.png"], ["1.png", "2.png"])
+    assert found.pairs == (("2x2.png", "2.png"),)
+    assert found.ambiguous == ((("1x2.png", "1x3.png"), ("1.png",)),)
+
+
+def test_positions_in_a_sorted_list_never_decide() -> None:
+    assert not pair(["a.png", "b.png"], ["c.png", "d.png"]).pairs
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("norain-1.png", "clean"),
+        ("norain-1x2.png", "rainy"),
+        ("rain-1.png", "rainy"),
+        ("001_GT.png", "clean"),
+        ("001_in.png", "rainy"),
+        ("1x2.png", "rainy"),
+        ("1.png", None),
+        ("rainbow.png", None),
+        ("inside.png", None),
+        ("target.png", None),
+    ],
+)
+def test_roles_of_file_names(name: str, role: str | None) -> None:
+    assert file_role(name) == role
+
+
+def test_the_innermost_folder_says_the_split() -> None:
+    assert split_of(["test", "DID-MDN-training"]) == "train"
+    assert split_of(["rain_data_test_Heavy", "rain"]) == "test"
+    assert split_of(["RainTrainH"]) == "train"
+    assert split_of(["latest", "contest"]) is None
+
+
+def published(root: Path) -> Path:
+    """All published layouts below one folder, tiny."""
+    h = root / "Rain200H"
+    files(h / "train" / "input", ["1.png", "2.png", "3.png"])
+    files(h / "train" / "target", ["1.png", "2.png", "3.png"])
+    files(h / "test" / "rain" / "X2", ["norain-1x2.png", "norain-2x2.png"])
+    files(h / "test" / "norain", ["norain-1.png", "norain-2.png"])
+    for split, count in (("train", 3), ("test", 2)):
+        light = root / f"rain_data_{split}_Light"
+        files(light / "rain_X2", [f"{i}x2.png" for i in range(1, count + 1)])
+        files(light / "norain", [f"{i}.png" for i in range(1, count + 1)])
+    files(root / "Rain12", [f"{i:03d}_{kind}.png" for i in range(1, 13) for kind in ("GT", "in")])
+    rng = np.random.default_rng(1)
+    for density in ("Heavy", "Medium", "Light"):
+        for i in range(2):
+            clean = np.kron(rng.integers(20, 180, (8, 8, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+            name = (
+                root
+                / "DID-MDN-datasets"
+                / "DID-MDN-training"
+                / f"Rain_{density}"
+                / "train2018new"
+                / f"{i}.png"
+            )
+            write_image(name, np.concatenate([clean + 30, clean], axis=1))
+    files(root / "DID-MDN-datasets" / "DID-MDN-test" / "rainy", ["1.png", "2.png"])
+    files(root / "DID-MDN-datasets" / "DID-MDN-test" / "gt", ["1.png", "2.png"])
+    files(root / "RW-Data", [f"{i}.png" for i in range(4)])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "count"),
+    [
+        ("rain200h", "train", 3),
+        ("rain200h", "test", 2),
+        ("rain200l", "train", 3),
+        ("rain200l", "test", 2),
+        ("rain12", "test", 12),
+        ("rain1200", "train", 6),
+        ("rain1200", "test", 2),
+    ],
+)
+def test_published_layouts_are_found_below_a_common_folder(
+    tmp_path: Path, dataset: str, split: str, count: int
+) -> None:
+    root = published(tmp_path / "data")
+    pairs = list_pairs(dataset_spec(dataset), root, split)
+    assert len(pairs) == count
+    assert len({p.name for p in pairs}) == count
+    images = open_pairs(dataset, root, split)
+    expected = dataset_spec(dataset).published[split]
+    assert bool(images.remarks) == (count != expected)
+    assert images[0]["rainy"].shape == images[0]["target"].shape
+
+
+def test_the_folder_itself_will_do(tmp_path: Path) -> None:
+    root = published(tmp_path / "data")
+    assert len(list_pairs(dataset_spec("rain200h"), root / "Rain200H", "train")) == 3
+    assert len(list_pairs(dataset_spec("rain200h"), root / "Rain200H" / "test", "test")) == 2
+    assert len(list_pairs(dataset_spec("folder"), root / "Rain200H" / "test", "test")) == 2
+    assert len(open_photographs("rw-data", root)) == 4
+    assert len(open_photographs(root / "RW-Data")) == 4
+
+
+def test_unnamed_folders_serve_for_the_set_that_is_asked_for(tmp_path: Path) -> None:
+    files(tmp_path / "mine" / "train" / "rainy", ["1.png"])
+    files(tmp_path / "mine" / "train" / "clean", ["1.png"])
+    assert len(list_pairs(dataset_spec("rain200h"), tmp_path / "mine", "train")) == 1
+    with pytest.raises(UserError, match="no 'test' split"):
+        list_pairs(dataset_spec("rain200h"), tmp_path / "mine", "test")
+
+
+@pytest.mark.parametrize("order", ["left", "right"])
+def test_halves_are_told_apart_by_content(tmp_path: Path, order: str) -> None:
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(9):
+        clean = np.kron(rng.integers(0, 200, (6, 6, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+        rainy = np.minimum(clean.astype(int) + rng.integers(0, 40, (30, 30, 1)), 255).astype(np.uint8)
+        halves = [rainy, clean] if order == "left" else [clean, rainy]
+        paths.append(tmp_path / f"{i}.png")
+        write_image(paths[-1], np.concatenate(halves, axis=1))
+    assert rainy_half(paths) == order
+    (found,) = find(tmp_path)
+    assert {p.half for p in found.pairs} == {order}
+    rainy_item = open_pairs("folder", tmp_path, "test")[0]
+    assert rainy_item["rainy"].mean() > rainy_item["target"].mean()
+
+
+def test_photographs_are_not_taken_for_halves(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sky = np.linspace(200, 50, 40)[:, None, None]  # tones go together by chance, details do not
+    for i in range(5):
+        noise = rng.integers(0, 40, (40, 80, 3))
+        write_image(tmp_path / f"{i}.png", (sky + noise).astype(np.uint8))
+    assert find(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ("unpaired rainy", "no clean image of that name"),
+        ("unpaired clean", "no rainy image of that name"),
+        ("size", "must have one size"),
+        ("truncated", "damaged"),
+        ("two rainy folders", "several folders could be the pairs"),
+        ("two sets", "several folders could be the 'test' split"),
+    ],
+)
+def test_bad_folders_get_one_line(tmp_path: Path, spoil: str, words: str) -> None:
+    root = tmp_path / "pairs"
+    files(root / "input", ["1.png", "2.png"])
+    files(root / "target", ["1.png", "2.png"])
+    if spoil == "unpaired rainy":
+        files(root / "input", ["3.png"])
+    elif spoil == "unpaired clean":
+        files(root / "target", ["3.png"])
+    elif spoil == "size":
+        files(root / "input", ["2.png"], size=(8, 6))
+    elif spoil == "truncated":
+        (root / "input" / "2.png").write_bytes((root / "input" / "1.png").read_bytes()[:40])
+    elif spoil == "two rainy folders":
+        files(root / "rainy", ["1.png", "2.png"])
+    else:
+        files(root / "more" / "input", ["1.png"])
+        files(root / "more" / "target", ["1.png"])
+    with pytest.raises(UserError, match=words) as caught:
+        images = open_pairs("folder", root, "test")
+        [images[i] for i in range(len(images))]
+    assert "\n" not in str(caught.value)
+    assert str(root) in str(caught.value)
+
+
+def test_unpaired_names_may_be_left_out_on_request(tmp_path: Path) -> None:
+    files(tmp_path / "input", ["1.png", "2.png"])
+    files(tmp_path / "target", ["1.png"])
+    assert open_pairs("folder", tmp_path, "test", strict=False).names == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "root", "words"),
+    [
+        ("rain200h", None, "needs data.root"),
+        ("rain200h", "nowhere", "no such folder"),
+        ("rain200h", "empty", "no pairs of rainy and clean images"),
+        ("rain200g", "empty", "did you mean 'rain200h'"),
+        ("rw-data", "empty", "no clean images"),
+    ],
+)
+def test_wrong_names_and_places(tmp_path: Path, dataset: str, root: str | None, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=words):
+        open_pairs(dataset, None if root is None else tmp_path / root, "test")
+
+
+def test_another_dataset_is_not_taken_for_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    files(tmp_path / "Rain200L" / "test" / "input", ["1.png"])
+    files(tmp_path / "Rain200L" / "test" / "target", ["1.png"])
+    with pytest.raises(UserError, match="holds rain200l, but not 'rain200h'"):
+        open_pairs("rain200h", tmp_path, "test")
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    files(tmp_path / "a" / "input", ["1.png"])
+    files(tmp_path / "a" / "target", ["1.png"])
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    assert len(find(tmp_path)) == 1
+
+
+def test_published_counts() -> None:
+    counts = {name: dict(spec.published) for name, spec in DATASETS.items() if not spec.embedded}
+    assert counts == {
+        "rain12": {"test": 12},
+        "rain200l": {"train": 1800, "test": 200},
+        "rain200h": {"train": 1800, "test": 200},
+        "rain1200": {"train": 12000, "test": 1200},
+        "rw-data": {"test": 185},
+        "folder": {},
+    }
+    assert dataset_spec("rain12").training == "rain200l"
+
+
+def test_real_pairs_are_found_and_add_up(shared: Path) -> None:
+    for name, count in (("rain200h", 3), ("rain200l", 3)):
+        images = open_pairs(name, shared / "data" / "rain_pairs", "test")
+        assert len(images) == count
+        for i in range(count):
+            rainy, target = (a.astype(int) for a in images.arrays(i))
+            rain = (rainy - target).max(axis=2)
+            assert rain.min() >= 0
+            # a channel below 255 holds the whole of the one grey layer
+            np.testing.assert_array_equal(rainy, np.minimum(target + rain[..., None], 255))

@@ -1,0 +1,221 @@
+"""The renderer: composition, repeatability, looks, speed, and its calibration to the published sets."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmark.data.embedded import render_split
+from benchmark.data.images import read_image
+from benchmark.data.rain import (
+    REGIMES,
+    Layer,
+    Regime,
+    _Uniform,
+    additive,
+    draw_streaks,
+    rain_layer,
+    rain_over,
+    screen,
+)
+from benchmark.data.specs import DATASETS
+from benchmark.errors import UserError
+
+
+def psnr_y(rainy: np.ndarray, clean: np.ndarray) -> float:
+    error = (rainy.astype(float) - clean) @ (np.array([65.481, 128.553, 24.966]) / 255)
+    return 10 * np.log10(255**2 / np.mean(error**2))
+
+
+@given(seed=st.integers(0, 2**63), height=st.integers(1, 60), width=st.integers(1, 60), data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_rain_is_grey_and_adds_up(seed: int, height: int, width: int, data: st.DataObject) -> None:
+    regime = data.draw(st.sampled_from(sorted(REGIMES)))
+    clean = np.random.default_rng(seed % 1000).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rain = rain_layer((height, width), regime, seed)
+    assert rain.shape == (height, width) and rain.dtype == np.uint8
+    rainy = rain_over(clean, regime, seed)
+    np.testing.assert_array_equal(rainy, np.minimum(255, clean.astype(int) + rain[..., None]))
+
+
+def test_the_same_seed_gives_the_same_rain_and_another_does_not() -> None:
+    for name in REGIMES:
+        one = rain_layer((64, 80), name, 7)
+        np.testing.assert_array_equal(one, rain_layer((64, 80), name, 7))
+        assert not np.array_equal(one, rain_layer((64, 80), name, 8))
+
+
+def test_rain_is_the_same_on_every_machine() -> None:
+    layers = b"".join(rain_layer((96, 128), name, 11).tobytes() for name in REGIMES)
+    assert hashlib.sha256(layers).hexdigest()[:20] == GOLDEN
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("light", 0.28, 0.45), ("heavy", 0.52, 0.985)])
+def test_as_many_pixels_are_wet_as_in_the_published_sets(name: str, low: float, high: float) -> None:
+    wet = [float((rain_layer((321, 481), name, seed) > 0).mean()) for seed in range(12)]
+    assert low <= min(wet) and max(wet) <= high
+    if name == "light":
+        assert abs(np.mean(wet) - 0.36) < 0.03
+
+
+@pytest.mark.parametrize("dataset", [n for n, spec in DATASETS.items() if spec.embedded])
+def test_embedded_test_sets_are_as_rainy_as_the_published_ones(dataset: str) -> None:
+    regime = REGIMES[DATASETS[dataset].regime or ""]
+    rendered = render_split(dataset, "test")
+    mean = np.mean([psnr_y(r, t) for r, t in zip(rendered.rainy, rendered.target, strict=True)])
+    assert abs(mean - regime.psnr_y) <= regime.tolerance
+    published = {"light": 26.9, "heavy": 13.1, "mixed": 23.6, "twelve": 29.0}
+    assert regime.psnr_y == published[regime.name]
+
+
+@pytest.mark.parametrize("name", ["light", "heavy", "mixed"])
+def test_embedded_training_sets_are_as_rainy_as_their_test_sets(name: str) -> None:
+    means = []
+    for split in ("train", "test"):
+        rendered = render_split(f"embedded-{name}", split)
+        means.append(np.mean([psnr_y(r, t) for r, t in zip(rendered.rainy, rendered.target, strict=True)]))
+    assert abs(means[0] - REGIMES[name].psnr_y) <= REGIMES[name].tolerance
+    assert abs(means[0] - means[1]) < 1.5
+
+
+@pytest.mark.parametrize("name", sorted(REGIMES))
+def test_calibration_holds_for_other_photographs(shared: Path, name: str) -> None:
+    regime = REGIMES[name]
+    densities = list(regime.densities)
+    values = []
+    for i, path in enumerate(sorted((shared / "data/clean/bsds500/train").glob("*.jpg"))[::5]):
+        clean = read_image(path)
+        values.append(psnr_y(rain_over(clean, regime, i, densities[i % len(densities)]), clean))
+    assert abs(np.mean(values) - regime.psnr_y) <= regime.tolerance / 2
+
+
+def test_real_rain_and_ours_have_alike_distributions(shared: Path) -> None:
+    folder = shared / "data/rain_pairs/rain200l_test3"
+    real = []
+    for n in (1, 2, 3):
+        difference = read_image(folder / f"input/{n}.png").astype(int) - read_image(
+            folder / f"target/{n}.png"
+        )
+        real.append(np.percentile(difference.max(axis=2), [75, 90, 95, 99]))
+    ours = [np.percentile(rain_layer((321, 481), "light", s), [75, 90, 95, 99]) for s in range(8)]
+    np.testing.assert_allclose(np.mean(ours, axis=0), np.mean(real, axis=0), rtol=0.4, atol=3)
+
+
+def test_densities_are_ordered() -> None:
+    clean = np.full((200, 300, 3), 90, np.uint8)
+    means = [
+        np.mean([psnr_y(rain_over(clean, "mixed", s, d), clean) for s in range(4)])
+        for d in ("light", "medium", "heavy")
+    ]
+    assert means[0] - 2 > means[1] > means[2] + 2
+
+
+STREAK = Layer(cover=(0.05, 0.05), length=(30, 30), width=(2, 2), strength=(100, 100), spread=0, motion=6)
+
+
+def orientation(layer: np.ndarray) -> float:
+    """Degrees from the vertical of the streaks, by the structure tensor."""
+    gy, gx = np.gradient(layer.astype(float))
+    angle = 0.5 * np.arctan2(2 * (gx * gy).sum(), (gx**2).sum() - (gy**2).sum())
+    return float(-np.degrees(angle))
+
+
+@pytest.mark.parametrize("angle", [-50.0, -20.0, 0.0, 35.0])
+def test_streaks_lie_along_their_angle(angle: float) -> None:
+    layer = draw_streaks((200, 200), STREAK, angle, _Uniform(1))
+    assert abs(orientation(layer) - angle) < 3
+
+
+def one_streak(**changes: object) -> np.ndarray:
+    """A field with a single vertical streak, in grey levels."""
+    layer = replace(STREAK, cover=(0.0018, 0.0018), **changes)  # type: ignore[arg-type]
+    for seed in range(200):
+        drawn = draw_streaks((120, 120), layer, 0.0, _Uniform(seed)) / 256
+        columns = np.flatnonzero(drawn.max(axis=0))
+        inside = (
+            drawn[:3].max() == 0 and drawn[-3:].max() == 0 and len(columns) and columns[-1] - columns[0] < 12
+        )
+        if inside:
+            return drawn
+    raise AssertionError("no field with a single streak")
+
+
+def test_length_width_and_strength_are_what_is_asked_for() -> None:
+    for length, width, strength, motion in [(30, 2.0, 100, 6), (50, 3.0, 60, 20), (20, 1.5, 80, 10)]:
+        drawn = one_streak(
+            length=(length, length), width=(width, width), strength=(strength, strength), motion=motion
+        )
+        # trapezoids keep their area, whatever the blurs
+        np.testing.assert_allclose(drawn.sum(), length * width * strength, rtol=0.05)
+        assert drawn.max() <= strength + 0.01
+        rows = np.flatnonzero(drawn.max(axis=1))
+        assert abs(len(rows) - (length + motion)) <= 2
+
+
+def test_motion_blur_ramps_the_ends() -> None:
+    def profile(motion: float) -> np.ndarray:
+        values = one_streak(length=(40, 40), width=(3, 3), motion=motion).max(axis=1)
+        return values[values > 0]
+
+    sharp, blurred = profile(1), profile(30)
+    assert (sharp > 0.9 * sharp.max()).mean() > 0.9
+    assert (blurred > 0.9 * blurred.max()).mean() < 0.4
+
+
+def test_borders_are_as_rainy_as_the_middle() -> None:
+    mean = np.mean([rain_layer((120, 160), "heavy", s).astype(float) for s in range(30)], axis=0)
+    edges = [mean[:8].mean(), mean[-8:].mean(), mean[:, :8].mean(), mean[:, -8:].mean()]
+    assert np.abs(np.array(edges) / mean[40:80, 50:110].mean() - 1).max() < 0.15
+
+
+def test_a_ceiling_limits_overlap() -> None:
+    layer = replace(STREAK, cover=(3.0, 3.0), ceiling=120)
+    regime = Regime("own", "", 0, 0, {"one": (layer,)})
+    assert rain_layer((80, 80), regime, 1).max() == 120
+
+
+def test_screen_tints_and_veils() -> None:
+    clean = np.full((40, 40, 3), 100, np.uint8)
+    rain = np.zeros((40, 40), np.uint8)
+    rain[:, 20] = 200
+    out = screen(clean, rain, tint=(200, 220, 255), veil=0.0)
+    np.testing.assert_array_equal(out[:, :20], clean[:, :20])
+    assert out[0, 20, 0] < out[0, 20, 1] < out[0, 20, 2] < 255
+    white = screen(clean, rain, tint=(255, 255, 255), veil=0.0)
+    assert white[0, 20].tolist() == [round(255 - (255 - 100) * (255 - 200) / 255)] * 3
+    np.testing.assert_array_equal(
+        screen(clean, rain, veil=1.0, air=(1, 2, 3)), np.broadcast_to([1, 2, 3], (40, 40, 3))
+    )
+    hazy = screen(clean, np.zeros_like(rain), veil=0.5, air=(200, 200, 200))
+    assert (hazy == 150).all()
+
+
+def test_unknown_rain_and_density_name_the_nearest() -> None:
+    with pytest.raises(UserError, match="heavy"):
+        rain_layer((8, 8), "heavvy", 0)
+    with pytest.raises(UserError, match="medium"):
+        rain_layer((8, 8), "mixed", 0, density="medum")
+
+
+def test_a_layer_takes_well_under_a_third_of_a_second() -> None:
+    times = []
+    for seed in range(3):
+        start = time.perf_counter()
+        rain_layer((427, 640), "heavy", seed)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+
+
+def test_additive_saturates() -> None:
+    clean = np.array([[[250, 100, 0]]], np.uint8)
+    assert additive(clean, np.array([[20]], np.uint8)).tolist() == [[[255, 120, 20]]]
+
+
+GOLDEN = "471965530e97e8399e10"
