@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from esdnet.blocks import ConvNorm, EncoderDecoder, Parts, channel_gate, over_time
-from esdnet.network import SKELETON_KEYS, check_sizes, plain_norm, stage
+from esdnet.network import SKELETON_KEYS, check_sizes, norm_maker, stage
 from esdnet.neurons import LeakySequence
 
 
@@ -139,7 +139,7 @@ class SpikeRain(EncoderDecoder):
         layers: int = 4,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
-        parts = Parts(activation=LeakySequence, norm=plain_norm)
+        parts = Parts(activation=LeakySequence, norm=norm_maker("bn", 0.15))
 
         def make_stage(channels: int, count: int) -> nn.Sequential:
             return stage(lambda width: DenseSpikingBlock(parts, width, growth, layers), channels, count)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esdnet.blocks import ConvNorm, EncoderDecoder, MixedAttention, Parts, PoolGate, SpikeConv, over_time
-from esdnet.network import ATTENTION_KEYS, SKELETON_KEYS, check_sizes, stage, threshold_norm
+from esdnet.network import ATTENTION_KEYS, SKELETON_KEYS, check_sizes, norm_maker, stage
 from esdnet.neurons import IntegerSequence, LeakySequence
 
 
@@ -135,9 +135,12 @@ class VLIF(EncoderDecoder):
         encoder_blocks, decoder_blocks: likewise, but what they say of level 1 is not used, here or by the
             authors: that level is one `SpatialUNet` in the encoder and two in the decoder.
         refinement: four more residual blocks at level 1, as the authors' weights for Rain200L have.
+        norm: "tdbn", or "bn" for a short training: tdBN starts so small (0.11) that no membrane of a
+            `VisualLIF` reaches the half that its quantiser rounds up, and nothing but its norm can learn
+            until one does.
 
     Raises:
-        ValueError: sizes that the skeleton cannot have.
+        ValueError: sizes that the skeleton cannot have, or another norm.
     """
 
     size_multiple = 8
@@ -182,9 +185,10 @@ class VLIF(EncoderDecoder):
         decoder_blocks: Sequence[int] = (2, 2),
         time_steps: int = 4,
         refinement: bool = False,
+        norm: str = "tdbn",
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
-        parts = Parts(activation=LeakySequence, norm=threshold_norm(0.15))
+        parts = Parts(activation=LeakySequence, norm=norm_maker(norm, 0.15))
 
         def make_block(channels: int) -> nn.Module:
             return VisualResidualBlock(parts, channels, time_steps)

@@ -147,7 +147,7 @@ _NETWORKS = (
         weights="model_deraining.pth of the authors' README",
         size_multiple=8, paper_row="MPRNet",
         embedded={"channels": 8, "growth": 4, "stage3_growth": 4, "level_blocks": 1, "blocks": 1,
-                  "start_as_identity": True},
+                  "reduction": 2, "start_as_identity": True},
     ),
     Network(
         name="efficientderain", title="EfficientDeRain", target="baselines.efficientderain:EfficientDeRain",
@@ -208,7 +208,8 @@ _NETWORKS = (
   booktitle={ACM International Conference on Multimedia (ACM MM)}, pages={827--836}, year={2022}}""",
         code="kuijiang94/Magic-ELF@85c4aef", licence="none stated (code adapted from MPRNet: non-commercial)",
         weights="none released",
-        size_multiple=16, embedded={"channels": 12, "blocks": 1, "start_as_identity": True}, paper_row="ELFormer",
+        size_multiple=16, paper_row="ELFormer",
+        embedded={"channels": 12, "blocks": 1, "reduction": 2, "start_as_identity": True},
     ),
     Network(
         name="hpcnet", title="HPCNet", target="baselines.hpcnet:HPCNet", family="Transformer", year=2023, venue="ICME",

@@ -52,6 +52,19 @@ def check_sizes(
         )
 
 
+def norm_maker(kind: str, threshold: float) -> Callable[[int, float], nn.Module]:
+    """What `Parts` wants: "tdbn" for neurons of that threshold, or plain "bn", which has no initial gain.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind == "tdbn":
+        return lambda channels, gain: ThresholdNorm(channels, gain * threshold)
+    if kind == "bn":
+        return lambda channels, gain: nn.BatchNorm2d(channels)
+    raise ValueError(f"norm must be tdbn or bn, not {kind!r}")
+
+
 # names that the authors' files share between the networks of this skeleton
 ATTENTION_KEYS = (
     (r"\.attn\.", ".attention."),
@@ -155,8 +168,6 @@ class ESDNet(EncoderDecoder):
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
         if block not in BLOCKS:
             raise ValueError(f"block must be one of {', '.join(BLOCKS)}, not {block!r}")
-        if norm not in (None, "tdbn", "bn"):
-            raise ValueError(f"norm must be tdbn or bn, not {norm!r}")
         if block in ("sew", "ann") and (attention or shortcut):
             raise ValueError(
                 f"block {block!r} has neither attention nor a shortcut convolution; srb and ms can"
@@ -181,7 +192,7 @@ class ESDNet(EncoderDecoder):
         )
         parts = Parts(
             activation=nn.ReLU if block == "ann" else neuron,
-            norm=plain_norm if norm == "bn" or block == "ann" else threshold_norm(threshold),
+            norm=norm_maker(norm or ("bn" if block == "ann" else "tdbn"), threshold),
         )
 
         def make_block(channels: int) -> nn.Module:
@@ -208,16 +219,6 @@ class ESDNet(EncoderDecoder):
     def merge(self, frames: Tensor) -> Tensor:
         """Mean over time, refined."""
         return self.refinement(super().merge(frames))
-
-
-def threshold_norm(threshold: float) -> Callable[[int, float], nn.Module]:
-    """Makes tdBN for neurons of that threshold."""
-    return lambda channels, gain: ThresholdNorm(channels, gain * threshold)
-
-
-def plain_norm(channels: int, gain: float) -> nn.Module:
-    """Batch norm as it is; the gain is tdBN's alone."""
-    return nn.BatchNorm2d(channels)
 
 
 def _attention_kinds(attention: bool | Sequence[str]) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ def pictures(
 
 
 def photograph(size: tuple[int, int]) -> Tensor:
-    """The built-in photograph, (1, 3, *size) in [0, 1]: a centre crop, enlarged first where 512 pixels do not do."""
+    """The built-in photograph, (1, 3, *size) in [0, 1]: a centre crop, enlarged first where 512 pixels do not
+    do."""
     from skimage import data
 
     return _fit(torch.from_numpy(data.astronaut().copy()).permute(2, 0, 1)[None].float() / 255, size)

@@ -24,7 +24,8 @@ class Layer:
     Attributes:
         name: Path of the module, with the operation where the module is not the layer itself.
         kind: The module's class, or the operation.
-        input: What entered: binary, graded (several levels), real, mixed, unseen (shapes only), or - (no product).
+        input: What entered: binary, graded (several levels), real, mixed, unseen (shapes only), or - (no
+            product).
         T: Time steps, from the calls, the leading dimension or what the network declares.
         calls: Times the layer ran for one image.
         parameters: Of the module itself; a shared one counts in its first place alone.
@@ -33,12 +34,13 @@ class Layer:
         rate: Share of ones in the binary input; for a graded input the share of non-zeros.
         spikes: Ones that entered.
         sops: rate x accumulates, summed over calls.
-        events: The same, counting for each spike only the outputs inside the border that it reaches; equal to sops
-            where there is no zero padding and the stride divides evenly. None where it was not observed.
+        events: The same, counting for each spike only the outputs inside the border that it reaches; equal to
+            sops where there is no zero padding and the stride divides evenly. None where it was not observed.
         updates: Neurons' membranes updated, one a neuron and time step.
         emitted: Spikes that the neurons sent out.
         elementwise, norm, pool, resample: Elements, as `benchmark.cost.operators` says.
-        executed: Products actually made (macs + accumulates); fewer where one computation stands for several steps.
+        executed: Products actually made (macs + accumulates); fewer where one computation stands for several
+            steps.
         note: What a reader should know.
     """
 
@@ -91,8 +93,8 @@ class Uncounted:
 class Cost:
     """What one forward of a network costs for one image.
 
-    The counts are those of `convention`: under `paper`, what thop would have seen; under the others, everything.
-    `under` shows the same measurement under another convention without measuring again.
+    The counts are those of `convention`: under `paper`, what thop would have seen; under the others,
+    everything. `under` shows the same measurement under another convention without measuring again.
     """
 
     convention: Convention

@@ -24,9 +24,9 @@ _EVIDENCE = 16  # non-zero elements for each level before a tensor of unknown or
 class Observation:
     """What was seen in one tensor.
 
-    binary: zeros and ones with at least one 1. zero: nothing but zeros, which is evidence of neither. graded: at most
-    16 non-zero levels, among them zero (several-level neurons, spikes times a factor, sums of spikes). Anything else
-    is real.
+    binary: zeros and ones with at least one 1. zero: nothing but zeros, which is evidence of neither. graded:
+    at most 16 non-zero levels, among them zero (several-level neurons, spikes times a factor, sums of
+    spikes). Anything else is real.
     """
 
     flow: Flow
@@ -54,8 +54,8 @@ def observe(tensor: Tensor, geometry: Geometry | None = None, from_neuron: bool 
     Args:
         tensor: The input of a layer, any shape.
         geometry: Of the convolution it enters, where the outputs that its spikes reach are wanted.
-        from_neuron: Whether it is known to come from neurons; then two elements can be two levels, while a handful
-            of real values is not taken for levels otherwise.
+        from_neuron: Whether it is known to come from neurons; then two elements can be two levels, while a
+            handful of real values is not taken for levels otherwise.
     """
     elements = tensor.numel()
     if elements == 0:

@@ -1,8 +1,8 @@
 """What thop 0.1.1 would have said, by its own rules, its faults included.
 
-thop hooks modules and looks their class up exactly, so that a subclass counts nothing (SpikingJelly's convolutions, for
-instance); it sees no functional call and no attention product; and a module object that sits in K places is hooked K
-times and added up K times. The rules, for an input x and an output y:
+thop hooks modules and looks their class up exactly, so that a subclass counts nothing (SpikingJelly's
+convolutions, for instance); it sees no functional call and no attention product; and a module object that
+sits in K places is hooked K times and added up K times. The rules, for an input x and an output y:
 
 | class | thop's "MACs" |
 | --- | --- |
@@ -18,9 +18,9 @@ times and added up K times. The rules, for an input x and an output y:
 
 Parameters count where a class has a rule and ran, so that parameters on any other module are missed.
 
-The networks of this suite are written anew, with functions where the authors had modules and with torch's own classes
-where they had SpikingJelly's; `benchmark.cost.authors` says where, so that what is counted here is what thop sees of
-the authors' code.
+The networks of this suite are written anew, with functions where the authors had modules and with torch's own
+classes where they had SpikingJelly's; `benchmark.cost.authors` says where, so that what is counted here is
+what thop sees of the authors' code.
 """
 
 from __future__ import annotations

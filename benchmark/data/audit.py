@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmark.data.cache import cores, progress_bar, read_pair
 from benchmark.data.files import make_folder
-from benchmark.data.images import list_images, read_image, write_image
+from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     Found,
     Pair,
@@ -34,7 +34,7 @@ from benchmark.data.layouts import (
 )
 from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 
 Picture = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
@@ -288,9 +288,12 @@ def _outside(path: Path, found: Sequence[Found], report: Report, workers: int | 
 def _missing_numbers(found: Sequence[Found], report: Report) -> None:
     """Which of 1 … N are not there, where a published set of N is numbered and nearly whole."""
     for f in found:
-        published = DATASETS[f.dataset].published.get(f.split or "") if f.dataset else None
+        spec = DATASETS[f.dataset] if f.dataset else None
+        published = (
+            spec.published.get(f.split or spec.splits[0]) if spec and not spec.several_folders else None
+        )
         numbers = {int(m.group()) for p in f.pairs if (m := re.search(r"\d+", p.name))}
-        if published and len(numbers) == len(f.pairs) < published:
+        if published is not None and len(numbers) == len(f.pairs) < published:
             missing = sorted(set(range(1, published + 1)) - numbers)
             if len(missing) == published - len(numbers) and len(missing) <= _SHOWN:
                 report.problems.append(f"{f.folder}: without {', '.join(map(str, missing))}")
@@ -406,9 +409,13 @@ def render(
         for side in ("input", "target"):
             if (out / side / f"{name}.png").exists():
                 raise UserError(f"{out / side / name}.png is there already; choose another output folder")
+    if density is not None and density not in kind.densities:
+        raise unknown(f"density of the rain '{kind.name}'", density, kind.densities)
+    densities = [density] if density else list(kind.densities)
+    for path in photographs:  # what can be seen to be wrong is seen before anything is written
+        image_size(path)
     for side in ("input", "target"):
         make_folder(out / side)
-    densities = [density] if density else list(kind.densities)
     with progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step:
         for index, (path, name) in enumerate(zip(photographs, names, strict=True)):
             target = read_image(path)

@@ -59,6 +59,7 @@ _WRITTEN = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 _ORIENTATION = 0x0112
 
 # MAX_PIXELS refuses, in one line, everything that Pillow would only warn of.
@@ -98,6 +99,8 @@ def _not_a_picture(path: Path, data: bytes) -> UserError:
         return UserError(f"{path}: is a Git LFS pointer, not the picture; run 'git lfs pull'")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return UserError(f"{path}: is a web page or XML, not a picture; the download failed")
+    if data.startswith(_BEGINNINGS):
+        return UserError(f"{path}: is truncated or damaged; copy or download it again")
     return UserError(f"{path}: is not a picture (PNG, JPEG, BMP, GIF, PPM, WebP, TIFF, JPEG 2000)")
 
 

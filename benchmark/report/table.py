@@ -103,12 +103,12 @@ def _measured(cell: Cell, digits: int) -> str:
     return text
 
 
-def _printed(cell: Cell, column: Column) -> str:
+def _printed(cell: Cell, column: Column, separator: str = ", ") -> str:
     if cell.paper is None:
         return ""
     text = _number(cell.paper, column.digits)
     if cell.difference is not None and column.difference:
-        text += f", {_number(cell.difference, column.digits, sign=True)}"
+        text += f"{separator}{_number(cell.difference, column.digits, sign=True)}"
     return text
 
 
@@ -232,7 +232,7 @@ def write(table: Table, folder: str | Path) -> list[Path]:
 
 
 def show(table: Table) -> None:
-    """Print the table to the terminal: the measured figure, beneath it the printed one and the difference."""
+    """Print the table to the terminal: the measured figure, beneath it the printed one, beneath that the difference."""
     from rich.console import Console
     from rich.table import Table as RichTable
 
@@ -246,7 +246,7 @@ def show(table: Table) -> None:
         for column in table.columns:
             cell = table.cell(row, column)
             own = _measured(cell, column.digits) if cell.value is not None else letters.get(cell.reason, "")
-            printed = _printed(cell, column)
+            printed = _printed(cell, column, "\n")
             texts.append(f"{own}\n[dim]{printed}[/dim]" if printed else own)
         grid.add_row(row.label, *texts)
     console = Console()

@@ -8,6 +8,8 @@ from typing import Any
 
 from benchmark.sweep.records import provenance, read_record, write_record
 
+COST = "cost.json"
+
 
 def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str, dict[str, Any]]:
     """Parameters and dense operations of the full networks at `size`², by name.
@@ -18,7 +20,7 @@ def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str
     costs: dict[str, dict[str, Any]] = {}
     for name in models:
         place = folder / f"{name}-{size}"
-        kept = read_record(place)
+        kept = read_record(place, COST)
         made_by = provenance()
         if kept is None or kept["commit"] != made_by["commit"] or kept["versions"] != made_by["versions"]:
             from benchmark.cost import measure_cost
@@ -26,6 +28,6 @@ def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str
 
             counted = measure_cost(create_model(name), size, shapes_only=True)
             kept = {"model": name, "cost": counted.summary(), **made_by}
-            write_record(place, kept)
+            write_record(place, kept, COST)
         costs[name] = kept["cost"]
     return costs

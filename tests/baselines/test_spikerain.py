@@ -12,7 +12,7 @@ import torch
 from baselines.spikerain import DenseSpikingBlock, SpikeRain
 from esdnet import LeakySequence
 from esdnet.blocks import Parts
-from esdnet.network import plain_norm
+from esdnet.network import norm_maker
 
 SMALL: dict[str, Any] = {
     "dim": 8,
@@ -58,11 +58,13 @@ def test_parity_with_the_authors_code(shared: Path, name: str) -> None:
     ],
 )
 def test_parameters_of_the_published_sizes(options: dict[str, Any], millions: float) -> None:
-    assert sum(p.numel() for p in SpikeRain(**options).parameters()) / 1e6 == pytest.approx(millions, abs=6e-4)
+    assert sum(p.numel() for p in SpikeRain(**options).parameters()) / 1e6 == pytest.approx(
+        millions, abs=6e-4
+    )
 
 
 def test_spikes_made_once_are_the_spikes_of_the_concatenation() -> None:
-    block = DenseSpikingBlock(Parts(LeakySequence, plain_norm), 6, growth=4).eval()
+    block = DenseSpikingBlock(Parts(LeakySequence, norm_maker("bn", 0.15)), 6, growth=4).eval()
     frames, neuron = torch.randn(3, 2, 6, 8, 8), LeakySequence()
     features = frames
     for layer in block.layers:

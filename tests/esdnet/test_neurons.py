@@ -111,7 +111,9 @@ def test_gradients_are_autograds(reset: str, surrogate: str, detach: bool) -> No
         weights = torch.randn(5, 2, 3, 4, 4, dtype=torch.float64)
         beta, threshold = torch.rand(shape, dtype=torch.float64), torch.rand(shape, dtype=torch.float64)
         neuron = LeakySequence(beta, threshold, reset, surrogate, 3.0, True, True, detach)
-        ours = torch.autograd.grad((neuron(current) * weights).sum(), [current, neuron.beta, neuron.threshold])
+        ours = torch.autograd.grad(
+            (neuron(current) * weights).sum(), [current, neuron.beta, neuron.threshold]
+        )
         beta, threshold = beta.clone().requires_grad_(), threshold.clone().requires_grad_()
         spikes = plain(current, beta, threshold, reset, surrogate_step(surrogate, 3.0), detach)
         theirs = torch.autograd.grad((spikes * weights).sum(), [current, beta, threshold])

@@ -259,7 +259,7 @@ def test_unpaired_names_may_be_left_out_on_request(tmp_path: Path) -> None:
         ("rain200h", None, "needs data.root"),
         ("rain200h", "nowhere", "no such folder"),
         ("rain200h", "empty", "no pairs of rainy and clean images"),
-        ("rain200g", "empty", "did you mean 'rain200h'"),
+        ("rain200hh", "empty", "did you mean 'rain200h'"),
         ("rw-data", "empty", "no clean images"),
     ],
 )
