@@ -171,7 +171,7 @@ def _split(words: Iterable[str]) -> list[tuple[str, Any]]:
         if not sign or not key:
             raise UserError(f"'{word}': settings are written key=value, for example recipe=paper or seed=1")
         try:
-            pairs.append((key.lstrip("+"), OmegaConf.create(f"v: {value}" if value else "v: null")["v"]))
+            pairs.append((key.lstrip("+"), OmegaConf.from_dotlist([f"v={value}"]).v if value else None))
         except Exception as error:
             raise UserError(
                 f"'{word}': the value is not valid YAML ({str(error).splitlines()[0]})"

@@ -13,12 +13,13 @@ from esdnet.sizes import crop_to, pad_to_multiple
 
 
 @functools.cache
-def _any_size(cls: type[nn.Module], entry_name: str) -> type[nn.Module]:
-    """The same network, reflect-padding its input to the catalogue's size multiple and cropping back.
+def _any_size(name: str) -> type[nn.Module]:
+    """The network's class, reflect-padding its input to the catalogue's size multiple and cropping back.
 
     A subclass rather than a wrapper, so that state_dict keys and types stay the network's own.
     """
-    entry = catalog.network(entry_name)
+    entry = catalog.network(name)
+    cls = entry.load_class()
     multiple, least = entry.size_multiple, entry.minimum_size
 
     def forward(self: nn.Module, rainy: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
     entry = catalog.network(name)
     catalog.check_options(entry, overrides)
     try:
-        return _any_size(entry.load_class(), name)(**overrides)
+        return _any_size(name)(**overrides)
     except (TypeError, ValueError) as error:
         raise UserError(f"model '{name}': {error}") from error
 

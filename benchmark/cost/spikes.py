@@ -17,7 +17,7 @@ Flow = Literal["binary", "graded", "real", "zero", "unseen"]
 _CHUNK = 2**18  # small enough to stay in a core's cache, and for float32 sums of ones to be exact
 _SAMPLE = 4096
 _LEVELS = 17  # a neuron of up to 16 levels and zero is called graded
-_EVIDENCE = 16  # non-zero elements for each level before a tensor of unknown origin is called graded
+_EVIDENCE = 16  # elements of each level before a tensor of unknown origin is called graded
 
 
 @dataclass(frozen=True)
@@ -114,19 +114,24 @@ def _spikes(tensor: Tensor, geometry: Geometry | None) -> Observation:
 
 
 def _graded(tensor: Tensor, levels: set[float], evidence: int) -> Observation:
-    """Graded if zero and at most 16 other values explain every element."""
-    found, spikes = set(levels), 0
+    """Graded if zero and at most 16 other values, each seen often enough, explain every element."""
+    elements = tensor.numel()
+    seen = dict.fromkeys(levels, 0)
     for piece in _pieces(tensor):
-        known = torch.zeros_like(piece, dtype=torch.bool)
-        for level in found:
-            known |= piece == level
-        if not bool(known.all()):
-            found |= set(piece[~known].unique().tolist())
-            if len(found) > _LEVELS:
-                return Observation("real", tensor.numel())
-        spikes += int(torch.count_nonzero(piece))
-    graded = 0.0 in found and len(found) > 1 and spikes >= evidence * (len(found) - 1)
-    return Observation("graded" if graded else "real", tensor.numel(), spikes, tuple(sorted(found)))
+        left = piece.numel()
+        for level in seen:
+            count = int((piece == level).sum())
+            seen[level] += count
+            left -= count
+        if left:
+            values, counts = piece.unique(return_counts=True)
+            fresh = {v: n for v, n in zip(values.tolist(), counts.tolist(), strict=True) if v not in seen}
+            if len(seen) + len(fresh) > _LEVELS or any(math.isnan(v) for v in fresh):
+                return Observation("real", elements)
+            seen.update(fresh)
+    graded = 0.0 in seen and all(n >= evidence for level, n in seen.items() if level)
+    spikes = elements - seen.get(0.0, 0)
+    return Observation("graded" if graded and spikes else "real", elements, spikes, tuple(sorted(seen)))
 
 
 def emitted(tensor: Tensor) -> tuple[int, tuple[float, ...]]:

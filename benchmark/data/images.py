@@ -197,7 +197,7 @@ def _decode(path: Path, image: Image.Image, data: bytes) -> Picture:
 def _whole_png(path: Path, data: bytes) -> None:
     """Check the chunks' checksums: Pillow shows flipped bits inside the pixels as if they were meant."""
     view = memoryview(data)
-    position = 8
+    position, compressed = 8, 0
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 8 + length
@@ -205,9 +205,16 @@ def _whole_png(path: Path, data: bytes) -> None:
             break  # truncated: the decoder decides whether the pixels are complete
         if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise UserError(f"{path}: is damaged (a checksum does not match); copy or download it again")
-        if data[position + 4 : position + 8] == b"IEND":
+        kind = data[position + 4 : position + 8]
+        compressed += length if kind in (b"IDAT", b"fdAT") else 0
+        if kind == b"IEND":
             break
         position = end + 4
+    # deflate packs at most 1032 to 1, and Pillow leaves black what is missing at the end of a closed stream
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    if height * (width * bits // 8) > 1032 * compressed + 1024 and position + 12 <= len(data):
+        raise UserError(f"{path}: is damaged (too little data for {width}×{height} pixels)")
 
 
 def read_image(path: str | Path) -> Picture:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmark.config import RecipeConfig
 from benchmark.errors import WorkError
 from benchmark.evaluation.meters import PSNRY, SSIMY
+from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.losses import get_loss
 from benchmark.training.schedules import learning_rate_factor
 
@@ -37,14 +38,14 @@ class Restoration(pl.LightningModule):
         description: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.recipe = recipe
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self.description = description
-        self.loss = get_loss(recipe.loss)
+        self.loss: Loss = get_loss(recipe.loss)
         # a loss on the restored image alone needs no more than it: cheaper for networks with costly side outputs
-        self.all_outputs = recipe.loss in _needs_all_outputs() and hasattr(network, "training_outputs")
+        self.all_outputs = recipe.loss in AUTHORS_LOSSES and hasattr(network, "training_outputs")
         self.psnr, self.ssim = PSNRY(), SSIMY()
 
     def forward(self, rainy: Tensor) -> Tensor:
@@ -83,7 +84,7 @@ class Restoration(pl.LightningModule):
         )
         self.log("validation/ssim_y", self.ssim, on_epoch=True, on_step=False, batch_size=len(restored))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The recipe's optimiser, its rate set before every step."""
         settings = self.recipe.optimizer
         cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
@@ -103,7 +104,8 @@ class Restoration(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the weights are of, and the random state that exact resumption needs."""
         checkpoint["derain"] = self.description
-        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+        numpy_state: Any = np.random.get_state()  # noqa: NPY002
+        python_state = random.getstate()
         checkpoint["random"] = {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -124,9 +126,3 @@ class Restoration(pl.LightningModule):
         name, keys, position, has_gauss, cached = state["numpy"]
         np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
         random.setstate((3, tuple(state["python"][0]), state["python"][1]))
-
-
-def _needs_all_outputs() -> frozenset[str]:
-    from benchmark.training.authors import AUTHORS_LOSSES
-
-    return frozenset(AUTHORS_LOSSES)

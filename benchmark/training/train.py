@@ -77,7 +77,7 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
     per_epoch = data.steps_per_epoch
     total = recipe.steps or (recipe.epochs or 1) * per_epoch
     network = create_model(config.model.name, **model_options(config))
-    description = {
+    description: dict[str, Any] = {
         "identity": identity(config),
         "model": {"name": config.model.name, "options": _plain(model_options(config))},
         "config": to_dict(config),

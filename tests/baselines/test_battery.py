@@ -26,11 +26,16 @@ NETWORKS = [
 
 
 def build(name: str) -> nn.Module:
-    """The small variant, with noise in the place of initial zeros, so that no branch is switched off."""
+    """The small variant with weights under which every branch is alive.
+
+    Initial zeros switch branches off; initial norms of some spiking networks are so small that few neurons fire.
+    """
     model = create_model(name, **catalog.network(name).embedded)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if not parameter.any():
+        for key, parameter in model.named_parameters():
+            if key.endswith("norm.weight"):
+                parameter.uniform_(1.0, 3.0)
+            elif not parameter.any():
                 parameter.normal_(std=0.05)
     return model
 

@@ -194,6 +194,8 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 0x10
     huge = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0))
+    hollow = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4000, 4000, 8, 2, 0, 0, 0))
+    hollow += chunk(b"IDAT", zlib.compress(b"\0" * 10))
     large = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 12000, 9000, 8, 2, 0, 0, 0))
     frames = [Image.fromarray(PICTURE), Image.fromarray(PICTURE[::-1].copy())]
     animated = {
@@ -209,6 +211,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "header-only": (good[:8], "truncated or damaged"),
         "flipped-bit": (bytes(flipped), "checksum"),
         "bomb": (huge + chunk(b"IDAT", zlib.compress(b"\0" * 10)), "million pixels"),
+        "hollow": (hollow + chunk(b"IEND", b""), "too little data for 4000×4000"),
         "large": (large + chunk(b"IDAT", zlib.compress(b"\0" * 10)), "million pixels"),
         "animated-gif": (animated["GIF"], "2 frames"),
         "animated-webp": (animated["WEBP"], "2 frames"),
