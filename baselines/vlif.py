@@ -5,6 +5,7 @@ On ESDNet's skeleton and neurons.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import ClassVar
@@ -135,9 +136,14 @@ class VLIF(EncoderDecoder):
         encoder_blocks, decoder_blocks: likewise, but what they say of level 1 is not used, here or by the
             authors: that level is one `SpatialUNet` in the encoder and two in the decoder.
         refinement: four more residual blocks at level 1, as the authors' weights for Rain200L have.
-        norm: "tdbn", or "bn" for a short training: tdBN starts so small (0.11) that no membrane of a
-            `VisualLIF` reaches the half that its quantiser rounds up, and nothing but its norm can learn
-            until one does.
+        threshold: of the LIF neurons.
+        norm: "tdbn" or "bn".
+        decoder_units: `SpatialUNet`s of the decoder's level 1.
+
+    The last three are the authors' by default. A short training wants others: each `SpatialUNet` ends in an
+    attention whose three gates start at a half, so what leaves it is about an eighth of what came in. At
+    first hardly a neuron behind it reaches 0.15, nor, behind a tdBN that starts at 0.11, the half at which
+    NI-LIF rounds up.
 
     Raises:
         ValueError: sizes that the skeleton cannot have, or another norm.
@@ -147,8 +153,8 @@ class VLIF(EncoderDecoder):
     """Two strided convolutions, and squares of pixels at a quarter of the size."""
 
     authors_keys: ClassVar[tuple[tuple[str, str], ...]] = (
-        (r"^decoder_level1\.", "decoder1.first."),
-        (r"^additional_sunet_level1\.", "decoder1.second."),
+        (r"^decoder_level1\.", "decoder1.units.0."),
+        (r"^additional_sunet_level1\.", "decoder1.units.1."),
         (r"^refinement_blocks\.", "decoder1.refinement."),
         *SKELETON_KEYS,
         *ATTENTION_KEYS,
@@ -185,29 +191,32 @@ class VLIF(EncoderDecoder):
         decoder_blocks: Sequence[int] = (2, 2),
         time_steps: int = 4,
         refinement: bool = False,
+        threshold: float = 0.15,
         norm: str = "tdbn",
+        decoder_units: int = 2,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
-        parts = Parts(activation=LeakySequence, norm=norm_maker(norm, 0.15))
+        parts = Parts(functools.partial(LeakySequence, threshold=threshold), norm_maker(norm, threshold))
 
         def make_block(channels: int) -> nn.Module:
             return VisualResidualBlock(parts, channels, time_steps)
 
-        decoder1: OrderedDict[str, nn.Module] = OrderedDict(
-            first=SpatialUNet(parts, dim, time_steps), second=SpatialUNet(parts, dim, time_steps)
-        )
+        def make_unit(channels: int) -> nn.Module:
+            return SpatialUNet(parts, channels, time_steps)
+
+        decoder1 = nn.Sequential(OrderedDict(units=stage(make_unit, dim, decoder_units)))
         if refinement:
-            decoder1["refinement"] = stage(make_block, dim, 4)
+            decoder1.add_module("refinement", stage(make_block, dim, 4))
         super().__init__(
             dim,
             time_steps,
             parts,
             encoders=(
-                SpatialUNet(parts, dim, time_steps),
+                make_unit(dim),
                 stage(make_block, 2 * dim, encoder_blocks[1]),
                 stage(make_block, 4 * dim, encoder_blocks[2]),
             ),
             bottleneck=stage(make_block, 4 * dim, bottleneck_blocks),
-            decoders=(stage(make_block, 2 * dim, decoder_blocks[0]), nn.Sequential(decoder1)),
+            decoders=(stage(make_block, 2 * dim, decoder_blocks[0]), decoder1),
             join1=True,
         )

@@ -22,6 +22,8 @@ from benchmark.errors import UserError, unknown
 if TYPE_CHECKING:
     from torch import nn
 
+    from ablations import Study
+
 Family = Literal["CNN", "Transformer", "Spiking"]
 
 
@@ -326,3 +328,26 @@ def datasets() -> list[str]:
     from benchmark.data.specs import DATASETS
 
     return list(DATASETS)
+
+
+def studies() -> list[str]:
+    """Names of the ablation studies, those of the paper's tables first."""
+    import ablations
+
+    return ablations.studies()
+
+
+def study(name_or_path: str) -> Study:
+    """An ablation study by its name, the number of its table, or a YAML file.
+
+    Raises:
+        UserError: no such study (the nearest is given), or the file is not one.
+    """
+    import ablations
+
+    try:
+        return ablations.load(name_or_path)
+    except KeyError:
+        raise unknown("study", name_or_path, studies()) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None

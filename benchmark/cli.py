@@ -62,32 +62,67 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--csv", type=Path, help="also write one row an image")
     evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
 
-    restore = commands.add_parser("restore", help="restore your own pictures")
+    restore = commands.add_parser("restore", help="restore your own pictures and videos")
     _network(restore)
-    restore.add_argument("inputs", nargs="+", type=Path, help="pictures and folders")
+    restore.add_argument("inputs", nargs="+", type=Path, help="pictures, videos, folders, quoted patterns")
     restore.add_argument("-o", "--out", type=Path, required=True, help="folder for the restored pictures")
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    restore.add_argument("--compare", action="store_true", help="also rainy and restored side by side")
 
-    table = commands.add_parser("table", help="do the runs of a table of the paper, and print it")
-    table.add_argument("number", choices=["1"], help="which")
-    table.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings for all runs")
-    table.add_argument("--data", help="folder of the published datasets (default: the embedded ones)")
-    table.add_argument("--recipe", help="default: embedded without --data, else paper")
-    table.add_argument("--models", help="names with commas between (default: all)")
-    table.add_argument("--seeds", default="0", help="such as 0, 0,1,2 or 0..4 (default 0)")
-    table.add_argument(
-        "--workers", type=int, help="runs at a time (default: 2 cores each get one, at most 8)"
+    table = commands.add_parser("table", help="do the runs of a table, and print it")
+    table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
+    _table(table)
+    table.add_argument("--models", help="Tables 1 and 2: names with commas between (default: all)")
+    table.add_argument("--values", help="a study over one setting: other values, such as 1,3,8 for Table 4")
+    ablations = commands.add_parser("ablations", help="Tables 3, 4 and 5, or other ablation studies")
+    _table(ablations, "STUDY … KEY=VALUE …", "names of studies (default: table3 table4 table5), and settings")
+    ablations.add_argument("--list", action="store_true", help="list the studies, and stop")
+
+    inspect = commands.add_parser(
+        "inspect",
+        help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",
     )
-    table.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
-    table.add_argument("--out", type=Path, help="folder of the table (default RUNS/tables/RECIPE)")
-    table.add_argument("--plan", action="store_true", help="print what would be run, and stop")
+    _network(inspect, checkpoint_required=False)
+    inspect.add_argument("--image", type=Path, help="a rainy picture to draw")
+    inspect.add_argument(
+        "--clean", type=Path, help="the same without rain (default: the network's own result)"
+    )
+    inspect.add_argument("--layer", help="name of a neuron (default: the first; --layers lists them)")
+    inspect.add_argument("--layers", action="store_true", help="list the neurons, and stop")
+    inspect.add_argument("--patch", help="LEFT,TOP,SIZE in pixels (default: where there is most rain)")
+    inspect.add_argument(
+        "-o", "--out", type=Path, default=Path("inspect.png"), help="the drawing (inspect.png)"
+    )
+    inspect.add_argument(
+        "--data", help="measure over a dataset with known rain: its name, or a folder of pairs"
+    )
+    inspect.add_argument(
+        "--above", type=int, default=0, help="rain differs by more than this, of 255 (default 0)"
+    )
+    inspect.add_argument("--limit", type=int, help="at most so many pairs of the dataset")
+    inspect.add_argument("--csv", type=Path, help="also write the rates, one row a neuron")
     return parser
 
 
-def _network(parser: argparse.ArgumentParser) -> None:
+def _table(
+    parser: argparse.ArgumentParser, metavar: str = "KEY=VALUE", help: str = "settings for all runs"
+) -> None:
+    parser.add_argument("settings", nargs="*", metavar=metavar, help=help)
+    parser.add_argument("--data", help="folder of the published datasets (default: the embedded ones)")
+    parser.add_argument("--recipe", help="default: embedded without --data, else paper")
+    parser.add_argument("--seeds", default="0", help="such as 0, 0,1,2 or 0..4 (default 0)")
+    parser.add_argument(
+        "--workers", type=int, help="runs at a time (default: 2 cores each get one, at most 8)"
+    )
+    parser.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
+    parser.add_argument("--out", type=Path, help="folder of the tables (default RUNS/tables/RECIPE)")
+    parser.add_argument("--plan", action="store_true", help="print what would be run, and stop")
+
+
+def _network(parser: argparse.ArgumentParser, checkpoint_required: bool = True) -> None:
     parser.add_argument("--model", required=True, help="name of the network (derain models)")
     parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="weights: this suite's or the authors'"
+        "--checkpoint", type=Path, required=checkpoint_required, help="weights: this suite's or the authors'"
     )
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
     parser.add_argument(

@@ -13,6 +13,8 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from benchmark.tables import Request
+
 
 def models(options: Namespace) -> int:
     """`derain models`."""
@@ -151,12 +153,15 @@ def restore(options: Namespace) -> int:
         network,
         options.inputs,
         options.out,
-        tile=tile,
+        tile="auto" if tile is None and options.tile == "authors" else tile,
         overlap=overlap,
         device=device,
         overwrite=options.overwrite,
+        compare=options.compare,
     )
     print(f"{len(outcome.written)} restored to {options.out}")
+    for path, used in outcome.tiled.items():
+        print(f"{path}: in tiles of {used}, as the whole did not fit into memory (--tile whole insists)")
     for path, reason in outcome.failed:
         print(f"derain: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
     return 1 if outcome.failed else 0
@@ -208,20 +213,67 @@ def _device(name: str, torch: Any) -> Any:
 
 
 def table(options: Namespace) -> int:
-    """`derain table 1`."""
-    from benchmark.tables import make_table1
+    """`derain table`."""
+    from benchmark import catalog
+    from benchmark.errors import unknown
+    from benchmark.tables import make_ablations, make_table1, make_table2
 
-    return make_table1(
+    which, values = options.number, _listed(options.values)
+    request = _request(options, options.settings, _listed(options.models))
+    if which in ("1", "2"):
+        if values:
+            raise UserError("--values is for a study over one setting, such as derain table 4 --values 1,3,8")
+        return make_table1(request) if which == "1" else make_table2(request)
+    if not which.endswith((".yaml", ".yml")) and which not in ("3", "4", "5", *catalog.studies()):
+        raise unknown("table", which, ["1", "2", "3", "4", "5", *catalog.studies()])
+    study = catalog.study(which)
+    if values:
+        try:
+            study = study.with_values([_value(v) for v in values])
+        except ValueError as error:
+            raise UserError(f"--values {options.values}: {error}") from None
+    return make_ablations([study], request)
+
+
+def ablations(options: Namespace) -> int:
+    """`derain ablations`."""
+    from benchmark import catalog
+    from benchmark.tables import make_ablations
+
+    if options.list:
+        for name in catalog.studies():
+            study = catalog.study(name)
+            print(f"{name:<12} {study.title}: {', '.join(v.label for v in study.variants)}")
+        return 0
+    settings = [word for word in options.settings if "=" in word]
+    names = [word for word in options.settings if "=" not in word]
+    studies = [catalog.study(name) for name in names or ("table3", "table4", "table5")]
+    return make_ablations(studies, _request(options, settings))
+
+
+def _request(options: Namespace, settings: list[str], models: list[str] | None = None) -> Request:
+    from benchmark.tables import Request
+
+    return Request(
         root=options.data,
-        recipe=options.recipe or ("paper" if options.data else "embedded"),
-        models=_listed(options.models),
+        recipe=options.recipe,
+        models=models or (),
         seeds=_seeds(options.seeds),
-        settings=options.settings,
+        settings=settings,
         workers=options.workers,
         runs=options.runs,
         out=options.out,
         plan_only=options.plan,
     )
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _listed(text: str | None) -> list[str]:

@@ -6,6 +6,7 @@ Nothing here imports torch, so a wrong word on the command line is answered at o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,21 @@ AUGMENTATIONS = ("none", "horizontal", "flips", "dihedral")
 SCHEDULES = ("cosine", "step", "multistep", "linear", "constant")
 OPTIMIZERS = ("adam", "adamw")
 LOGGERS = ("wandb", "csv")
+LOSSES = (  # benchmark/training has them; named here so that a wrong one is refused before torch is imported
+    "ssim",
+    "l1",
+    "mse",
+    "charbonnier",
+    "l1+ssim",
+    "rescan",
+    "rcdnet",
+    "mprnet",
+    "nafnet",
+    "sfnet",
+    "elformer",
+    "hpcnet",
+    "smartassign",
+)
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true")
 
 
@@ -244,6 +260,7 @@ def _choice(key: str, value: str, allowed: Iterable[str]) -> None:
 def _check(config: RunConfig, entry: catalog.Network) -> None:
     recipe = config.recipe
     _choice("data", config.data.name, catalog.datasets())
+    _choice("recipe.loss", recipe.loss, LOSSES)
     _choice("recipe.augmentation", recipe.augmentation, AUGMENTATIONS)
     _choice("recipe.schedule.name", recipe.schedule.name, SCHEDULES)
     _choice("recipe.schedule.unit", recipe.schedule.unit, ("epoch", "step"))
@@ -327,17 +344,37 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
 
 def identity(config: RunConfig) -> str:
     """A hash of all that the result depends on: the same for the same question, on any machine."""
+    return _hash(config, _IDENTITY)
+
+
+def training_identity(config: RunConfig) -> str:
+    """A hash of all that the trained weights depend on: runs that differ in how they are tested share it."""
+    return _hash(config, [key for key in _IDENTITY if not key.startswith("evaluation.")])
+
+
+def _hash(config: RunConfig, keys: Iterable[str]) -> str:
     plain = to_dict(config)
     relevant: dict[str, Any] = {}
-    for key in _IDENTITY:
+    for key in keys:
         value: Any = plain
         for part in key.split("."):
             value = value[part]
         relevant[key] = value
-    relevant["model"] = {"name": config.model.name, "options": _plain(model_options(config))}
+    relevant["model"] = {"name": config.model.name, "options": _own_options(config)}
     if config.data.name == "folder":
         relevant["data.root"] = str(Path(config.data.root or ".").resolve())
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _own_options(config: RunConfig) -> dict[str, Any]:
+    """Options that differ from the constructor's defaults: saying a default does not make another network."""
+    defaults = _plain(_defaults(config.model.name))
+    return {k: v for k, v in _plain(model_options(config)).items() if k not in defaults or v != defaults[k]}
+
+
+@functools.cache
+def _defaults(model: str) -> dict[str, Any]:
+    return catalog.network(model).options()
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import snntorch
@@ -18,11 +19,7 @@ def surrogate_step(name: str = "sigmoid", alpha: float = 4.0) -> Callable[[Tenso
     It fires at the threshold, not only above it, as the authors' code does, and keeps the dtype of its input;
     snnTorch's own functions fire above the threshold and answer in float32.
     """
-
-    def fire(distance: Tensor) -> Tensor:
-        return kernels.step(distance, name, alpha)
-
-    return fire
+    return functools.partial(kernels.step, surrogate=name, alpha=alpha)
 
 
 class SequenceNeuron(snntorch.Leaky):

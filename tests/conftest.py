@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# the tests share the cores among processes: threads of one would only wait for those of another
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -32,7 +32,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from benchmark.cost import thop_rules
 from benchmark.cost.conventions import Convention
-from benchmark.cost.operators import COMPARISONS, PRODUCTS, Product, classify, products
+from benchmark.cost.operators import COMPARISONS, KEEPING, PRODUCTS, Product, classify, products
 from benchmark.cost.pictures import pictures
 from benchmark.cost.result import Cost, Layer, Number, Uncounted
 from benchmark.cost.spikes import Observation, emitted, observe
@@ -136,8 +136,10 @@ class _Recorder(TorchDispatchMode):
         self.slopes: dict[str, int] = {}
         self.stack: list[_Place] = []
         self.batch = 1
-        # tensors known to be spikes, by origin: needed where no spike came and the values are no evidence
-        self.spikes: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        # Tensors known to be spikes by where they come from, with their version and whether a comparison made
+        # them. Origin decides where no spike came, and spares a second look where the values cannot be others
+        # than 0 and 1.
+        self.origins: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self.once = _executed_once(model)
         self.paused = False  # while the counter itself looks at tensors
         self.paths: dict[nn.Module, str] = {m: p for p, m in model.named_modules()}
@@ -215,7 +217,9 @@ class _Recorder(TorchDispatchMode):
             return False
         if row.work.get("elementwise", 0) == place.elementwise:
             return False
-        return observe(made).flow == "binary" and observe(given).flow in ("real", "graded")
+        fired = observe(made).flow
+        spiking = fired == "binary" or (fired == "zero" and self._origin_of(made) is not None)
+        return spiking and observe(given).flow in ("real", "graded")
 
     def _neuron(self, place: _Place, made: Tensor) -> None:
         row = self._row(place)
@@ -223,10 +227,11 @@ class _Recorder(TorchDispatchMode):
         row.updates += made.numel() * place.repeats
         row.leading = max(row.leading, self._leading(made, row))
         if self.look:
-            spikes, levels = emitted(made)
+            spikes, levels = emitted(made, self._origin_of(made) is True)
             row.emitted += spikes * place.repeats
             row.emitted_levels |= set(levels)
-            self.spikes[made] = True
+            if self._origin_of(made) is None:
+                self._mark(made, proved=False)
 
     # operations
 
@@ -248,7 +253,8 @@ class _Recorder(TorchDispatchMode):
                 self._product(func, product, out, number)
             return out
         out = func(*args, **kwargs)
-        self._origin(func, work, args, out)
+        if self.look:
+            self._origin(func, work, args, out)
         if work == "free" or not self.stack:
             return out
         place = self.stack[-1]
@@ -278,21 +284,27 @@ class _Recorder(TorchDispatchMode):
                 self.slopes[name] = self.slopes.get(name, 0) + elements
         return out
 
+    def _mark(self, tensor: Tensor, proved: bool) -> None:
+        self.origins[tensor] = (tensor._version, proved)
+
+    def _origin_of(self, tensor: Tensor) -> bool | None:
+        """None: not known to be spikes. True: a comparison made it, False: neurons sent it out."""
+        version, proved = self.origins.get(tensor, (-1, False))
+        return proved if version == tensor._version else None  # written to since: no longer known
+
     def _origin(self, func: Any, work: str, args: Any, out: Any) -> None:
         """Comparisons make spikes; views, copies, concatenations and maxima of spikes are spikes."""
         name = func._schema.name.removeprefix("aten::").rstrip("_")
         if name in COMPARISONS:
-            spiking = True
-        elif work == "free" or "max_pool" in name or name in ("amax", "maximum"):
-            given = list(_tensors(args))
-            spiking = bool(given) and all(t in self.spikes for t in given)
+            proved: bool | None = True
+        elif name in KEEPING or "max_pool" in name or getattr(func, "is_view", False):
+            given = [self._origin_of(t) for t in _tensors(args)]
+            proved = None if not given or None in given else all(given)
         else:
             return
-        for tensor in _tensors(out):
-            if spiking:
-                self.spikes[tensor] = True
-            elif tensor in self.spikes:
-                del self.spikes[tensor]  # written over in place
+        if proved is not None:
+            for tensor in _tensors(out):
+                self._mark(tensor, proved)
 
     def _leading(self, tensor: Tensor, row: _Row) -> int:
         lead = int(tensor.shape[0]) if tensor.ndim else 1
@@ -315,14 +327,18 @@ class _Recorder(TorchDispatchMode):
         if not self.look:
             row.unseen += macs
             return
-        seen = [observe(s, product.geometry, s in self.spikes) for s in sides]
+        origins = [self._origin_of(s) for s in sides]
+        seen = [
+            observe(s, product.geometry, origin is not None, origin is True)
+            for s, origin in zip(sides, origins, strict=True)
+        ]
         flows = [o.flow for o in seen]
         if "binary" in flows:
             self._spiking(row, product, macs, factor, seen, out)
         elif "zero" in flows:
             row.silent += macs
             row.silent_elements += seen[flows.index("zero")].elements * factor
-            row.silent_spikes = row.silent_spikes or sides[flows.index("zero")] in self.spikes
+            row.silent_spikes = row.silent_spikes or origins[flows.index("zero")] is not None
         elif "graded" in flows:
             graded = seen[flows.index("graded")]
             row.graded += macs
@@ -583,6 +599,20 @@ def _forward(recorder: _Recorder, model: nn.Module, images: Sequence[Tensor]) ->
 
 def _forward_shapes(recorder: _Recorder, model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
     """The same, with tensors that have shapes and no values: no arithmetic is done."""
+    state = {
+        k: v.detach().to(device="meta", copy=True)
+        for k, v in [*model.named_parameters(), *model.named_buffers()]
+    }
+    for name, tensor in state.items():
+        recorder.weights.setdefault(_storage(tensor), name)
+    image = torch.empty(*shape, dtype=dtype, device="meta")
+    recorder.batch = shape[0]
+    with recorder.watching():
+        torch.func.functional_call(model, state, (image,))
+
+
+def _forward_fakes(recorder: _Recorder, model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """The same for networks that make constants on a device as they go; slower."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
@@ -596,6 +626,16 @@ def _forward_shapes(recorder: _Recorder, model: nn.Module, shape: Sequence[int],
         recorder.batch = shape[0]
         with recorder.watching():
             torch.func.functional_call(model, state, (image,))
+
+
+def _on_shapes(model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> _Recorder:
+    try:
+        recorder = _Recorder(model, look=False)
+        _forward_shapes(recorder, model, shape, dtype)
+    except Exception:
+        recorder = _Recorder(model, look=False)
+        _forward_fakes(recorder, model, shape, dtype)
+    return recorder
 
 
 def measure_cost(
@@ -652,7 +692,7 @@ def measure_cost(
         shape, count, source = (1, *shape[1:]), 1, "shapes only"
         with _quiet(model):
             try:
-                _forward_shapes(recorder, model, shape, dtype)
+                recorder = _on_shapes(model, shape, dtype)
             except Exception as error:
                 raise WorkError(
                     f"measure_cost: {type(model).__name__} cannot run on shapes alone "

@@ -197,6 +197,29 @@ def _products() -> dict[Any, Callable[[Any, Sequence[Any], Any], list[Product]]]
 COMPARISONS = {"ge", "gt", "le", "lt", "eq", "ne", "heaviside"}
 """Operations whose result can be spikes, whatever its values happen to be."""
 
+KEEPING = {
+    "cat",
+    "stack",
+    "clone",
+    "_to_copy",
+    "constant_pad_nd",
+    "index_select",
+    "select",
+    "_unsafe_view",
+    "_reshape_alias",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "im2col",
+    "flip",
+    "roll",
+    "repeat",
+    "amax",
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+}
+"""Operations that make spikes of spikes (besides views): they move values and make none but zeros."""
+
 PRODUCTS = _products()
 """Operations that multiply and accumulate, and how each splits into products."""
 

@@ -48,12 +48,15 @@ def _pieces(tensor: Tensor) -> Iterator[Tensor]:
         yield from tensor.reshape(-1).split(_CHUNK)
 
 
-def observe(tensor: Tensor, geometry: Geometry | None = None, from_neuron: bool = False) -> Observation:
+def observe(
+    tensor: Tensor, geometry: Geometry | None = None, from_neuron: bool = False, compared: bool = False
+) -> Observation:
     """Look at every element, stopping at the first sign of real values.
 
     Args:
         tensor: The input of a layer, any shape.
         geometry: Of the convolution it enters, where the outputs that its spikes reach are wanted.
+        compared: Whether a comparison made it, so that there is nothing but 0 and 1 to be found.
         from_neuron: Whether it is known to come from neurons; then two elements can be two levels, while a
             handful of real values is not taken for levels otherwise.
     """
@@ -65,6 +68,8 @@ def observe(tensor: Tensor, geometry: Geometry | None = None, from_neuron: bool 
     tensor = tensor.detach()
     if not tensor.is_floating_point():
         tensor = tensor.float()
+    if compared:
+        return _spikes(tensor, geometry)
     levels = _sample(tensor)
     if len(levels) > _LEVELS:
         return Observation("real", elements)
@@ -134,7 +139,10 @@ def _graded(tensor: Tensor, levels: set[float], evidence: int) -> Observation:
     return Observation("graded" if graded and spikes else "real", elements, spikes, tuple(sorted(seen)))
 
 
-def emitted(tensor: Tensor) -> tuple[int, tuple[float, ...]]:
+def emitted(tensor: Tensor, compared: bool) -> tuple[int, tuple[float, ...]]:
     """Non-zero elements of what neurons sent out, and its levels as far as a sample shows them."""
-    levels = tuple(sorted(_sample(tensor.detach().float())))
-    return sum(int(torch.count_nonzero(p)) for p in _pieces(tensor.detach())), levels[:_LEVELS]
+    tensor = tensor.detach()
+    if compared:
+        return sum(int(p.sum(dtype=torch.float32)) for p in _pieces(tensor)), (0.0, 1.0)
+    levels = tuple(sorted(_sample(tensor.float())))
+    return sum(int(torch.count_nonzero(p)) for p in _pieces(tensor)), levels[:_LEVELS]

@@ -416,14 +416,20 @@ def render(
         image_size(path)
     for side in ("input", "target"):
         make_folder(out / side)
-    with progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step:
-        for index, (path, name) in enumerate(zip(photographs, names, strict=True)):
-            target = read_image(path)
-            shape = (target.shape[0], target.shape[1])
-            layer = rain_layer(shape, kind, seed * 1_000_003 + index, densities[index % len(densities)])
-            rainy = additive(target, layer) if composition == "additive" else screen(target, layer)
-            write_image(out / "target" / f"{name}.png", target)
-            write_image(out / "input" / f"{name}.png", rainy)
+
+    def one(index: int) -> None:
+        target = read_image(photographs[index])
+        shape = (target.shape[0], target.shape[1])
+        layer = rain_layer(shape, kind, seed * 1_000_003 + index, densities[index % len(densities)])
+        rainy = additive(target, layer) if composition == "additive" else screen(target, layer)
+        write_image(out / "target" / f"{names[index]}.png", target)
+        write_image(out / "input" / f"{names[index]}.png", rainy)
+
+    with (
+        progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step,
+        _pool(None) as pool,
+    ):
+        for _ in pool.map(one, range(len(names))):
             step()
     return len(names)
 

@@ -197,7 +197,7 @@ def _decode(path: Path, image: Image.Image, data: bytes) -> Picture:
 def _whole_png(path: Path, data: bytes) -> None:
     """Check the chunks' checksums: Pillow shows flipped bits inside the pixels as if they were meant."""
     view = memoryview(data)
-    position, compressed = 8, 0
+    position, compressed, ended = 8, 0, False
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 8 + length
@@ -208,12 +208,13 @@ def _whole_png(path: Path, data: bytes) -> None:
         kind = data[position + 4 : position + 8]
         compressed += length if kind in (b"IDAT", b"fdAT") else 0
         if kind == b"IEND":
+            ended = True
             break
         position = end + 4
     # deflate packs at most 1032 to 1, and Pillow leaves black what is missing at the end of a closed stream
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
-    if height * (width * bits // 8) > 1032 * compressed + 1024 and position + 12 <= len(data):
+    if ended and height * (width * bits // 8) > 1032 * compressed + 1024:
         raise UserError(f"{path}: is damaged (too little data for {width}×{height} pixels)")
 
 

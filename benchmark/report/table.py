@@ -21,7 +21,7 @@ class Cell:
 
     value: float | None = None
     paper: float | None = None
-    deviation: float | None = None  # standard deviation over seeds
+    deviation: float | None = None  # standard deviation over seeds, or what the column's `spread` says
     n: int = 1
     wanted: int = 1
     reason: str = ""
@@ -42,6 +42,7 @@ class Column:
     title: str
     digits: int = 2
     difference: bool = True  # whether measured minus printed means something here
+    spread: str = "std"  # what a cell's deviation is, in the names of files' columns
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def frame(table: Table) -> pd.DataFrame:
             cell = table.cell(row, column)
             record[column.key] = cell.value
             if any(table.cell(r, column).deviation is not None for r in table.rows):
-                record[f"{column.key}_std"] = cell.deviation
+                record[f"{column.key}_{column.spread}"] = cell.deviation
                 record[f"{column.key}_n"] = cell.n if cell.value is not None else 0
             if any(table.cell(r, column).paper is not None for r in table.rows):
                 record[f"{column.key}_paper"] = cell.paper

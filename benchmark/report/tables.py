@@ -17,13 +17,14 @@ Record = Mapping[str, Any]
 _METRICS = (("psnr", "PSNR-Y", 2), ("ssim", "SSIM-Y", 4))
 
 
-def _values(records: Sequence[Record], dataset: str, column: str) -> list[float]:
+def means_on(records: Sequence[Record], dataset: str, column: str) -> list[float]:
     """The mean of a column on one test set, from each record that has it."""
     found = [r["results"][dataset]["mean"].get(column) for r in records if dataset in r["results"]]
     return [float(v) for v in found if v is not None]
 
 
-def _over_seeds(values: Sequence[float], wanted: int, paper: float | None, reason: str) -> Cell:
+def over_seeds(values: Sequence[float], wanted: int, paper: float | None, reason: str) -> Cell:
+    """The mean over seeds, with the sample standard deviation where there are several."""
     if not values:
         return Cell(paper=paper, reason=reason, wanted=wanted)
     deviation = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
@@ -107,9 +108,9 @@ def table1(
             trained_on = spec.training
             of_this = [r for r in own if r["config"]["data"]["name"] == trained_on]
             for key, _, _ in _METRICS:
-                values = _values(of_this, dataset, f"{key}_{convention}")
+                values = means_on(of_this, dataset, f"{key}_{convention}")
                 paper_value = printed_row.get(f"{spec.columns}_{key}")
-                cells[f"{dataset}_{key}"] = _over_seeds(values, seeds, paper_value, reason)
+                cells[f"{dataset}_{key}"] = over_seeds(values, seeds, paper_value, reason)
         for key, _, _ in _METRICS:
             cells[f"average_{key}"] = _average(
                 [cells[f"{d}_{key}"] for d in datasets], printed_row.get(f"average_{key}")
@@ -129,7 +130,7 @@ def _input_row(
     cells = {c.key: Cell(reason="") for c in columns}
     for dataset in datasets:
         for key, _, _ in _METRICS:
-            values = _values(records, dataset, f"rainy_{key}_{convention}")
+            values = means_on(records, dataset, f"rainy_{key}_{convention}")
             cells[f"{dataset}_{key}"] = Cell(values[0]) if values else Cell(reason="not run")
     for key, _, _ in _METRICS:
         cells[f"average_{key}"] = _average([cells[f"{d}_{key}"] for d in datasets], None)

@@ -1,14 +1,22 @@
-"""What the full networks cost, counted once and kept beside the records."""
+"""What networks cost, counted once and kept beside the records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmark.sweep.records import provenance, read_record, write_record
+from benchmark.config import RunConfig, model_options, tiling
+from benchmark.sweep.records import Record, provenance, read_record, run_folder, write_record
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COST = "cost.json"
+_PICTURES = 8  # of the test set, for spike rates
+_GLANCE = 32  # px: enough to see which layers are driven by spikes
 
 
 def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str, dict[str, Any]]:
@@ -20,14 +28,104 @@ def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str
     costs: dict[str, dict[str, Any]] = {}
     for name in models:
         place = folder / f"{name}-{size}"
-        kept = read_record(place, COST)
-        made_by = provenance()
-        if kept is None or kept["commit"] != made_by["commit"] or kept["versions"] != made_by["versions"]:
+        kept = _kept(place)
+        if kept is None:
             from benchmark.cost import measure_cost
             from benchmark.models import create_model
 
             counted = measure_cost(create_model(name), size, shapes_only=True)
-            kept = {"model": name, "cost": counted.summary(), **made_by}
+            kept = {"model": name, "cost": counted.summary(), **provenance()}
             write_record(place, kept, COST)
         costs[name] = kept["cost"]
     return costs
+
+
+def _kept(place: Path) -> Record | None:
+    """The count kept there, if this version of the suite made it."""
+    kept, made_by = read_record(place, COST), provenance()
+    if kept is None or any(kept[key] != made_by[key] for key in ("commit", "versions")):
+        return None
+    return kept
+
+
+def counted_costs(
+    name: str, options: Mapping[str, Any], folder: Path, size: int = 256
+) -> dict[str, dict[str, Any]]:
+    """What a variant of a network costs at `size`² under the conventions `full` and `paper`.
+
+    Parameters and operations are exact, and so is the part of them that spikes drive. Spike rates are not known
+    here, there being no trained weights: synaptic operations and the energy of `full` are left out.
+
+    Args:
+        name: of the network.
+        options: constructor options of the variant.
+        folder: where counts are kept.
+        size: height and width in pixels.
+    """
+    told = json.dumps({"options": options}, sort_keys=True, default=list)
+    place = folder / f"{name}-{size}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+    kept = _kept(place)
+    if kept is None:
+        from benchmark.cost import measure_cost
+        from benchmark.models import create_model
+
+        network = create_model(name, **options)
+        glance = measure_cost(network, _GLANCE)
+        counted = measure_cost(network, size, shapes_only=True, rates=glance)
+        full = counted.summary()
+        for rate in ("sops", "events", "spikes", "rate", "firing_rate", "energy_uj"):
+            del full[rate]
+        costs = {"full": full, "paper": counted.under("paper").summary()}
+        kept = {"model": name, "options": dict(options), "costs": costs, **provenance()}
+        write_record(place, kept, COST)
+    return kept["costs"]
+
+
+def trained_cost(config: RunConfig, size: int = 256) -> dict[str, Any] | None:
+    """What a run's trained network costs at `size`², convention `full`, at the spike rates of its test pictures.
+
+    Rates are the means over the centre tiles of some test pictures, of the size that the run was tested with. Kept in
+    the run's folder.
+
+    Returns:
+        The totals; None where the run's weights are not there (any more).
+    """
+    from benchmark.sweep.run import WEIGHTS
+
+    folder = run_folder(config)
+    if not (folder / WEIGHTS).is_file():
+        return None
+    kept = _kept(folder)
+    if kept is None:
+        import torch
+
+        from benchmark.checkpoints import load_checkpoint
+        from benchmark.cost import measure_cost
+        from benchmark.models import create_model
+
+        network = create_model(config.model.name, **model_options(config))
+        load_checkpoint(network, folder / WEIGHTS)
+        network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        tiles = _test_tiles(config, size)
+        measured = measure_cost(network, images=tiles)
+        counted = measure_cost(network, size, shapes_only=True, rates=measured).summary()
+        counted["images"] = (
+            f"{len(tiles)} test pictures, {tiles.shape[-2]}×{tiles.shape[-1]} px of their centres"
+        )
+        kept = {"name": folder.name, "cost": counted, **provenance()}
+        write_record(folder, kept, COST)
+    return kept["cost"]
+
+
+def _test_tiles(config: RunConfig, size: int) -> Tensor:
+    import torch
+
+    from benchmark.data import open_pairs
+
+    pairs = open_pairs(config.data.name, config.data.root, "test")
+    pictures = [pairs[i]["rainy"] for i in range(min(_PICTURES, len(pairs)))]
+    side = min([tiling(config)[0] or size, *(n for p in pictures for n in p.shape[-2:])])
+    corners = [[(n - side) // 2 for n in p.shape[-2:]] for p in pictures]
+    return torch.stack(
+        [p[:, y : y + side, x : x + side] for p, (y, x) in zip(pictures, corners, strict=True)]
+    )

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import RunConfig, identity, run_name, tiling, to_dict
+from benchmark.config import (
+    RunConfig,
+    from_dict,
+    identity,
+    model_options,
+    run_name,
+    tiling,
+    to_dict,
+    training_identity,
+)
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable, write_text
@@ -16,10 +25,13 @@ from benchmark.sweep.records import (
     Record,
     find_record,
     provenance,
+    read_record,
     run_folder,
     without_home,
     write_record,
 )
+
+WEIGHTS = "weights.safetensors"
 
 
 def execute(config: RunConfig, progress: Callable[[int, int], None] | None = None) -> Record:
@@ -84,14 +96,9 @@ def _state(error: BaseException) -> str:
 def _train_and_test(config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None) -> Record:
     import torch
 
-    from benchmark.checkpoints import load_checkpoint
-    from benchmark.training.train import train
-
-    trained = train(config, folder, progress)
-    network = trained.network
-    load_checkpoint(network, trained.checkpoint)
+    network, training = _trained(config, folder, progress)
     network.eval()
-    _save_weights(network, folder / "weights.safetensors")
+    _save_weights(network, folder / WEIGHTS)
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
     results, missing = test(config, network.to(device), device, folder)
     return {
@@ -99,19 +106,52 @@ def _train_and_test(config: RunConfig, folder: Path, progress: Callable[[int, in
         "name": run_name(config),
         "state": "done",
         "config": to_dict(config),
-        "training": {
-            "steps": trained.steps,
-            "steps_per_epoch": trained.steps_per_epoch,
-            "seconds": round(trained.seconds, 2),
-            "final_loss": trained.final_loss,
-            "weights": trained.checkpoint.name,
-            "data": trained.data,
-        },
+        "training": training,
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
         "missing": missing,
         **provenance(),
     }
+
+
+def _trained(
+    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None
+) -> tuple[Any, dict[str, Any]]:
+    """The trained network, and how it was trained; not again where a run has it that differs in the test alone."""
+    from benchmark.checkpoints import load_checkpoint
+    from benchmark.models import create_model
+    from benchmark.training.train import train
+
+    twin = _twin(config)
+    if twin is not None:
+        network = create_model(config.model.name, **model_options(config))
+        load_checkpoint(network, folder.parent / twin["name"] / WEIGHTS)
+        return network, {**twin["training"], "trained_as": twin["name"]}
+    trained = train(config, folder, progress)
+    load_checkpoint(trained.network, trained.checkpoint)
+    return trained.network, {
+        "steps": trained.steps,
+        "steps_per_epoch": trained.steps_per_epoch,
+        "seconds": round(trained.seconds, 2),
+        "final_loss": trained.final_loss,
+        "weights": trained.checkpoint.name,
+        "data": trained.data,
+    }
+
+
+def _twin(config: RunConfig) -> Record | None:
+    """The record of a run with the same training that has its weights still."""
+    siblings = f"{config.model.name}-{config.data.name}-seed{config.seed}-*"
+    for folder in sorted(run_folder(config).parent.glob(siblings)):
+        try:
+            record = read_record(folder)
+        except UserError:  # of another version: no reason for this run to fail
+            continue
+        if record is None or not (folder / WEIGHTS).is_file():
+            continue
+        if training_identity(from_dict(record["config"])) == training_identity(config):
+            return record
+    return None
 
 
 def test(config: RunConfig, network: Any, device: Any, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from baselines.vlif import VLIF, FrequencyMix, pixels_to_time, time_to_channels
+from esdnet import SequenceNeuron
 
 SMALL: dict[str, Any] = {
     "dim": 8,
@@ -73,8 +74,11 @@ def test_refinement_adds_four_blocks_at_level_1() -> None:
     assert network(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
 
 
+AWAKE: dict[str, Any] = {**SMALL, "norm": "bn", "threshold": 0.02, "decoder_units": 1}
+
+
 def test_gradients_reach_every_parameter_and_the_state_round_trips() -> None:
-    network, other = VLIF(**SMALL), VLIF(**SMALL)
+    network, other = VLIF(**AWAKE), VLIF(**AWAKE)
     network(torch.rand(2, 3, 32, 32)).square().mean().backward()
     missing = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # one hidden unit behind a ReLU may be off for every image
@@ -82,6 +86,18 @@ def test_gradients_reach_every_parameter_and_the_state_round_trips() -> None:
     other.load_state_dict(network.state_dict(), strict=True)
     rainy = torch.rand(1, 3, 16, 16)
     assert torch.equal(network.eval()(rainy), other.eval()(rainy))
+
+
+def test_every_neuron_fires_at_first_with_the_options_for_short_trainings() -> None:
+    network, rates = VLIF(**AWAKE), {}
+    for name, module in network.named_modules():
+        if isinstance(module, SequenceNeuron):
+            module.register_forward_hook(
+                lambda _, __, out, name=name: rates.update({name: out.count_nonzero() / out.numel()})
+            )
+    network(torch.rand(2, 3, 32, 32))
+    assert all(rate > 0.02 for rate in rates.values()), rates
+    assert len(rates) == sum(isinstance(m, SequenceNeuron) for m in network.modules())
 
 
 def test_impossible_sizes_are_refused() -> None:

@@ -58,7 +58,10 @@ def _said(capsys: pytest.CaptureFixture[str], status: int, *words: str) -> str:
         (["table", "1", "--recipe", "papr"], "did you mean 'paper'"),
         (["table", "1", "--recipe", "embedded", "--data", "/"], "embedded datasets"),
         (["data", "check", "/nowhere"], "/nowhere"),
-        (["evaluate", "--model", "prenet", "--checkpoint", "/no.pth", "--data", "/"], "/no.pth: no such file"),
+        (
+            ["evaluate", "--model", "prenet", "--checkpoint", "/no.pth", "--data", "/"],
+            "/no.pth: no such file",
+        ),
         (["evaluate", "--model", "prenet", "--data", "/"], "--checkpoint"),
         (["models", "nafnett"], "nafnet"),
         (["restore", "--model", "prenet", "--checkpoint", "/no.pth", "x.png", "-o", "out"], "no such file"),
@@ -69,7 +72,17 @@ def test_mistakes_end_with_one_line_and_status_2(words, said, capsys) -> None:
 
 
 def test_evaluate_prints_all_conventions_and_writes_rows(checkpoint, pairs, tmp_path, capsys) -> None:
-    words = ["evaluate", "--model", "prenet", "--checkpoint", str(checkpoint), "--data", str(pairs), "--set", *SMALL]
+    words = [
+        "evaluate",
+        "--model",
+        "prenet",
+        "--checkpoint",
+        str(checkpoint),
+        "--data",
+        str(pairs),
+        "--set",
+        *SMALL,
+    ]
     assert main([*words, "--csv", str(tmp_path / "rows.csv"), "--save", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("esdnet", "matlab", "statistic", "2 images"))
@@ -124,7 +137,17 @@ def test_models_lists_every_network_with_its_citation(capsys) -> None:
 
 def test_the_embedded_table_from_three_tiny_runs(tmp_path, capsys) -> None:
     words = "recipe.steps=1 recipe.batch=1 recipe.patch=16 model.stages=1 model.channels=4 model.residual_blocks=1"
-    arguments = ["table", "1", *words.split(), "--models", "prenet", "--runs", str(tmp_path), "--workers", "1"]
+    arguments = [
+        "table",
+        "1",
+        *words.split(),
+        "--models",
+        "prenet",
+        "--runs",
+        str(tmp_path),
+        "--workers",
+        "1",
+    ]
     assert main([*arguments, "--plan"]) == 0
     assert "3 runs, 3 to do" in capsys.readouterr().out
     assert main(arguments) == 0

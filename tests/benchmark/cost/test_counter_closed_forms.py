@@ -254,7 +254,14 @@ def test_a_module_used_several_times_counts_each_time_and_its_parameters_once() 
 
 def test_totals_are_the_sums_of_the_layers() -> None:
     x = spikes(1, 4, 12, 12)
-    parts = [nn.Conv2d(4, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 5)]
+    parts = [
+        nn.Conv2d(4, 6, 3, 2, 1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(54, 5),
+    ]
     whole = nn.Sequential(*parts)
     cost = measure_cost(whole, images=x)
     table = cost.layers
@@ -342,7 +349,9 @@ def test_work_done_once_for_several_steps_is_counted_by_the_definition() -> None
 
 
 def test_shapes_alone_give_the_same_operations() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 2, 2), nn.AdaptiveAvgPool2d(1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 2, 2), nn.AdaptiveAvgPool2d(1)
+    )
     real, fake = measure_cost(network, 16), measure_cost(network, 16, shapes_only=True)
     assert fake.macs == real.macs > 0
     assert (fake.pool, fake.elementwise, fake.params) == (real.pool, real.elementwise, real.params)

@@ -113,8 +113,9 @@ def test_neurons_that_nobody_declared_are_found_by_what_they_do() -> None:
             return (x > 0.1).to(x.dtype)
 
     network = nn.Sequential(nn.Conv2d(3, 4, 1), Threshold(), nn.Conv2d(4, 2, 1))
+    nn.init.constant_(network[0].bias, 0.1)
     cost = measure_cost(network, 16)
-    assert row(cost, "1").updates == 4 * 256
+    assert (row(cost, "1").updates, row(cost, "1").calls) == (4 * 256, 1)
     assert row(cost, "1").elementwise == 0
     assert row(cost, "2").input == "binary"
     assert cost.sops == row(cost, "1").emitted * 2 > 0
@@ -218,7 +219,9 @@ def test_a_recurrent_neurons_connection_is_driven_by_spikes() -> None:
 def test_rates_carry_over_to_another_size() -> None:
     from esdnet import ESDNet
 
-    network = ESDNet(dim=16, encoder_blocks=[1, 1, 1], bottleneck_blocks=1, decoder_blocks=[1, 1], time_steps=2)
+    network = ESDNet(
+        dim=16, encoder_blocks=[1, 1, 1], bottleneck_blocks=1, decoder_blocks=[1, 1], time_steps=2
+    )
     small = measure_cost(network, 32)
     large = measure_cost(network, 64, shapes_only=True, rates=small)
     assert small.sops > 0

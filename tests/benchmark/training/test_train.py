@@ -51,7 +51,10 @@ def test_a_run_leaves_a_record_weights_and_logs(tmp_path: Path) -> None:
     with (folder / "metrics.csv").open() as file:
         logged = next(csv.DictReader(file))
     assert "train/loss" in logged
-    assert {k for k in logged if k.startswith("spike_rate/")} >= {"spike_rate/encoder1", "spike_rate/encoder3"}
+    assert {k for k in logged if k.startswith("spike_rate/")} >= {
+        "spike_rate/encoder1",
+        "spike_rate/encoder3",
+    }
 
 
 def _parameters(folder: Path) -> list[torch.Tensor]:
@@ -169,7 +172,9 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     one = _config(tmp_path / "one", *words)
     execute(one)
     two = [*PRENET, *words, f"out={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
-    done = subprocess.run([sys.executable, "-m", "benchmark.cli", "train", *two], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", "train", *two], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     folder = run_folder(resolve(two))
     a, b = (load_file(f / "weights.safetensors") for f in (run_folder(one), folder))

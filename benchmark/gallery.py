@@ -1,0 +1,140 @@
+"""Runs that have been done, with their weights: their networks, and pictures restored by them.
+
+Restored pictures lie as 8-bit PNG in the run's folder, `restored/SET/NAME.png`; they are made once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark import catalog
+from benchmark.config import RunConfig, from_dict, model_options, tiling
+from benchmark.errors import UserError
+from benchmark.sweep.records import FAILURE, RECORD, Record, read_record
+from benchmark.sweep.run import WEIGHTS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Picture = NDArray[np.uint8]
+Photograph = tuple[str, Callable[[], Picture]]  # its name, and how to get its pixels
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is done: where it is, and its record."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+        return from_dict(self.record["config"])
+
+    @property
+    def model(self) -> str:
+        """Its network's name."""
+        return str(self.record["config"]["model"]["name"])
+
+    @property
+    def weights(self) -> Path | None:
+        """Its weights; None where they are not kept."""
+        path = self.folder / WEIGHTS
+        return path if path.is_file() else None
+
+    @property
+    def weights_digest(self) -> str:
+        """A hash of its weights' file; empty where they are not kept."""
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16] if self.weights else ""
+
+
+def find_runs(folder: str | Path) -> list[Run]:
+    """All runs with a record below a folder, in the catalogue's order of networks."""
+    order = list(catalog.networks())
+    found = []
+    for path in sorted(Path(folder).rglob(RECORD)):
+        record = read_record(path.parent)
+        if record is not None and {"config", "results"} <= set(record):
+            found.append(Run(path.parent, record))
+
+    def rank(run: Run) -> tuple[int, str]:
+        return (order.index(run.model) if run.model in order else len(order), run.folder.name)
+
+    return sorted(found, key=rank)
+
+
+def find_failures(folder: str | Path) -> list[Record]:
+    """What runs below a folder that have no record left instead."""
+    found = (read_record(p.parent, FAILURE) for p in sorted(Path(folder).rglob(FAILURE)))
+    done = {run.folder.name for run in find_runs(folder)}
+    return [f for f in found if f is not None and f.get("name") not in done]
+
+
+def network_of(run: Run, device: Any = None) -> nn.Module:
+    """The run's network with its trained weights, in eval mode.
+
+    Raises:
+        UserError: the weights are not kept or do not fit.
+    """
+    import torch
+
+    from benchmark.checkpoints import load_checkpoint
+    from benchmark.models import create_model
+
+    if run.weights is None:
+        raise UserError(f"{run.folder / WEIGHTS}: not there; do the run again to restore pictures with it")
+    network = create_model(run.model, **model_options(run.config))
+    load_checkpoint(network, run.weights)
+    return network.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def restore_photographs(
+    run: Run, photographs: Sequence[Photograph], folder: Path
+) -> Iterator[tuple[str, Path]]:
+    """Restore photographs by a run's network, tiled as the run was tested; whole where that is and fits into memory.
+
+    Yields:
+        (name, path of the restored picture), one by one; those in `folder` already are not made again.
+    """
+    from benchmark.evaluation.evaluate import png_path, write_restored
+    from benchmark.evaluation.restoring import restore_pixels
+
+    network = None
+    tile, overlap = tiling(run.config)
+    for name, pixels in photographs:
+        path = png_path(folder, name)
+        if not path.is_file():
+            if network is None:
+                network = network_of(run)
+            restored, _ = restore_pixels(network, pixels(), "auto" if tile is None else tile, overlap)
+            write_restored(path, restored)
+        yield name, path
+
+
+def test_pictures(
+    dataset: str, root: str | None, most: int | None = None
+) -> dict[str, tuple[Picture, Picture]]:
+    """The first pairs of a test set: {name: (rainy, target)}, uint8 (H, W, 3)."""
+    from benchmark.data import open_pairs
+
+    pairs = open_pairs(dataset, root, "test")
+    count = len(pairs) if most is None else min(most, len(pairs))
+    return {pairs.names[i]: pairs.arrays(i) for i in range(count)}
+
+
+def restored_tests(run: Run, dataset: str, pairs: Mapping[str, tuple[Picture, Picture]]) -> dict[str, Path]:
+    """A run's restored pictures of some test pairs, made where they are not there yet: {name: path}."""
+
+    def rainy(name: str) -> Callable[[], Picture]:
+        return lambda: pairs[name][0]
+
+    wanted = [(name, rainy(name)) for name in pairs]
+    return dict(restore_photographs(run, wanted, run.folder / "restored" / dataset))

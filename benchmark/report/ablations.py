@@ -1,0 +1,254 @@
+"""Tables 3 to 5 and other ablation tables, as pure functions of records, costs and printed figures; and their plots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.data.specs import dataset_spec
+from benchmark.report.paper import printed
+from benchmark.report.table import Cell, Column, Row, Table
+from benchmark.report.tables import means_on, over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Record = Mapping[str, Any]
+
+COLUMNS = (
+    Column("psnr", "PSNR-Y\n(dB)", 2),
+    Column("ssim", "SSIM-Y", 4),
+    Column("params_m", "Parameters\n(M)", 3, difference=False),
+    Column("flops_g", "FLOPs, paper\n(G)", 3, difference=False),
+    Column("energy_uj", "Energy, paper\n(µJ)", 0, difference=False),
+    Column("operations_g", "Operations, full\n(G)", 3, difference=False),
+    Column("macs_g", "of them MACs\n(G)", 3, difference=False),
+    Column("rate", "Spike rate\nas trained (%)", 1, difference=False),
+    Column("trained_energy_uj", "Energy, full\nas trained (µJ)", 0, difference=False),
+)
+
+COSTS_NOTE = (
+    "Costs are of one 256 × 256 image. Parameters, operations and the columns `paper` (the count that the printed "
+    "figures come from, 12.5 pJ each) are of the full network. `full` counts every product over all time steps: MACs "
+    "have a real-valued input, the others are driven by spikes and counted densely. Spike rate and energy `full` "
+    "(12.5 pJ a MAC, 77 fJ a synaptic operation) are of the network that was trained here, at the rates of its test "
+    "pictures."
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row and all that is known of it.
+
+    Attributes:
+        name: key of its row among the printed figures.
+        label: what the table shows.
+        records: of its runs.
+        failures: of its runs that ended without a record.
+        trained: costs of its trained networks, one a run.
+        full: cost of the full network under `full`.
+        counted: cost under `paper` of the network whose count was printed.
+        value: its place on the axis, where the study varies a number.
+    """
+
+    name: str
+    label: str
+    records: Sequence[Record] = ()
+    failures: Sequence[Record] = ()
+    trained: Sequence[Mapping[str, Any]] = ()
+    full: Mapping[str, Any] | None = None
+    counted: Mapping[str, Any] | None = None
+    value: float | None = None
+
+
+def ablation_table(
+    name: str,
+    title: str,
+    dataset: str,
+    variants: Sequence[Variant],
+    *,
+    paper: str | None = None,
+    paper_row: str | None = None,
+    seeds: int = 1,
+    convention: str = "esdnet",
+    notes: Sequence[str] = (),
+) -> Table:
+    """An ablation table: a row a variant, fidelity and costs, with the paper's figures beside.
+
+    Args:
+        name: of the files it is written to.
+        title: for people.
+        dataset: that all variants were trained and tested on.
+        variants: in the order of the rows.
+        paper: the printed table ("table3"), if the paper has this one.
+        paper_row: the network's row in the printed Table 1, with which the ablation tables are compared.
+        seeds: how many runs a row should have.
+        convention: of the metrics.
+        notes: printed with the table.
+    """
+    figures = printed(paper) if paper else {}
+    spec = dataset_spec(dataset)
+    rows = []
+    measured = [r for v in variants for r in v.records if dataset in r["results"]]
+    if measured:
+        rows.append(_input_row(measured[0], dataset, convention))
+    for variant in variants:
+        own = figures.get(variant.name, {})
+        reason = _reason(variant, dataset)
+        cells: dict[str, Cell] = {}
+        for key in ("psnr", "ssim"):
+            values = means_on(variant.records, dataset, f"{key}_{convention}")
+            # the printed figures are Rain200H's, or, for orientation, stand beside what stands for it
+            shown = own.get(key) if spec.columns == "rain200h" and convention == "esdnet" else None
+            cells[key] = over_seeds(values, seeds, shown, reason)
+        cells["params_m"] = _scaled(variant.full, "params", 1e6)
+        cells["flops_g"] = _scaled(variant.counted, "operations", 1e9, own.get("flops_g"))
+        cells["energy_uj"] = _scaled(variant.counted, "energy_uj", 1, own.get("energy_uj"))
+        cells["operations_g"] = _scaled(variant.full, "operations", 1e9)
+        cells["macs_g"] = _scaled(variant.full, "macs", 1e9)
+        for key, column, scale in (("rate", "rate", 1e-2), ("trained_energy_uj", "energy_uj", 1)):
+            found = [c[column] / scale for c in variant.trained if c.get(column) is not None]
+            why = "no spikes" if variant.trained else "its weights are gone" if variant.records else reason
+            cells[key] = over_seeds(found, seeds, None, why)
+        rows.append(Row(variant.label, cells))
+    disagreement = contradiction(figures, paper_row) if figures else None
+    every = [*notes, *([disagreement] if disagreement else []), COSTS_NOTE]
+    return Table(
+        name, f"{title}; {spec.title}, convention `{convention}`", COLUMNS, rows, [n for n in every if n]
+    )
+
+
+def contradiction(figures: Mapping[str, Mapping[str, float]], paper_row: str | None) -> str | None:
+    """Where an ablation table of the paper scores the whole network unlike the paper's Table 1; None if nowhere."""
+    main, whole = printed("table1").get(paper_row or "", {}), printed("table3")["SRB"]
+    scores = (whole["psnr"], whole["ssim"])
+    in_main = (main.get("rain200h_psnr"), main.get("rain200h_ssim"))
+    if (
+        None in in_main
+        or in_main == scores
+        or scores not in [(f["psnr"], f["ssim"]) for f in figures.values()]
+    ):
+        return None
+    return (
+        f"The paper disagrees with itself: on Rain200H its Table 1 gives {paper_row} {in_main[0]:.2f} dB and "
+        f"{in_main[1]:.4f}, its Tables 3 to 5 give the same network {scores[0]:.2f} dB and {scores[1]:.4f}."
+    )
+
+
+def _input_row(record: Record, dataset: str, convention: str) -> Row:
+    cells = {c.key: Cell(reason="") for c in COLUMNS}
+    for key in ("psnr", "ssim"):
+        values = means_on([record], dataset, f"rainy_{key}_{convention}")
+        cells[key] = Cell(values[0]) if values else Cell(reason="not run")
+    return Row("Rainy input", cells)
+
+
+def _reason(variant: Variant, dataset: str) -> str:
+    for failure in variant.failures:
+        return f"{failure['state']}: {failure['reason']}"
+    return "not run"
+
+
+def _scaled(cost: Mapping[str, Any] | None, column: str, scale: float, paper: float | None = None) -> Cell:
+    if cost is None or cost.get(column) is None:
+        return Cell(paper=paper, reason="not counted")
+    return Cell(cost[column] / scale, paper)
+
+
+def plots(table: Table, variants: Sequence[Variant], symbol: str | None, folder: Path) -> list[Path]:
+    """Draw PSNR against energy and, where the rows are values of a number, against that number.
+
+    Args:
+        table: from `ablation_table`.
+        variants: its rows.
+        symbol: what the number is called.
+        folder: where the picture goes, as PNG.
+
+    Returns:
+        The path; nothing where there is nothing to draw yet.
+    """
+    from matplotlib.figure import Figure
+
+    values = {v.label: v.value for v in variants if v.value is not None}
+    if not any(_finite(row.cells["psnr"].value) for row in _variants(table)):
+        return []
+    count = 2 if len(values) > 1 else 1
+    figure = Figure(figsize=(5.2 * count, 3.9), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False)[0]
+    _against_energy(axes[0], table)
+    if count == 2:
+        _against_value(axes[1], table, values, symbol or "")
+    figure.suptitle(table.title.replace("`", ""), fontsize="medium")
+    path = folder / f"{table.name}.png"
+    _save(figure, path)
+    return [path]
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from benchmark.data.files import atomic
+
+    with atomic(path) as temporary:
+        # no date and no version in the file: the same table gives the same bytes
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+
+
+def _variants(table: Table) -> list[Row]:
+    return [row for row in table.rows if row.label != "Rainy input"]
+
+
+def _against_energy(axes: Axes, table: Table) -> None:
+    measured, shown = [], []
+    for row in _variants(table):
+        psnr = row.cells["psnr"]
+        measured.append((row.cells["trained_energy_uj"].value, psnr.value, psnr.deviation, row.label))
+        shown.append((row.cells["energy_uj"].paper, psnr.paper, None, row.label))
+    _points(axes, measured, "C0o", "measured (energy: full, as trained)")
+    _points(axes, shown, "kx", "printed (energy: as printed)")
+    axes.set_xscale("log")
+    axes.margins(0.2)
+    axes.set_xlabel("energy of a 256 × 256 image (µJ)")
+    _finish(axes)
+
+
+def _against_value(axes: Axes, table: Table, values: Mapping[str, float], symbol: str) -> None:
+    rows = sorted((r for r in _variants(table) if r.label in values), key=lambda r: values[r.label])
+    cells = [(values[r.label], r.cells["psnr"]) for r in rows]
+    _points(axes, [(x, c.value, c.deviation, "") for x, c in cells], "C0o-", "measured")
+    _points(axes, [(x, c.paper, None, "") for x, c in cells], "kx--", "printed")
+    axes.set_xlabel(symbol)
+    _finish(axes)
+
+
+def _points(
+    axes: Axes,
+    points: Sequence[tuple[float | None, float | None, float | None, str]],
+    style: str,
+    title: str,
+) -> None:
+    """Points (x, y, deviation, label) of which either both coordinates are known or nothing is drawn."""
+    known = [(x, y, e, t) for x, y, e, t in points if _finite(x) and _finite(y)]
+    if not known:
+        return
+    xs, ys, errors, labels = zip(*known, strict=True)
+    bars = [e or 0.0 for e in errors] if any(errors) else None
+    axes.errorbar(xs, ys, yerr=bars, fmt=style, label=title, capsize=3)
+    for x, y, label in zip(xs, ys, labels, strict=True):
+        axes.annotate(label, (x, y), textcoords="offset points", xytext=(5, 4), fontsize="x-small")
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_ylabel("PSNR-Y (dB)")
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize="x-small")
+
+
+__all__ = ["COLUMNS", "Variant", "ablation_table", "contradiction", "plots"]

@@ -1,0 +1,150 @@
+"""Tiles chosen from free memory, videos, and comparisons side by side."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from benchmark import create_model
+from benchmark.errors import UserError
+from benchmark.evaluation import memory, restoring
+from benchmark.evaluation.restoring import restore_files, restore_pixels
+from benchmark.evaluation.tiling import restore
+
+
+class Invert(nn.Module):
+    def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+        return 1 - rainy
+
+
+class Wide(nn.Module):
+    """Keeps `channels` copies of the picture alive at once."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 1)
+        self.back = nn.Conv2d(channels, 3, 1)
+
+    def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+        return self.back(self.conv(rainy))
+
+
+def test_the_need_for_memory_is_counted_from_live_tensors() -> None:
+    small, large = memory.bytes_per_pixel(Wide(8)), memory.bytes_per_pixel(Wide(80))
+    # 4 bytes a channel: the middle of both, then middle and output together
+    assert small == pytest.approx(2.4 * 4 * (8 + 3), rel=0.1)
+    assert large == pytest.approx(2.4 * 4 * (80 + 3), rel=0.1)
+
+
+def test_the_largest_tile_that_fits_is_chosen() -> None:
+    model = Wide(8)
+    need = memory.bytes_per_pixel(model)
+    cpu = torch.device("cpu")
+    assert memory.choose_tile(model, 2160, 3840, cpu, free=int(2160 * 3840 * need) + 1) is None
+    assert memory.choose_tile(model, 2160, 3840, cpu, free=int(512 * 512 * need) + 1) == 512
+    assert memory.choose_tile(model, 2160, 3840, cpu, free=1) == min(memory.TILES)
+    assert memory.choose_tile(model, 300, 400, cpu) is None
+    assert 0 < memory.memory_to_use(cpu) <= memory.free_memory()
+
+
+def test_a_large_picture_is_tiled_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PReNet is local: in automatic tiles it gives what the whole picture gives."""
+    torch.set_num_threads(1)
+    model = create_model("prenet", stages=1, channels=8, residual_blocks=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 330, 3), dtype=np.uint8)
+    monkeypatch.setattr(restoring, "choose_tile", lambda *_: 128)
+    tiled, used = restore_pixels(model, pixels, "auto")
+    whole = restore(model, torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
+    assert used == 128
+    assert (tiled - whole).abs().max() < 1e-5
+
+
+def test_files_tell_that_they_were_tiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (140, 200, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    monkeypatch.setattr(restoring, "choose_tile", lambda *_: 128)
+    outcome = restore_files(Invert(), [tmp_path / "a.png"], tmp_path / "out", "auto", progress=False)
+    assert outcome.tiled == {tmp_path / "a.png": 128}
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "a.png")), 255 - pixels)
+
+
+def test_compare_puts_rainy_and_restored_side_by_side(tmp_path: Path) -> None:
+    for name, size in (("tall", (40, 20)), ("wide", (20, 40))):
+        Image.fromarray(np.full((*size, 3), 10, np.uint8)).save(tmp_path / f"{name}.png")
+    out = tmp_path / "out"
+    restore_files(Invert(), [tmp_path / "*.png"], out, progress=False, compare=True)
+    tall = np.array(Image.open(out / "compare" / "tall.png"))
+    wide = np.array(Image.open(out / "compare" / "wide.png"))
+    assert tall.shape == (40, 48, 3) and wide.shape == (48, 40, 3)
+    assert (tall[:, :20] == 10).all() and (tall[:, 28:] == 245).all()
+    assert (wide[:20] == 10).all() and (wide[28:] == 245).all()
+    with pytest.raises(UserError, match="exists already"):
+        restore_files(Invert(), [tmp_path / "*.png"], out, progress=False, compare=True)
+
+
+def _video(path: Path, count: int = 5, sound: bool = False) -> list[np.ndarray]:
+    av = pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (36, 50, 3), dtype=np.uint8) for _ in range(count)]
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("ffv1", rate=10)
+        track.width, track.height, track.pix_fmt = 50, 36, "bgr0"
+        noise = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")
+            container.mux(track.encode(frame))
+        if noise is not None:
+            samples = rng.integers(-999, 999, (1, 4000), dtype=np.int16)
+            chunk = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            chunk.sample_rate = 8000
+            container.mux(noise.encode(chunk))
+            container.mux(noise.encode())
+        container.mux(track.encode())
+    return pictures
+
+
+def test_a_video_is_restored_losslessly_with_its_times_and_sound(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    from benchmark.evaluation.videos import frames
+
+    pictures = _video(tmp_path / "rain.mkv", sound=True)
+    outcome = restore_files(Invert(), [tmp_path], tmp_path / "out", progress=False, compare=True)
+    assert not outcome.failed
+    restored = list(frames(tmp_path / "out" / "rain.mkv"))
+    assert len(restored) == len(pictures)
+    for ours, rainy in zip(restored, pictures, strict=True):
+        np.testing.assert_array_equal(ours, 255 - rainy)
+    assert next(iter(frames(tmp_path / "out" / "compare" / "rain.mkv"))).shape == (36, 108, 3)
+    with av.open(str(tmp_path / "out" / "rain.mkv")) as container:
+        times = [float(f.time) for f in container.decode(video=0)]
+        assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.002)
+    with av.open(str(tmp_path / "out" / "rain.mkv")) as container:
+        assert sum(f.samples for f in container.decode(audio=0)) == 4000
+
+
+def test_a_broken_video_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    outcome = restore_files(Invert(), [tmp_path], tmp_path / "out", progress=False)
+    assert "broken.mp4: not a readable video" in outcome.failed[0][1]
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def none(name: str, *rest: object) -> object:
+        if name == "av":
+            raise ImportError
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    monkeypatch.setattr(builtins, "__import__", none)
+    outcome = restore_files(Invert(), [tmp_path], tmp_path / "out", progress=False)
+    assert "esdnet-benchmark[video]" in outcome.failed[0][1]

@@ -1,0 +1,86 @@
+"""A package from outside registers a network; it is listed, trained and tabulated like ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+MODULE = '''
+from torch import nn
+from benchmark.catalog import Network
+
+
+class Shift(nn.Module):
+    """Adds a learned colour to the rainy image."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, channels, 1)
+
+    def forward(self, rainy):
+        assert rainy.shape[-1] % 16 == 0
+        return rainy + self.mix(rainy)
+
+
+ENTRY = Network(
+    name="shift", title="Shift (ours)", target="derain_shift:Shift", family="CNN", year=2026, venue="nowhere",
+    citation="@misc{shift}", code="me/shift@0", licence="MIT", weights="none released", size_multiple=16,
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package installed by pip from a wheel."""
+    folder = tmp_path_factory.mktemp("plugin")
+    wheel = folder / "derain_shift-1.0-py3-none-any.whl"
+    info = "derain_shift-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("derain_shift.py", MODULE)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: derain-shift\nVersion: 1.0\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/entry_points.txt", "[derain.networks]\nshift = derain_shift:ENTRY\n")
+        archive.writestr(f"{info}/RECORD", "")
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(folder / "site")]
+    subprocess.run([sys.executable, *install, str(wheel)], check=True, capture_output=True)
+    return folder / "site"
+
+
+def _derain(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmark.cli", *words], capture_output=True, text=True, env=environment
+    )
+
+
+def test_a_network_from_outside_is_a_row_of_table_1(site: Path, tmp_path: Path) -> None:
+    assert "Shift (ours)" in _derain(site, "models").stdout
+    words = [
+        "recipe.steps=1",
+        "recipe.batch=1",
+        "recipe.patch=16",
+        "--models",
+        "shift",
+        "--runs",
+        str(tmp_path),
+    ]
+    done = _derain(site, "table", "1", *words)
+    assert done.returncode == 0, done.stderr
+    (row,) = [
+        line for line in (tmp_path / "tables/embedded/table1.md").read_text().splitlines() if "Shift" in line
+    ]
+    assert "<sup>" not in row, "every cell of the row is measured"
+    assert row.rstrip(" |").endswith("0.001"), "12 parameters, 9 × 65,536 multiply-accumulates"
+    wrong = _derain(site, "config", "model=shift", "model.chanels=4")
+    assert wrong.returncode == 2 and "did you mean 'channels'" in wrong.stderr
+
+
+def test_without_the_package_the_name_is_unknown(tmp_path: Path) -> None:
+    assert "unknown model 'shift'" in _derain(tmp_path, "models", "shift").stderr
