@@ -9,7 +9,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format table1 clean
+.PHONY: help setup test lint format table1 ablations table3 table4 table5 clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,18 @@ format: setup ## Format and fix what can be fixed
 
 table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the published datasets
 	$(DERAIN) table 1 $(TABLE_OPTIONS)
+
+ablations: setup ## Tables 3, 4 and 5 (residual blocks, time steps, components)
+	$(DERAIN) ablations $(TABLE_OPTIONS)
+
+table3: setup ## Table 3, residual blocks
+	$(DERAIN) table 3 $(TABLE_OPTIONS)
+
+table4: setup ## Table 4, time steps; others with VALUES=1,3,8
+	$(DERAIN) table 4 $(if $(VALUES),--values $(VALUES)) $(TABLE_OPTIONS)
+
+table5: setup ## Table 5, components
+	$(DERAIN) table 5 $(TABLE_OPTIONS)
 
 clean: ## Remove .venv and caches; runs/ and results/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,7 +6,7 @@ High-Efficiency Single-Image Deraining", AAAI 2021.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -62,9 +62,9 @@ class EfficientDeRain(nn.Module):
     (`kernel_size=3`). Where the released network takes the image twice, as input and as what is filtered,
     this one takes it once.
 
-    A fresh network's filters pass the image on unchanged: their centre weights start from a bias of 1, and
-    the last convolution averages the four dilations. The released code draws all weights from Xavier's
-    distribution with gain 0.02, so that a fresh network returns next to nothing.
+    A fresh network nearly passes the image on: He's initialisation for the U-Net, filters whose centre weights
+    start from a bias of 1, and a last convolution that averages the four dilations. The released code draws
+    all weights from Xavier's distribution with gain 0.02, so that a fresh network returns next to nothing.
 
     Args:
         kernel_size: K, the side of the filters, odd.
@@ -98,11 +98,15 @@ class EfficientDeRain(nn.Module):
         self._start_as_identity()
 
     def _start_as_identity(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, module.bias))
         centre = torch.zeros(3, self.filters.out_channels // 3)
         centre[:, centre.shape[1] // 2] = 1
         self.filters.bias = nn.Parameter(centre.flatten())
-        self.fuse.bias = nn.Parameter(torch.zeros(3))
         with torch.no_grad():
+            self.filters.weight.mul_(0.05)
             self.fuse.weight.mul_(0.1)
             for colour in range(3):
                 self.fuse.weight[colour, colour::3, 1, 1] += 1 / len(_DILATIONS)

@@ -77,8 +77,9 @@ class RESCAN(nn.Module):
     size. The authors read pictures in BGR and never swap, so their weights expect it: the channels are
     reversed on the way in and out, and the network as seen from outside is RGB.
 
-    Convolutions start from Xavier's initialisation with zero biases. The released code leaves PyTorch's, with
-    which the signal fades in the gates and the first hundred steps learn next to nothing.
+    Convolutions start from Xavier's initialisation with zero biases, and a fresh network's rain is next to
+    nothing. The released code leaves PyTorch's initialisation, with which the signal fades in the gates and the
+    first hundred steps learn little.
 
     Args:
         stages: how often the network is run.
@@ -123,6 +124,7 @@ class RESCAN(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight, gain=nn.init.calculate_gain("tanh"))
                 nn.init.zeros_(cast(Tensor, module.bias))
+        nn.init.normal_(self.rain.weight, std=1e-3)
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
         """Rainy image minus rain map for every stage, first to last; the published loss sums over all."""

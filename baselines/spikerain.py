@@ -102,9 +102,11 @@ class SpikeRain(EncoderDecoder):
         dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps: as for ESDNet.
         growth: channels that each unit of a dense block adds.
         layers: units of a dense block.
+        norm: "bn", or "tdbn". The authors' class has the name of the second and is the first.
+        identity_start: see `EncoderDecoder`.
 
     Raises:
-        ValueError: sizes that the skeleton cannot have.
+        ValueError: sizes that the skeleton cannot have, or another norm.
     """
 
     authors_keys: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -137,9 +139,11 @@ class SpikeRain(EncoderDecoder):
         time_steps: int = 4,
         growth: int = 24,
         layers: int = 4,
+        norm: str = "bn",
+        identity_start: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
-        parts = Parts(activation=LeakySequence, norm=norm_maker("bn", 0.15))
+        parts = Parts(activation=LeakySequence, norm=norm_maker(norm, 0.15))
 
         def make_stage(channels: int, count: int) -> nn.Sequential:
             return stage(lambda width: DenseSpikingBlock(parts, width, growth, layers), channels, count)
@@ -152,6 +156,7 @@ class SpikeRain(EncoderDecoder):
             encoders=(make_stage(dim, first), make_stage(2 * dim, second), make_stage(4 * dim, third)),
             bottleneck=make_stage(4 * dim, bottleneck_blocks),
             decoders=(make_stage(2 * dim, decoder_blocks[0]), make_stage(2 * dim, decoder_blocks[1])),
+            identity_start=identity_start,
         )
         self.step_weights = nn.Parameter(torch.full((time_steps,), 1 / time_steps))
         self.refinement = AdaptiveRefinement(2 * dim)

@@ -78,6 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     _table(ablations, "STUDY … KEY=VALUE …", "names of studies (default: table3 table4 table5), and settings")
     ablations.add_argument("--list", action="store_true", help="list the studies, and stop")
 
+    for name, what in (
+        ("figures", "draw the figures of the runs that are done (PDF and PNG)"),
+        ("report", "write one HTML page of tables, figures, pictures, costs and provenance"),
+    ):
+        shown = commands.add_parser(name, help=what)
+        shown.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
+        shown.add_argument("--recipe", default="embedded", help="whose runs (default embedded)")
+        shown.add_argument("--models", help="names with commas between (default: all)")
+        shown.add_argument("-o", "--out", type=Path, help=f"default RUNS/{name}/RECIPE")
+
     inspect = commands.add_parser(
         "inspect",
         help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",

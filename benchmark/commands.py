@@ -167,6 +167,35 @@ def restore(options: Namespace) -> int:
     return 1 if outcome.failed else 0
 
 
+def inspect(options: Namespace) -> int:
+    """`derain inspect`."""
+    if not (options.image or options.data or options.layers):
+        raise UserError("nothing to inspect: give --image PICTURE, --data DATASET or --layers")
+    from benchmark.inspecting import draw_image, list_layers, measure_dataset
+
+    network, _, tile, _ = _loaded(options)
+    if options.checkpoint is None:
+        print("no --checkpoint: the weights are random ones, as training starts with")
+    if options.layers:
+        return list_layers(network)
+    if options.image:
+        patch = _patch(options.patch) if options.patch else None
+        draw_image(network, options.image, options.clean, options.layer, patch, tile, options.out)
+    if options.data:
+        measure_dataset(network, options.model, options.data, tile, options.above, options.limit, options.csv)
+    return 0
+
+
+def _patch(text: str) -> tuple[int, int, int]:
+    try:
+        left, top, size = (int(word) for word in text.split(","))
+    except ValueError:
+        raise UserError(f"--patch {text}: LEFT,TOP,SIZE in pixels, such as 120,40,80") from None
+    if min(left, top) < 0 or size < 16:
+        raise UserError(f"--patch {text}: LEFT and TOP of at least 0, SIZE of at least 16")
+    return left, top, size
+
+
 def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     """The network with its weights, on its device, and the tiling that the options ask for."""
     from benchmark import catalog
@@ -184,7 +213,7 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     tile, overlap = tiling(resolved)
     if options.overlap is not None:
         overlap = options.overlap
-    if not options.checkpoint.is_file():
+    if options.checkpoint is not None and not options.checkpoint.is_file():
         raise UserError(f"checkpoint {options.checkpoint}: no such file")
 
     import torch
@@ -193,6 +222,10 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     from benchmark.models import create_model
 
     device = _device(options.device, torch)
+    if options.checkpoint is None:
+        torch.manual_seed(0)
+        network = create_model(entry.name, **resolved.model.options)
+        return network.eval().to(device), device, tile, overlap
     source = f"checkpoint {options.checkpoint}"
     checkpoint = read_checkpoint(options.checkpoint)
     network = create_model(entry.name, **{**options_in(entry, checkpoint, source), **resolved.model.options})
@@ -274,6 +307,20 @@ def _value(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+def figures(options: Namespace) -> int:
+    """`derain figures`."""
+    from benchmark.showing import make_figures
+
+    return make_figures(options.runs, options.recipe, _listed(options.models), options.out)
+
+
+def report(options: Namespace) -> int:
+    """`derain report`."""
+    from benchmark.showing import make_report
+
+    return make_report(options.runs, options.recipe, _listed(options.models), options.out)
 
 
 def _listed(text: str | None) -> list[str]:

@@ -60,6 +60,7 @@ class DataConfig:
     root: str | None = None  # the folder that holds the dataset, or one above it
     workers: int = 0  # loader processes; the decoded cache makes none necessary for small runs
     cache: str | None = None  # folder of the decoded cache; None: ~/.cache/esdnet-benchmark
+    accept_problems: bool = False  # train on although names have no partner or training files are tested
 
 
 @dataclass
@@ -154,7 +155,15 @@ class RunConfig:
 
 
 # what a result depends on: the rest (where files lie, how often to log) may change without making another run
-_IDENTITY = ("model", "data.name", "recipe", "evaluation.tile", "evaluation.overlap", "seed")
+_IDENTITY = (
+    "model",
+    "data.name",
+    "data.accept_problems",
+    "recipe",
+    "evaluation.tile",
+    "evaluation.overlap",
+    "seed",
+)
 
 
 def presets(group: str) -> list[str]:

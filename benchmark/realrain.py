@@ -29,6 +29,7 @@ from benchmark.sweep.records import (
     find_record,
     provenance,
     read_record,
+    without_home,
     write_record,
 )
 
@@ -109,7 +110,7 @@ def draw(
     records = [_score(run, photographs, folder, metrics) for run in runs if run.weights is not None]
     left_out = [f"Left out: {reason}" for reason in photographs.left_out]
     return table2(
-        "table2",
+        f"table2_{_slug(photographs.title)}" if options.photographs else "table2",
         rainy,
         records,
         models=models,
@@ -258,7 +259,7 @@ class Metrics:
             content = hashlib.sha256(self._checkpoint.read_bytes()).hexdigest()[:8]
             self.used["metaiqa"] = f"{self._checkpoint.name}, sha256 {content}"
         except UserError as error:
-            self.used["metaiqa"] = f"not measured: {error}"
+            self.used["metaiqa"] = without_home(f"not measured: {error}")
         kept = read_record(cache.parent, cache.name) or {}
         self.scores: dict[str, dict[str, float]] = kept.get("scores", {})
 

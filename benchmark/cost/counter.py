@@ -18,6 +18,7 @@ part): that multiplies the counts, not `executed`.
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from benchmark.cost import thop_rules
 from benchmark.cost.conventions import Convention
-from benchmark.cost.operators import COMPARISONS, KEEPING, PRODUCTS, Product, classify, products
+from benchmark.cost.operators import (
+    COMPARISONS,
+    KEEPING,
+    PRODUCTS,
+    Product,
+    classify,
+    products,
+    written_arguments,
+)
 from benchmark.cost.pictures import pictures
 from benchmark.cost.result import Cost, Layer, Number, Uncounted
 from benchmark.cost.spikes import Observation, emitted, observe
@@ -136,10 +145,11 @@ class _Recorder(TorchDispatchMode):
         self.slopes: dict[str, int] = {}
         self.stack: list[_Place] = []
         self.batch = 1
-        # Tensors known to be spikes by where they come from, with their version and whether a comparison made
-        # them. Origin decides where no spike came, and spares a second look where the values cannot be others
-        # than 0 and 1.
+        # Tensors known to be spikes by where they come from: whether a comparison made them, and how often
+        # their storage had been written to. Origin decides where no spike came, and spares a second look
+        # where the values cannot be others than 0 and 1.
         self.origins: WeakIdKeyDictionary = WeakIdKeyDictionary()
+        self.writes: dict[int, int] = {}
         self.once = _executed_once(model)
         self.paused = False  # while the counter itself looks at tensors
         self.paths: dict[nn.Module, str] = {m: p for p, m in model.named_modules()}
@@ -235,6 +245,12 @@ class _Recorder(TorchDispatchMode):
 
     # operations
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return (
+            False  # torch would import its compiler, seconds of work, to keep it away from the method below
+        )
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if self.paused or not isinstance(func, torch._ops.OpOverload) or func.namespace == "prim":
@@ -285,15 +301,19 @@ class _Recorder(TorchDispatchMode):
         return out
 
     def _mark(self, tensor: Tensor, proved: bool) -> None:
-        self.origins[tensor] = (tensor._version, proved)
+        self.origins[tensor] = (self.writes.get(_storage(tensor), 0), proved)
 
     def _origin_of(self, tensor: Tensor) -> bool | None:
         """None: not known to be spikes. True: a comparison made it, False: neurons sent it out."""
-        version, proved = self.origins.get(tensor, (-1, False))
-        return proved if version == tensor._version else None  # written to since: no longer known
+        written, proved = self.origins.get(tensor, (-1, False))
+        # what was written to since is no longer known
+        return proved if written == self.writes.get(_storage(tensor), 0) else None
 
     def _origin(self, func: Any, work: str, args: Any, out: Any) -> None:
         """Comparisons make spikes; views, copies, concatenations and maxima of spikes are spikes."""
+        for place in written_arguments(func):
+            for tensor in _tensors(args[place] if place < len(args) else out):
+                self.writes[_storage(tensor)] = self.writes.get(_storage(tensor), 0) + 1
         name = func._schema.name.removeprefix("aten::").rstrip("_")
         if name in COMPARISONS:
             proved: bool | None = True
@@ -565,7 +585,12 @@ def _quiet(model: nn.Module) -> Iterator[None]:
     torch.backends.mha.set_fastpath_enabled(False)  # its fused layer would hide the products inside
     model.eval()
     try:
-        with torch.no_grad():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if (
+                "torch._dynamo" in sys.modules
+            ):  # compiled functions hide their operations: run them as written
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -679,6 +704,7 @@ def measure_cost(
     chosen = resolve(convention)
     if not isinstance(model, nn.Module):
         raise UserError(f"measure_cost: the model must be a torch.nn.Module, not {type(model).__name__}")
+    model = getattr(model, "_orig_mod", model)  # of a compiled network, what was compiled
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise UserError(f"measure_cost: size must be at least 1, not {size}")

@@ -91,6 +91,13 @@ def _tags(operation: Any) -> set[Any]:
     return tags
 
 
+@functools.cache
+def written_arguments(operation: Any) -> tuple[int, ...]:
+    """Which arguments of an operation it writes over, by their place."""
+    arguments = operation._schema.arguments
+    return tuple(i for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How a convolution walks over its input; enough to count the outputs that one input element reaches."""

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.cache import cores, progress_bar, read_pair
-from benchmark.data.files import make_folder
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     Found,
@@ -35,6 +34,7 @@ from benchmark.data.layouts import (
 from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError, unknown
+from benchmark.files import make_folder
 
 Picture = NDArray[np.uint8]
 Bits = NDArray[np.bool_]

@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.files import make_folder, write_failure
 from benchmark.data.images import image_size, read_image
 from benchmark.data.layouts import Pair
 from benchmark.errors import UserError, WorkError
+from benchmark.files import make_folder, write_failure
 
 Picture = NDArray[np.uint8]
 

@@ -32,8 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.files import atomic
 from benchmark.errors import UserError
+from benchmark.files import atomic
 
 Picture = NDArray[np.uint8]
 

@@ -95,7 +95,7 @@ def restore_files(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from benchmark.data.files import make_folder
+    from benchmark.files import make_folder
 
     out = Path(out)
     plan = planned(inputs, out)
@@ -301,7 +301,7 @@ def restore_pixels(
     Raises:
         OutOfMemory: with the smallest tile.
     """
-    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div_(255)
+    image = torch.tensor(pixels).permute(2, 0, 1).float().div_(255)
     height, width = image.shape[-2:]
     seamless = seamless or tile == "auto"
     first: int | None

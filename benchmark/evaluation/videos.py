@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.files import atomic
 from benchmark.errors import UserError, WorkError
+from benchmark.files import atomic
 
 Picture = NDArray[np.uint8]
 

@@ -193,7 +193,7 @@ def _finite(value: float | None) -> bool:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    from benchmark.data.files import atomic
+    from benchmark.files import atomic
 
     with atomic(path) as temporary:
         # no date and no version in the file: the same table gives the same bytes

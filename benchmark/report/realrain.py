@@ -117,9 +117,9 @@ def _footnotes(records: Sequence[Record], paper: Mapping[str, Mapping[str, float
     )
     return [
         f"PIQE by two implementations of the same algorithm differs by {IMPLEMENTATIONS_APART} on the median "
-        f"photograph and by up to 3.1{here}. A published difference smaller than that between two implementations is not a "
-        f"difference: so it is with {close} of the {len(pairs)} pairs of printed rows. The paper does not say which "
-        "implementation it used, nor what the photographs themselves score.",
+        f"photograph and by up to 3.1{here}. A published difference smaller than that between two implementations "
+        f"is not a difference: so it is with {close} of the {len(pairs)} pairs of printed rows. The paper does not "
+        "say which implementation it used, nor what the photographs themselves score.",
         "The paper's level of 18 is not what such photographs give: restored or not, clean photographs included, they "
         "score 25 to 40. The rainy input's own row says whether a figure means anything.",
     ]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from benchmark.files import write_text
+from benchmark.errors import UserError
+from benchmark.files import write_json, write_text
 
 MINUS = "−"
 
@@ -223,13 +227,39 @@ def _tex(text: str) -> str:
 
 
 def write(table: Table, folder: str | Path) -> list[Path]:
-    """Write the table as Markdown, CSV and LaTeX; returns the paths."""
+    """Write the table as Markdown, CSV and LaTeX, and as JSON for `read_table`; returns the first three's paths."""
     paths = []
     for suffix, text in ((".md", markdown(table)), (".csv", csv(table)), (".tex", latex(table))):
         path = Path(folder) / f"{table.name}{suffix}"
         write_text(path, text)
         paths.append(path)
+    write_json(Path(folder) / f"{table.name}.json", dataclasses.asdict(table))
     return paths
+
+
+def read_table(path: str | Path) -> Table:
+    """A table that `write` wrote, from its JSON.
+
+    Raises:
+        UserError: the file is not one.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Table(
+            data["name"],
+            data["title"],
+            [Column(**c) for c in data["columns"]],
+            [Row(r["label"], {k: _read_cell(c) for k, c in r["cells"].items()}) for r in data["rows"]],
+            data["notes"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a table of this version ({error}); make the table again") from None
+
+
+def _read_cell(data: dict[str, Any]) -> Cell:
+    # infinite numbers are text in JSON
+    numbers = {k: float(v) for k in ("value", "paper", "deviation") if (v := data[k]) is not None}
+    return Cell(**{**data, **numbers})
 
 
 def show(table: Table) -> None:

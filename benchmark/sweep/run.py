@@ -200,7 +200,7 @@ def test_sets(trained_on: str) -> list[str]:
 def _save_weights(network: Any, path: Path) -> None:
     from safetensors.torch import save_model
 
-    from benchmark.data.files import atomic
+    from benchmark.files import atomic
 
     with atomic(path) as temporary:
         save_model(network, str(temporary))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.training.distances import charbonnier, edge, ssim
+
 Loss = Callable[[Sequence[Tensor], Tensor, Tensor], Tensor]
 
 AUTHORS_LOSSES: dict[str, Loss] = {}
@@ -63,46 +65,9 @@ def nafnet(outputs: Sequence[Tensor], rainy: Tensor, target: Tensor) -> Tensor:
     return 10 * torch.log10(errors + 1e-8).mean()
 
 
-_BINOMIAL = (0.05, 0.25, 0.4, 0.25, 0.05)
-
-
-def laplacian(image: Tensor) -> Tensor:
-    """One level of a Laplacian pyramid: the image less its blurred, halved, enlarged and blurred again copy.
-
-    The blur is Burt and Adelson's 5×5 kernel with repeated borders; halving takes every second pixel,
-    enlarging puts zeros between them and multiplies by 4.
-
-    Args:
-        image: (N, C, H, W).
-
-    Returns:
-        The same shape.
-    """
-    channels = image.shape[1]
-    row = image.new_tensor(_BINOMIAL)
-    kernel = (row[:, None] * row).expand(channels, 1, 5, 5)
-
-    def blur(x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=channels)
-
-    blurred = blur(image)
-    sparse = torch.zeros_like(blurred)
-    sparse[..., ::2, ::2] = 4 * blurred[..., ::2, ::2]
-    return image - blur(sparse)
-
-
-def edge(a: Tensor, b: Tensor) -> Tensor:
-    """Charbonnier distance of two images' Laplacians (MPRNet, equation 3; epsilon 1e-3)."""
-    from benchmark.training.losses import charbonnier
-
-    return charbonnier(laplacian(a), laplacian(b))
-
-
 @authors_loss("mprnet")
 def mprnet(outputs: Sequence[Tensor], rainy: Tensor, target: Tensor) -> Tensor:
     """Sum over the three stages of Charbonnier + 0.05 edge (MPRNet, equation 1)."""
-    from benchmark.training.losses import charbonnier
-
     stages = (charbonnier(o, target) + 0.05 * edge(o, target) for o in outputs)
     return sum(stages, start=rainy.new_zeros(()))
 
@@ -133,8 +98,6 @@ def elformer(outputs: Sequence[Tensor], rainy: Tensor, target: Tensor) -> Tensor
 
     The weights are the released training script's. The target of the half-size output is halved bilinearly.
     """
-    from benchmark.training.losses import charbonnier, ssim
-
     half, restored = outputs
     half_target = F.interpolate(target, size=half.shape[-2:], mode="bilinear", align_corners=False)
     distance = charbonnier(restored, target) + 0.8 * charbonnier(half, half_target)
@@ -149,8 +112,6 @@ def hpcnet(outputs: Sequence[Tensor], rainy: Tensor, target: Tensor) -> Tensor:
     Of the latter, only Charbonnier and SSIM count, and a fifth as much. The weights are the released
     script's.
     """
-    from benchmark.training.losses import charbonnier, ssim
-
     again, restored = outputs
     distance = charbonnier(restored, target) + 0.2 * charbonnier(again, rainy)
     likeness = ssim(restored, target) + 0.2 * ssim(again, rainy)

@@ -72,8 +72,11 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
         seed=config.seed,
         workers=config.data.workers,
         cache=config.data.cache,
+        strict=not config.data.accept_problems,
     )
     data.setup("fit")
+    for remark in data.remarks:
+        print(f"derain: {remark}", file=sys.stderr)
     per_epoch = data.steps_per_epoch
     total = recipe.steps or (recipe.epochs or 1) * per_epoch
     network = create_model(config.model.name, **model_options(config))

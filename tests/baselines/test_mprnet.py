@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmark import create_model, load_checkpoint
-from benchmark.training.authors import edge, laplacian
+from benchmark.training.distances import edge, laplacian
 from benchmark.training.losses import get_loss
 
 SMALL = {"channels": 4, "growth": 4, "stage3_growth": 4, "level_blocks": 1, "blocks": 1}

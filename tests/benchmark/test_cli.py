@@ -178,7 +178,7 @@ def test_published_layouts_train_and_test_from_one_root(tmp_path, capsys) -> Non
     text = (tmp_path / "runs" / "tables" / "paper" / "table1.md").read_text()
     assert "(27.18" in text
     assert "Rain1200" in text and "<sup>" in text
-    (record,) = [p for p in (tmp_path / "runs" / "paper").rglob("record.json")]
+    (record,) = list((tmp_path / "runs" / "paper").rglob("record.json"))
     assert json.loads(record.read_text())["results"].keys() == {"rain200h"}
     capsys.readouterr()
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmark.report.paper import printed
-from benchmark.report.table import Cell, Column, Row, Table, csv, latex, markdown, write
+from benchmark.report.table import Cell, Column, Row, Table, csv, latex, markdown, read_table, write
 from benchmark.report.tables import table1
 from benchmark.sweep.plan import table_datasets
 
@@ -63,6 +63,14 @@ def test_latex_is_a_tabular_with_escapes() -> None:
 def test_a_table_is_written_in_three_forms(tmp_path) -> None:
     assert sorted(p.suffix for p in write(_table(), tmp_path)) == [".csv", ".md", ".tex"]
     assert all(p.is_file() for p in tmp_path.iterdir())
+
+
+def test_a_table_reads_back_from_json(tmp_path) -> None:
+    table = _table(ssim=Cell(float("inf"), deviation=0.5, n=1, wanted=3), rate=Cell(reason="not run"))
+    write(table, tmp_path)
+    again = read_table(tmp_path / "t.json")
+    assert markdown(again) == markdown(table)
+    assert csv(again) == csv(table)
 
 
 def test_the_printed_tables_are_the_papers() -> None:

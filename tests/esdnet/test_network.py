@@ -17,6 +17,7 @@ import torch
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
+from benchmark.catalog import network as network_entry
 from esdnet import ESDNet, LeakySequence, SequenceNeuron
 from esdnet.blocks import PostActivationBlock
 
@@ -106,6 +107,15 @@ def test_the_rainy_image_is_added_at_the_end() -> None:
     nn.init.zeros_(network.output.bias)
     rainy = torch.rand(1, 3, 18, 19)
     assert torch.equal(network(rainy), rainy)
+
+
+@pytest.mark.parametrize("name", ["esdnet", "spikerain", "vlif"])
+def test_embedded_variants_start_as_the_identity_and_are_small(name: str) -> None:
+    entry = network_entry(name)
+    network = entry.load_class()(**entry.embedded).eval()
+    rainy = torch.rand(1, 3, 16, 20)
+    assert torch.equal(network(rainy), rainy)
+    assert 20_000 < sum(p.numel() for p in network.parameters()) < 150_000
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -210,7 +220,8 @@ def test_a_forward_is_a_pure_function_of_its_input() -> None:
 
 
 def test_nothing_grows_with_forwards() -> None:
-    network, rainy = small().eval(), torch.rand(1, 3, 16, 16)
+    network = small(dim=4, encoder_blocks=[1, 0, 0], bottleneck_blocks=0, decoder_blocks=[0, 1]).eval()
+    rainy = torch.rand(1, 3, 16, 16)
 
     def tensors() -> int:
         gc.collect()

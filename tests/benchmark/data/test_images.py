@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.data import files
+from benchmark import files
 from benchmark.data.images import (
     MAX_PIXELS,
     Metadata,

@@ -27,10 +27,17 @@ from benchmark.sweep.records import (
     without_home,
 )
 
-TINY = (
-    "model.stages=1 model.channels=4 model.residual_blocks=1 recipe=embedded recipe.batch=2 recipe.patch=16 "
-    "recipe.steps=2 logger=csv trainer.accelerator=cpu"
-).split()
+TINY = [
+    "model.stages=1",
+    "model.channels=4",
+    "model.residual_blocks=1",
+    "recipe=embedded",
+    "recipe.batch=2",
+    "recipe.patch=16",
+    "recipe.steps=2",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+]
 
 
 def _config(folder: Path, *words: str) -> RunConfig:

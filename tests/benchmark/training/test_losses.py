@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from benchmark.config import LOSSES as NAMES
 from benchmark.config import RecipeConfig, ScheduleConfig, resolve
 from benchmark.errors import UserError
-from benchmark.training.losses import LOSSES, charbonnier, get_loss, ssim
+from benchmark.training.distances import charbonnier, ssim
+from benchmark.training.losses import LOSSES, get_loss
 from benchmark.training.schedules import learning_rate_factor
 
 

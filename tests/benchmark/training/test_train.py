@@ -19,15 +19,26 @@ from benchmark.errors import UserError, WorkError
 from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
 from benchmark.sweep.run import execute
 
-TINY = (
-    "data=embedded-light recipe=embedded recipe.batch=2 recipe.patch=16 logger=csv trainer.threads=1 "
-    "trainer.accelerator=cpu evaluation.tile=whole"
-).split()
+TINY = [
+    "data=embedded-light",
+    "recipe=embedded",
+    "recipe.batch=2",
+    "recipe.patch=16",
+    "logger=csv",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+    "evaluation.tile=whole",
+]
 PRENET = ["model=prenet", "model.stages=1", "model.channels=4", "model.residual_blocks=1", *TINY]
-ESDNET = (
-    "model=esdnet model.dim=4 model.encoder_blocks=[1,1,1] model.bottleneck_blocks=0 model.decoder_blocks=[1,1] "
-    "model.time_steps=2"
-).split() + TINY
+ESDNET = [
+    "model=esdnet",
+    "model.dim=4",
+    "model.encoder_blocks=[1,1,1]",
+    "model.bottleneck_blocks=0",
+    "model.decoder_blocks=[1,1]",
+    "model.time_steps=2",
+    *TINY,
+]
 
 
 def _config(folder: Path, *words: str, base: list[str] = PRENET) -> RunConfig:
@@ -117,12 +128,12 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path: Pat
     second = _config(tmp_path, "recipe.steps=3")
     run_folder(second).mkdir(parents=True)
     (run_folder(first) / "checkpoints").rename(run_folder(second) / "checkpoints")
-    with pytest.raises(UserError, match="another configuration"):
+    with pytest.raises(UserError, match=r"another configuration"):
         execute(second)
 
 
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="data.root"):
+    with pytest.raises(UserError, match=r"data\.root"):
         execute(_config(tmp_path, "recipe.steps=2", "data=rain200h"))
 
 

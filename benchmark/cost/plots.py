@@ -1,0 +1,65 @@
+"""Pictures of a measured cost: spike rates through the network, and where the energy goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.cost.result import Cost
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAPER_RATE = 0.1642
+"""The firing rate that the ESDNet paper quotes; no printed figure depends on it."""
+
+
+def rates(cost: Cost, paper: float | None = PAPER_RATE) -> Figure:
+    """Spike rate of every layer that spikes drive, in the order of execution.
+
+    Raises:
+        UserError: no layer of this network is driven by spikes.
+    """
+    from matplotlib.figure import Figure
+
+    layers = [(row.name, row.rate) for row in cost.rows if row.accumulates and row.rate is not None]
+    if not layers:
+        raise UserError("no layer of this network is driven by spikes: there are no rates to draw")
+    figure = Figure(figsize=(max(6, 0.16 * len(layers)), 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(range(len(layers)), [100 * rate for _, rate in layers], color="#3b6ea5")
+    if cost.rate is not None:
+        axes.axhline(
+            100 * cost.rate, color="black", linewidth=1, label=f"mean by work {100 * cost.rate:.2f} %"
+        )
+    if paper is not None:
+        axes.axhline(
+            100 * paper, color="#b5462f", linewidth=1, linestyle="--", label=f"paper {100 * paper:.2f} %"
+        )
+    axes.set_xticks(range(len(layers)), [name for name, _ in layers], rotation=90, fontsize=5)
+    axes.set_ylabel("spike rate of the input (%)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def shares(cost: Cost, most: int = 20) -> Figure:
+    """Share of each layer in the energy under the cost's convention, the largest first."""
+    from matplotlib.figure import Figure
+
+    table = cost.sorted("energy_uj").head(most).iloc[::-1]
+    figure = Figure(figsize=(6, 0.6 + 0.22 * len(table)), layout="constrained")
+    axes = figure.subplots()
+    colours = ["#3b6ea5" if kind == "binary" else "#b5462f" for kind in table["input"]]
+    axes.barh(range(len(table)), 100 * table["share"], color=colours)
+    axes.set_yticks(range(len(table)), list(table["name"]), fontsize=6)
+    axes.set_xlabel(f"share of the energy under '{cost.convention.name}' (%); blue: driven by spikes")
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as its file's ending asks."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=200)
+    return path

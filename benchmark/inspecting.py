@@ -1,0 +1,173 @@
+"""The work of `derain inspect`: from a network and a picture to the drawing, from a dataset to the rates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import catalog
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from benchmark.evaluation.inspection import Rates
+
+_SIZE = 80  # px of a patch, unless the network's own tiles say otherwise
+
+
+def list_layers(network: nn.Module) -> int:
+    """Print the names of the layers of neurons, in order."""
+    from benchmark.evaluation.inspection import neurons
+
+    print("\n".join(neurons(network)))
+    return 0
+
+
+def draw_image(
+    network: nn.Module,
+    rainy_path: Path,
+    clean_path: Path | None,
+    layer: str | None,
+    patch: tuple[int, int, int] | None,
+    tile: int | None,
+    out: Path,
+) -> None:
+    """Draw what a layer does in a patch of a rainy picture and in the same patch without rain.
+
+    Args:
+        network: a spiking one, in evaluation mode.
+        rainy_path: the picture.
+        clean_path: the same picture without rain; None takes the network's own result.
+        layer: name of the neurons; None for the first.
+        patch: left, top, size; None: where the two differ most, or the middle.
+        tile: size of a patch that is not given.
+        out: the PNG.
+
+    Raises:
+        UserError: unreadable or differently sized pictures, a patch outside, no such layer.
+    """
+    import torch
+
+    from benchmark.evaluation.inspection import activity, wettest
+    from benchmark.report.inspection import Patch, draw
+
+    rainy = _read(rainy_path)
+    clean = _read(clean_path) if clean_path is not None else None
+    height, width = rainy.shape[-2:]
+    if clean is not None and clean.shape != rainy.shape:
+        raise UserError(
+            f"{clean_path} is {clean.shape[-1]}×{clean.shape[-2]}, {rainy_path} is {width}×{height}: "
+            "they must be the same picture without and with rain"
+        )
+    if patch is None:
+        size = min(tile or _SIZE, height, width)
+        if clean is not None:
+            patch = (*wettest((rainy - clean).abs().mean(0).numpy(), size), size)
+        else:
+            patch = ((width - size) // 2, (height - size) // 2, size)
+    left, top, size = patch
+    if left + size > width or top + size > height:
+        raise UserError(f"--patch {left},{top},{size}: reaches beyond the picture of {width}×{height}")
+
+    def cut(picture: Tensor) -> Tensor:
+        return picture[:, top : top + size, left : left + size]
+
+    wet = cut(rainy)
+    if clean is None:
+        with torch.no_grad():
+            device = next(network.parameters()).device
+            dry, title = network(wet[None].to(device))[0].clamp(0, 1).cpu(), "restored"
+    else:
+        dry, title = cut(clean), "clean"
+    patches, done = [], []
+    for name, picture in (("rainy", wet), (title, dry)):
+        seen = activity(network, picture, layer)
+        done.append(seen)
+        patches.append(Patch(name, picture.permute(1, 2, 0).numpy(), seen.rates, seen.potentials))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    heading = f"{done[0].layer}; {rainy_path.name}, {size} × {size} px at ({left}, {top})"
+    draw(patches, out, heading, done[0].threshold)
+    for name, seen in zip(("rainy", title), done, strict=True):
+        steps = ", ".join(f"{r:.1%}" for r in seen.rates.mean((1, 2)))
+        print(f"{name:<9} spike rate {seen.rates.mean():.1%} in {seen.layer} (by step: {steps})")
+    print(f"drawn to {out}")
+
+
+def measure_dataset(
+    network: nn.Module,
+    model: str,
+    data: str,
+    tile: int | None,
+    above: int,
+    limit: int | None,
+    csv: Path | None,
+) -> None:
+    """Print spike rates on rain and on background over a dataset, by part of the network.
+
+    Raises:
+        UserError: no such dataset, or no rain or no background in it.
+    """
+    from benchmark.data import DATASETS, open_pairs
+    from benchmark.evaluation.inspection import rain_rates, together
+
+    embedded = data in DATASETS and DATASETS[data].embedded
+    if data in DATASETS and not embedded and not Path(data).exists():
+        raise UserError(f"--data {data}: give the folder that it lies in")
+    pairs = open_pairs(data, None, "test") if embedded else open_pairs("folder", data, "test")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: at least 1")
+    chosen = [pairs[i] for i in range(min(len(pairs), limit or len(pairs)))]
+    rates, share = rain_rates(network, chosen, tile, catalog.network(model).size_multiple, above)
+    if not 0 < share < 1:
+        nothing = "no rain" if share == 0 else "no background"
+        raise UserError(
+            f"{data}: {nothing} in it where rain is a difference above {above} of 255; try another --above"
+        )
+    print(
+        f"{data}: {len(chosen)} pairs, {f'windows of {tile} px' if tile else 'whole pictures'}; rain is a difference "
+        f"above {above} of 255, {share:.1%} of the pixels"
+    )
+    places: dict[str, list[Rates]] = {}
+    for rate in rates:
+        places.setdefault(rate.layer.partition(".")[0], []).append(rate)
+    print(f"{'':<14}{'on rain':>10}{'background':>12}{'ratio':>8}{'layers':>8}")
+    for place, parts in places.items():
+        print(_line(together(parts, place), len(parts)))
+    whole = together(rates, "all")
+    print(_line(whole, len(rates)))
+    more = sum(r.rain > r.background for r in rates)
+    print(f"{more} of {len(rates)} layers fire more on rain than on the background")
+    if csv is not None:
+        _write(csv, [*rates, whole])
+        print(f"one row a layer: {csv}")
+
+
+def _line(rate: Rates, layers: int) -> str:
+    ratio = f"{rate.rain / rate.background:.2f}" if rate.background else "–"
+    return f"{rate.layer:<14}{rate.rain:>10.2%}{rate.background:>12.2%}{ratio:>8}{layers:>8}"
+
+
+def _write(path: Path, rates: list[Rates]) -> None:
+    import pandas as pd
+
+    from benchmark.files import write_text
+
+    rows = []
+    for rate in rates:
+        row: dict[str, Any] = {"layer": rate.layer, "rain": rate.rain, "background": rate.background}
+        if rate.layer != "all":
+            for t, (rain, background) in enumerate(zip(*rate.by_step, strict=True), 1):
+                row |= {f"rain_{t}": rain, f"background_{t}": background}
+        rows.append(row)
+    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
+def _read(path: Path) -> Tensor:
+    import torch
+
+    from benchmark.data import read_image
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return torch.from_numpy(read_image(path)).permute(2, 0, 1).float().div_(255)

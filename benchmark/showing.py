@@ -1,0 +1,402 @@
+"""Figures and the HTML report, from the records and weights of the runs that have been done; nothing is trained."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark import catalog
+from benchmark.config import model_options
+from benchmark.data.specs import dataset_spec
+from benchmark.errors import UserError, WorkError
+from benchmark.files import require_writable
+from benchmark.gallery import Picture, Run, find_failures, find_runs, restored_tests, test_pictures
+from benchmark.report import figures as draw
+from benchmark.report.page import Comparison, Drawn, Layers, Report
+from benchmark.report.page import Shown as Look
+from benchmark.report.paper import printed
+from benchmark.sweep.costs import counted_costs, full_costs
+from benchmark.sweep.plan import table_datasets
+from benchmark.sweep.records import Record
+
+COMPARED = 2  # test pictures of each set that comparisons show
+
+
+@dataclass
+class Shown:
+    """What there is to show of one recipe: its runs, and for each test set the runs that were tested on it."""
+
+    recipe: str
+    runs: list[Run]
+    failures: list[Record]
+    by_set: dict[str, list[Run]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """The networks, in the catalogue's order."""
+        return list(dict.fromkeys(r.model for r in self.runs))
+
+
+def find(runs: str | Path, recipe: str, models: Sequence[str] = ()) -> Shown:
+    """The runs of a recipe that tables show: full networks without options of the user's, the lowest seed of each.
+
+    Raises:
+        UserError: there are none.
+    """
+    for name in models:
+        catalog.network(name)
+    folder = Path(runs) / recipe
+    every = [r for r in find_runs(folder) if not models or r.model in models]
+    if not every:
+        raise UserError(f"{folder}: no runs are done; do some first, for example with: make table1")
+    found = Shown(recipe, every, find_failures(folder))
+    plain = [r for r in every if not r.record["config"]["model"]["options"]]
+    # ablations vary one network: what they leave is not a second network of the figures
+    for run in sorted(plain or every, key=lambda r: r.record["config"]["seed"]):
+        for dataset in run.record["results"]:
+            there = found.by_set.setdefault(dataset, [])
+            if all(other.model != run.model for other in there):
+                there.append(run)
+    order = {name: i for i, name in enumerate(found.names)}
+    for there in found.by_set.values():
+        there.sort(key=lambda r: order[r.model])
+    sets = [*table_datasets(embedded=False), *table_datasets(embedded=True)]
+    found.by_set = dict(
+        sorted(found.by_set.items(), key=lambda item: sets.index(item[0]) if item[0] in sets else len(sets))
+    )
+    return found
+
+
+def make_figures(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
+    """Draw every figure that the runs allow; returns the exit status (1 if one could not be drawn).
+
+    Args:
+        runs: folder of the runs.
+        recipe: whose runs.
+        models: names of networks; empty for all.
+        out: folder of the figures; None: below `runs`.
+    """
+    found = find(runs, recipe, models)
+    folder = out or Path(runs) / "figures" / recipe
+    require_writable(folder)
+    paths, problems = figures(found, Path(runs), folder)
+    print("\n".join(f"wrote {p}" for p in paths))
+    for problem in problems:
+        print(f"derain: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def figures(found: Shown, runs: Path, folder: Path) -> tuple[list[Path], list[str]]:
+    """Draw every figure; returns the files, and what could not be drawn with the reason."""
+    paths: list[Path] = []
+    problems: list[str] = []
+
+    def attempt(name: str, work: Any, *arguments: Any) -> None:
+        try:
+            paths.extend(work(*arguments))
+        except (UserError, WorkError) as error:
+            problems.append(f"{name} is not drawn: {error}")
+
+    attempt("figure 1", _complexity, found, runs, folder)
+    for dataset, there in found.by_set.items():
+        attempt(f"the comparison on {dataset}", _comparisons, dataset, there, folder)
+        paths += _distribution(dataset, there, folder)
+    paths += _curves(found, folder)
+    return paths, problems
+
+
+def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
+    """Figure 1 three times: as printed; printed PSNR over true costs; and this suite's own runs."""
+    paper = printed("table1")
+    known = [n for n in catalog.networks().values() if n.paper_row in paper]
+    full = full_costs([n.name for n in known], runs / "costs")
+    as_printed, as_counted, measured = [], [], []
+    for network in known:
+        row = paper[network.paper_row or ""]
+        title = network.title.replace(" (rebuilt)", "")
+        psnr = row["average_psnr"]
+        as_printed.append(draw.Point(title, network.family, row["params_m"], row["flops_g"], psnr))
+        cost = full[network.name]
+        as_counted.append(
+            draw.Point(title, network.family, cost["params"] / 1e6, cost["operations"] / 1e9, psnr)
+        )
+    sets = [d for d in found.by_set if dataset_spec(d).columns]
+    for name in found.names:
+        own = {d: next((r for r in found.by_set[d] if r.model == name), None) for d in sets}
+        tested = [(d, r) for d, r in own.items() if r is not None]
+        if len(tested) < len(sets) or not tested:
+            continue
+        means = [float(r.record["results"][d]["mean"]["psnr_esdnet"]) for d, r in tested]
+        cost = counted_costs(name, model_options(tested[0][1].config), runs / "costs")["full"]
+        entry = catalog.network(name)
+        measured.append(
+            draw.Point(
+                entry.title,
+                entry.family,
+                cost["params"] / 1e6,
+                cost["operations"] / 1e9,
+                sum(means) / len(means),
+            )
+        )
+    where = "as printed, mean of the paper's four test sets"
+    most = max(p.operations_g for p in [*as_printed, *as_counted])
+    paths = draw.complexity(
+        as_printed,
+        folder,
+        "figure1_printed",
+        "As printed: parameters and FLOPs of the paper's Table 1",
+        where,
+    )
+    paths += draw.complexity(
+        as_counted,
+        folder,
+        "figure1_counted",
+        "Parameters and operations as counted (of spiking networks: all time steps, dense)",
+        where,
+        most,
+    )
+    if measured:
+        titles = ", ".join(dataset_spec(d).title for d in sets)
+        paths += draw.complexity(
+            measured,
+            folder,
+            "figure1_measured",
+            f"Parameters and operations of the networks as trained here, recipe {found.recipe}",
+            f"measured, mean of {titles}",
+        )
+    return paths
+
+
+def comparison_panels(
+    dataset: str, there: Sequence[Run], name: str, pair: tuple[Picture, Picture], restored: dict[str, Picture]
+) -> list[draw.Panel]:
+    """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records."""
+    rows = {r.model: _row(r, dataset, name) for r in there}
+    first = next(iter(rows.values()))
+    panels = [draw.Panel("Rainy input", pair[0], _caption(first, "rainy_"))]
+    panels += [
+        draw.Panel(catalog.network(model).title, picture, _caption(rows[model], ""))
+        for model, picture in restored.items()
+    ]
+    return [*panels, draw.Panel("Target", pair[1], "PSNR-Y (dB) / SSIM-Y")]
+
+
+def _row(run: Run, dataset: str, name: str) -> dict[str, Any]:
+    return next((i for i in run.record["results"][dataset]["images"] if i["name"] == name), {})
+
+
+def _caption(row: dict[str, Any], prefix: str) -> str:
+    psnr, ssim = row.get(f"{prefix}psnr_esdnet"), row.get(f"{prefix}ssim_esdnet")
+    return f"{float(psnr):.2f} / {float(ssim):.4f}" if psnr is not None and ssim is not None else ""
+
+
+def restored_of(
+    dataset: str, there: Iterable[Run], pairs: dict[str, tuple[Picture, Picture]]
+) -> dict[str, dict[str, Picture]]:
+    """Pictures restored by the runs that have their weights: {name of the picture: {network: pixels}}."""
+    from benchmark.data.images import read_image
+
+    made: dict[str, dict[str, Picture]] = {name: {} for name in pairs}
+    for run in there:
+        if run.weights is None:
+            continue
+        for name, path in restored_tests(run, dataset, pairs).items():
+            made[name][run.model] = read_image(path)
+    return made
+
+
+def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
+    pairs = test_pictures(dataset, there[0].record["config"]["data"]["root"], COMPARED)
+    paths: list[Path] = []
+    for name, restored in restored_of(dataset, there, pairs).items():
+        if not restored:
+            raise UserError("none of the runs has its weights")
+        panels = comparison_panels(dataset, there, name, pairs[name], restored)
+        paths += draw.comparison(
+            panels,
+            draw.telling_boxes(*pairs[name]),
+            folder,
+            f"comparison_{dataset}_{name}",
+            f"{dataset_spec(dataset).title}, {name}",
+        )
+    return paths
+
+
+def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
+    values = {
+        catalog.network(r.model).title: [
+            float(i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]
+        ]
+        for r in there
+    }
+    rainy = [float(i["rainy_psnr_esdnet"]) for i in there[0].record["results"][dataset]["images"]]
+    title = f"{dataset_spec(dataset).title}: every test image ({len(rainy)})"
+    return draw.distributions(values, rainy, folder, f"distribution_{dataset}", title)
+
+
+def _curves(found: Shown, folder: Path) -> list[Path]:
+    paths: list[Path] = []
+    trained: dict[str, list[Run]] = {}
+    for there in found.by_set.values():
+        for run in there:
+            of_set = trained.setdefault(str(run.record["config"]["data"]["name"]), [])
+            if run not in of_set:
+                of_set.append(run)
+    for dataset, runs in trained.items():
+        for column, name, ylabel in (
+            ("train/loss", "loss", "training loss"),
+            ("validation/psnr_y", "validation", "PSNR-Y on held-out images (dB)"),
+        ):
+            lines = {
+                catalog.network(r.model).title: points for r in runs if (points := logged(r.folder, column))
+            }
+            if lines:
+                title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
+                paths += draw.curves(lines, folder, f"curves_{name}_{dataset}", title, ylabel)
+    return paths
+
+
+def logged(folder: Path, column: str) -> list[tuple[float, float]]:
+    """What a training logged, by step: (step, value); empty where there is nothing."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r.get(column)]
+    return [(float(r["step"]), float(r[column])) for r in rows]
+
+
+def make_report(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
+    """Write the HTML report of a recipe's runs; returns the exit status (1 if a figure could not be drawn).
+
+    Args:
+        runs: folder of the runs.
+        recipe: whose runs.
+        models: names of networks; empty for all.
+        out: folder of the page; None: below `runs`.
+    """
+    from benchmark.files import write_text
+    from benchmark.report.page import page
+
+    found = find(runs, recipe, models)
+    folder = out or Path(runs) / "report" / recipe
+    require_writable(folder)
+    paths, problems = figures(found, Path(runs), folder / "figures")
+    report = gathered(found, Path(runs), [p for p in paths if p.suffix == ".png"])
+    path = folder / "report.html"
+    write_text(path, page(report))
+    print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, one file, nothing else is needed)")
+    for problem in problems:
+        print(f"derain: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
+    """What the report shows: tables as last made, pictures, figures, costs, and where each run comes from."""
+    from benchmark.report.table import read_table
+
+    tables = [read_table(p) for p in sorted((runs / "tables" / found.recipe).glob("*.json"))]
+    newest = max(str(r.record.get("date", "")) for r in found.runs)
+    commits = ", ".join(sorted({str(r.record.get("commit")) for r in found.runs}))
+    about = [
+        f"Recipe {found.recipe}: {len(found.runs)} runs of {len(found.names)} networks, the last one done {newest}, "
+        f"made by {commits}."
+    ]
+    if any(r.record["config"]["recipe"].get("embedded") for r in found.runs):
+        about.append(
+            "Embedded benchmark: small variants of the networks, trained for seconds on rain rendered over a few "
+            "shipped photographs. It shows that every part works, and is not a ranking of networks."
+        )
+    return Report(
+        title=f"Deraining benchmark, recipe {found.recipe}",
+        about=about,
+        tables=tables,
+        comparisons=[c for d, there in found.by_set.items() if (c := _for_slider(d, there)) is not None],
+        figures=[Drawn(p, _figure_caption(p.stem, found.recipe)) for p in drawings],
+        layers=[_layers(name, runs / "costs") for name in found.names],
+        runs=[r.record for r in found.runs],
+        not_run=_not_run(found),
+        missing={
+            "tables": "No table has been made of these runs yet: make table1",
+            "pictures": "None of the runs has its weights.",
+            "not-run": "Every network has been run on every set that others were run on.",
+        },
+    )
+
+
+def _for_slider(dataset: str, there: Sequence[Run]) -> Comparison | None:
+    try:
+        pairs = test_pictures(dataset, there[0].record["config"]["data"]["root"], COMPARED)
+        restored = restored_of(dataset, there, pairs)
+    except (UserError, WorkError) as error:
+        print(f"derain: {dataset}: no pictures in the report: {error}", file=sys.stderr)
+        return None
+    if not all(restored.values()):
+        return None
+    pictures = []
+    for name, by_network in restored.items():
+        panels = comparison_panels(dataset, there, name, pairs[name], by_network)
+        captions = [p.caption for p in panels[:-1]] + [""]
+        pictures.append((name, [Look(p.title, p.picture, c) for p, c in zip(panels, captions, strict=True)]))
+    return Comparison(dataset_spec(dataset).title, pictures)
+
+
+def _figure_caption(stem: str, recipe: str) -> str:
+    kind, _, rest = stem.partition("_")
+    if kind == "figure1":
+        return {
+            "printed": "Figure 1 as the paper printed it.",
+            "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
+            "measured": f"Figure 1 as measured here, recipe {recipe}.",
+        }[rest]
+    if kind == "comparison":
+        dataset, _, name = rest.partition("_")
+        return f"{dataset}, {name}: the same picture by every network, the same parts magnified."
+    if kind == "distribution":
+        return f"{rest}: PSNR-Y of every test image."
+    return f"{rest.partition('_')[2]}: {'training loss' if 'loss' in rest else 'PSNR-Y on held-out images'} by step."
+
+
+_LAYER_COLUMNS = ("name", "kind", "input", "T", "parameters", "macs", "accumulates", "calls")
+
+
+def _layers(name: str, folder: Path) -> Layers:
+    """The full network's cost at 256², layer by layer; counted once and kept beside the other costs."""
+    from benchmark.sweep.records import provenance, read_record, write_record
+
+    place, file = folder / f"{name}-256-layers", "layers.json"
+    made_by = provenance()
+    kept = read_record(place, file)
+    if kept is None or any(kept[key] != made_by[key] for key in ("commit", "versions")):
+        from benchmark.cost import measure_cost
+        from benchmark.models import create_model
+
+        network = create_model(name)
+        # shapes alone count the operations; the glance tells which layers spikes drive
+        cost = measure_cost(network, 256, shapes_only=True, rates=measure_cost(network, 32))
+        rows = [[getattr(row, c) for c in _LAYER_COLUMNS] for row in cost.counted]
+        total = (
+            f"{cost.params / 1e6:.3f} M parameters, {cost.macs / 1e9:.3f} GMAC and {cost.accumulates / 1e9:.3f} G "
+            "accumulates at 256²"
+        )
+        kept = {"model": name, "total": total, "rows": rows, **made_by}
+        write_record(place, kept, file)
+    title = catalog.network(name).title
+    rows = [row for row in kept["rows"] if row[4] or row[5] or row[6]]
+    return Layers(title, kept["total"], _LAYER_COLUMNS, rows)
+
+
+def _not_run(found: Shown) -> list[tuple[str, str]]:
+    """Runs that failed, sets that could not be tested, and networks without a run."""
+    items = [(str(f.get("name", "a run")), f"{f['state']}: {f['reason']}") for f in found.failures]
+    for run in found.runs:
+        items += [(f"{run.folder.name} on {d}", str(why)) for d, why in run.record.get("missing", {}).items()]
+    for network in catalog.networks().values():
+        sets = [d for d, there in found.by_set.items() if all(r.model != network.name for r in there)]
+        if sets:
+            items.append((network.title, f"not run with recipe {found.recipe} for {', '.join(sets)}"))
+    return items
