@@ -9,7 +9,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format table1 ablations table3 table4 table5 clean
+.PHONY: help setup test lint format table1 table2 ablations table3 table4 table5 figures report clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ format: setup ## Format and fix what can be fixed
 table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the published datasets
 	$(DERAIN) table 1 $(TABLE_OPTIONS)
 
+table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference"
+	$(DERAIN) table 2 $(TABLE_OPTIONS)
+
 ablations: setup ## Tables 3, 4 and 5 (residual blocks, time steps, components)
 	$(DERAIN) ablations $(TABLE_OPTIONS)
 
@@ -48,6 +51,14 @@ table4: setup ## Table 4, time steps; others with VALUES=1,3,8
 
 table5: setup ## Table 5, components
 	$(DERAIN) table 5 $(TABLE_OPTIONS)
+
+SHOW_OPTIONS := --recipe $(or $(RECIPE),$(if $(DATA),paper,embedded)) $(if $(RUNS),--runs "$(RUNS)") $(if $(MODELS),--models $(MODELS))
+
+figures: table1 ## The figures (PDF and PNG), after Table 1's runs
+	$(DERAIN) figures $(SHOW_OPTIONS)
+
+report: table1 table2 ## One HTML page of tables, figures, pictures, costs and provenance
+	$(DERAIN) report $(SHOW_OPTIONS)
 
 clean: ## Remove .venv and caches; runs/ and results/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

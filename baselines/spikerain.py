@@ -103,7 +103,7 @@ class SpikeRain(EncoderDecoder):
         growth: channels that each unit of a dense block adds.
         layers: units of a dense block.
         norm: "bn", or "tdbn". The authors' class has the name of the second and is the first.
-        identity_start: see `EncoderDecoder`.
+        start_as_identity: see `EncoderDecoder`.
 
     Raises:
         ValueError: sizes that the skeleton cannot have, or another norm.
@@ -140,7 +140,7 @@ class SpikeRain(EncoderDecoder):
         growth: int = 24,
         layers: int = 4,
         norm: str = "bn",
-        identity_start: bool = False,
+        start_as_identity: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
         parts = Parts(activation=LeakySequence, norm=norm_maker(norm, 0.15))
@@ -156,7 +156,7 @@ class SpikeRain(EncoderDecoder):
             encoders=(make_stage(dim, first), make_stage(2 * dim, second), make_stage(4 * dim, third)),
             bottleneck=make_stage(4 * dim, bottleneck_blocks),
             decoders=(make_stage(2 * dim, decoder_blocks[0]), make_stage(2 * dim, decoder_blocks[1])),
-            identity_start=identity_start,
+            start_as_identity=start_as_identity,
         )
         self.step_weights = nn.Parameter(torch.full((time_steps,), 1 / time_steps))
         self.refinement = AdaptiveRefinement(2 * dim)

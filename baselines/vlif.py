@@ -139,7 +139,7 @@ class VLIF(EncoderDecoder):
         threshold: of the LIF neurons.
         norm: "tdbn" or "bn".
         decoder_units: `SpatialUNet`s of the decoder's level 1.
-        identity_start: see `EncoderDecoder`.
+        start_as_identity: see `EncoderDecoder`.
 
     The last four are the authors' by default. A short training wants others: each `SpatialUNet` ends in an
     attention whose three gates start at a half, so what leaves it is about an eighth of what came in. At
@@ -195,7 +195,7 @@ class VLIF(EncoderDecoder):
         threshold: float = 0.15,
         norm: str = "tdbn",
         decoder_units: int = 2,
-        identity_start: bool = False,
+        start_as_identity: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
         parts = Parts(functools.partial(LeakySequence, threshold=threshold), norm_maker(norm, threshold))
@@ -221,5 +221,5 @@ class VLIF(EncoderDecoder):
             bottleneck=stage(make_block, 4 * dim, bottleneck_blocks),
             decoders=(stage(make_block, 2 * dim, decoder_blocks[0]), decoder1),
             join1=True,
-            identity_start=identity_start,
+            start_as_identity=start_as_identity,
         )

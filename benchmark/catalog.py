@@ -247,7 +247,7 @@ _NETWORKS = (
         weights="the released files do not fit the released code (its issue 1)",
         size_multiple=4, tile=(80, 8), paper_row="ESDNet",
         embedded={"dim": 8, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
-                  "time_steps": 2, "identity_start": True},
+                  "time_steps": 2, "start_as_identity": True},
     ),
     Network(
         name="spikerain", title="SpikeRain", target="baselines.spikerain:SpikeRain", family="Spiking", year=2026,
@@ -260,7 +260,7 @@ _NETWORKS = (
         code="tanvirnwu/SpikeRain@64a182c", licence="MIT", weights="none found",
         size_multiple=4, tile=(80, 8),
         embedded={"dim": 12, "encoder_blocks": [1, 0, 0], "bottleneck_blocks": 0, "decoder_blocks": [0, 1],
-                  "time_steps": 2, "growth": 12, "layers": 2, "identity_start": True},
+                  "time_steps": 2, "growth": 12, "layers": 2, "start_as_identity": True},
     ),
     Network(
         name="vlif", title="VLIF", target="baselines.vlif:VLIF", family="Spiking", year=2026, venue="AAAI",
@@ -272,7 +272,7 @@ _NETWORKS = (
         weights="Rain200L, Rain200H and Rain1200 files of the authors' repository",
         size_multiple=8, tile=(80, 8),
         embedded={"dim": 12, "encoder_blocks": [1, 0, 0], "bottleneck_blocks": 0, "decoder_blocks": [0, 1],
-                  "time_steps": 2, "threshold": 0.05, "norm": "bn", "decoder_units": 1, "identity_start": True},
+                  "time_steps": 2, "threshold": 0.05, "norm": "bn", "decoder_units": 1, "start_as_identity": True},
         variants=(
             Variant({"refinement": True}, "refinement_blocks.0.conv1.weight", (48, 48, 3, 3)),
         ),

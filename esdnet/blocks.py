@@ -303,7 +303,7 @@ class EncoderDecoder(nn.Module):
         bottleneck: a stage of level 3.
         decoders: stages of levels 2 and 1. That of level 1 has 2·dim channels, unless `join1`.
         join1: whether a unit brings the concatenation at level 1 to `dim` channels, as at level 2.
-        identity_start: the output convolution starts at zero, hence the network as the identity. The authors'
+        start_as_identity: the output convolution starts at zero, hence the network as the identity. The authors'
             start at random; a short training has no time to unlearn the noise that this adds.
     """
 
@@ -319,7 +319,7 @@ class EncoderDecoder(nn.Module):
         bottleneck: nn.Module,
         decoders: tuple[nn.Module, nn.Module],
         join1: bool = False,
-        identity_start: bool = False,
+        start_as_identity: bool = False,
     ) -> None:
         super().__init__()
         self.time_steps = time_steps
@@ -335,7 +335,7 @@ class EncoderDecoder(nn.Module):
         self.join1 = SpikeConv(parts, 2 * dim, dim, kernel=1) if join1 else nn.Identity()
         self.decoder2, self.decoder1 = decoders
         self.output = nn.Conv2d(dim if join1 else 2 * dim, 3, 3, padding=1)
-        if identity_start:
+        if start_as_identity:
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
 

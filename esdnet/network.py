@@ -118,7 +118,7 @@ class ESDNet(EncoderDecoder):
         refinement: the FRB; without it the mean over time goes to the output convolution.
         beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset: the
             neurons', see `LeakySequence`.
-        identity_start: see `EncoderDecoder`.
+        start_as_identity: see `EncoderDecoder`.
 
     Raises:
         ValueError: options that do not exist or do not go together.
@@ -165,7 +165,7 @@ class ESDNet(EncoderDecoder):
         learn_beta: bool = False,
         learn_threshold: bool = False,
         detach_reset: bool = False,
-        identity_start: bool = False,
+        start_as_identity: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
         if block not in BLOCKS:
@@ -215,7 +215,7 @@ class ESDNet(EncoderDecoder):
             encoders=(make_stage(dim, first), make_stage(2 * dim, second), make_stage(4 * dim, third)),
             bottleneck=make_stage(4 * dim, bottleneck_blocks),
             decoders=(make_stage(2 * dim, decoder_blocks[0]), make_stage(2 * dim, decoder_blocks[1])),
-            identity_start=identity_start,
+            start_as_identity=start_as_identity,
         )
         self.refinement = FeatureRefinement(2 * dim) if refinement else nn.Identity()
 

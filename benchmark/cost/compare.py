@@ -244,6 +244,36 @@ def energy_claim(
     return pd.DataFrame(rows)
 
 
+def make_tables(
+    folder: str | Path, measured: Sequence[Measured], printed: Mapping[str, Mapping[str, float]]
+) -> list[Path]:
+    """Write the corrected Table 1, the energy claim and every spiking network's layers into a folder.
+
+    Args:
+        folder: Made if it does not exist; files of the same names are replaced.
+        measured: From `measure_networks`.
+        printed: See `corrected_table1`.
+    """
+    folder = Path(folder)
+    size = "x".join(str(n) for n in measured[0].cost.size[-2:]) if measured else ""
+    preface = (
+        f"Costs of one {size} image. M and G are 1e6 and 1e9, one MAC is one FLOP. printed: the ESDNet paper's "
+        "Table 1; thop: thop 0.1.1 on the authors' code; operations: MACs (real-valued input) and accumulates "
+        "(binary input), dense, over all time steps; sops: accumulates times the measured spike rate."
+    )
+    table = corrected_table1(measured, printed)
+    files = [write(table, folder / f"table1.{form}", preface) for form in ("md", "csv", "tex", "json")]
+    names = {one.name for one in measured}
+    if {"esdnet", "nafnet"} <= names:
+        claim = energy_claim(measured, printed)
+        about = "ESDNet against NAFNet, energy of one image in microjoules under each convention."
+        files += [write(claim, folder / f"claim.{form}", about) for form in ("md", "csv", "tex")]
+    files += [
+        write(one.cost.layers, folder / f"layers-{one.name}.csv") for one in measured if one.cost.spiking
+    ]
+    return files
+
+
 def scalability(
     names: Sequence[str] = (),
     sizes: Sequence[int] = (256, 512, 720),

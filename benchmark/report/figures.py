@@ -198,7 +198,7 @@ def _labels(axes: Axes, points: Sequence[Point]) -> None:
     pixels = axes.transData.transform([(p.params_m, p.psnr) for p in points])
     taken: list[_Area] = []
     for (x, y), point in sorted(zip(pixels, points, strict=True), key=lambda pair: -pair[0][1]):
-        width, height = 4.4 * point_size * len(point.label), 9 * point_size
+        width, height = 4.4 * point_size * len(point.label), 10 * point_size
         dots = [(px - 3, py - 3, px + 3, py + 3) for px, py in pixels if (px, py) != (x, y)]
         spots: list[tuple[int, int, _Area]] = []
         for rows in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5):
@@ -218,7 +218,7 @@ def _labels(axes: Axes, points: Sequence[Point]) -> None:
         axes.annotate(
             point.label,
             (point.params_m, point.psnr),
-            xytext=(5 * side, 9 * rows),
+            xytext=(5 * side, 10 * rows),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
             va="center",
@@ -283,7 +283,7 @@ def comparison(
     columns = next(c for most, c in ((5, len(panels)), (8, 4), (10, 5), (10_000, 6)) if len(panels) <= most)
     rows = math.ceil(len(panels) / columns)
     gap, words = 0.06, 0.19  # inches: between pictures, for a line of text
-    wide = (WIDTH - gap * (columns - 1)) / columns
+    wide = (WIDTH - gap * columns) / columns  # half a gap is left at the page's borders
     tall = wide * height / width
     inset = (wide - gap * (len(boxes) - 1)) / len(boxes)
     each = words + tall + gap + inset + words + gap
@@ -298,7 +298,7 @@ def comparison(
             figure.text(0.5, 1 - 0.5 * words / total, title, ha="center", va="center", fontsize=9)
         for index, panel in enumerate(panels):
             row, column = divmod(index, columns)
-            left, top = column * (wide + gap), row * each + 1.6 * words * bool(title)
+            left, top = gap / 2 + column * (wide + gap), row * each + 1.6 * words * bool(title)
             axes = place(left, top + words, wide, tall)
             axes.imshow(panel.picture, interpolation="nearest", aspect="auto")
             _bare(axes)

@@ -93,7 +93,9 @@ def page(report: Report) -> str:
         body.append("</section>")
     body.append("</main>")
     if report.comparisons:
-        body.append(f'<script type="application/json" id="pictures">{_pictures(report.comparisons)}</script>')
+        body.append(
+            f'<script type="application/json" id="picture-data">{_pictures(report.comparisons)}</script>'
+        )
     template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     before, after = template.replace("{{TITLE}}", escape(report.title)).split("{{BODY}}")
     return before + "\n".join(body) + after
@@ -161,7 +163,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> list[str]:
             'aria-label="how much of each picture"></div></div>'
         )
     if parts:
-        parts.insert(0, '<p class="soft">Pull the line. Beneath each picture: PSNR-Y (dB) / SSIM-Y.</p>')
+        parts.insert(0, '<p class="soft">Pull the line. On each picture: PSNR-Y (dB) / SSIM-Y.</p>')
     return parts
 
 

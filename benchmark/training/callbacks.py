@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from benchmark.errors import WorkError
-from esdnet.neurons import LeakySequence
+from esdnet import SequenceNeuron, level_of
 
 
 class InterruptedTraining(WorkError):  # noqa: N818
@@ -119,8 +119,8 @@ class SpikeRates(Callback):
 
     def _watch(self, network: nn.Module) -> None:
         for name, neuron in network.named_modules():
-            if isinstance(neuron, LeakySequence):
-                level = name.split(".")[0]
+            if isinstance(neuron, SequenceNeuron):
+                level = level_of(name)
                 self._handles.append(neuron.register_forward_hook(self._counting(level)))
 
     def _counting(self, level: str) -> Callable[..., None]:

@@ -230,3 +230,20 @@ def test_rates_carry_over_to_another_size() -> None:
     assert large.updates == 4 * small.updates
     real = measure_cost(network, 64)
     assert (large.macs, large.accumulates) == (real.macs, real.accumulates)
+
+
+def test_esdnet_to_the_digit() -> None:
+    """332,792,856,576 driven by spikes and 159,516,984,160 real at 256 x 256, seen on a run at 64 x 64."""
+    from esdnet import ESDNet
+
+    network = ESDNet()
+    small = measure_cost(network, 64)
+    fixed = 113_248 + 2_304  # attention's and refinement's MLPs, which do not grow with the image
+    assert small.accumulates == 332_792_856_576 // 16
+    assert small.macs == (159_516_984_160 - fixed) // 16 + fixed
+    assert small.params == 12_811_463
+    assert not small.uncounted
+    whole = measure_cost(network, 256, shapes_only=True, rates=small)
+    assert (whole.accumulates, whole.macs) == (332_792_856_576, 159_516_984_160)
+    assert whole.executed == 492_309_840_736 - 254_803_968
+    assert {r.T for r in whole.rows if r.name.endswith("residual.0.conv")} == {4}

@@ -75,16 +75,19 @@ def test_every_network_has_a_line_of_its_own() -> None:
 
 
 def test_names_do_not_cover_each_other() -> None:
-    import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-    close = [Point(f"network{i}", "CNN", 1.0 + 0.01 * i, 10, 30 + 0.01 * i) for i in range(5)]
-    figure, axes = plt.subplots()
+    figure = Figure(figsize=(7, 4), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_xlim(0.1, 100)
     axes.set_ylim(25, 35)
     figure.canvas.draw()
-    figures._labels(axes, close)
-    boxes = [t.get_window_extent() for t in axes.texts]
-    plt.close(figure)
+    figures._labels(axes, [Point(f"network{i}", "CNN", 1.0 + 0.01 * i, 10, 30 + 0.01 * i) for i in range(5)])
+    figure.canvas.draw()  # places the texts
+    boxes = [Text.get_window_extent(t) for t in axes.texts]  # an annotation's own includes its line
     assert len(boxes) == 5
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
