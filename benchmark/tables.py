@@ -76,7 +76,7 @@ class Request:
     @property
     def words(self) -> list[str]:
         """The settings of all runs; those on embedded data are not sent to W&B unless asked."""
-        return [*(["logger=csv"] if self.root is None else []), *self.settings]
+        return [*(["logger=csv", "trainer.log_every=10"] if self.root is None else []), *self.settings]
 
     @property
     def folder(self) -> Path:

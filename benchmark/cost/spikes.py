@@ -88,7 +88,12 @@ def _sample(tensor: Tensor) -> set[float]:
         # the first piece may be all border: look across the whole tensor too
         stride = max(1, math.ceil(tensor.numel() / (_SAMPLE // 2)))
         index = torch.arange(0, tensor.numel(), stride, device=tensor.device)
-        ends.append(tensor[torch.unravel_index(index, tensor.shape)])
+        # torch.unravel_index would do, but it imports a second's worth of symbolic algebra
+        places = []
+        for size in reversed(tensor.shape):
+            places.append(index % size)
+            index = index // size
+        ends.append(tensor[tuple(reversed(places))])
     return set(torch.cat(ends).unique().tolist())
 
 
