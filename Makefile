@@ -9,7 +9,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format table1 table2 ablations table3 table4 table5 figures report clean
+.PHONY: help setup test lint format cost scalability table1 table2 ablations table3 table4 table5 figures report clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,12 @@ table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the p
 
 table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference"
 	$(DERAIN) table 2 $(TABLE_OPTIONS)
+
+cost: setup ## The corrected cost columns of Table 1: printed, thop's and true
+	$(DERAIN) cost --networks
+
+scalability: setup ## Operations, energy, time and memory at 256², 512² and 720²
+	$(DERAIN) cost --scalability
 
 ablations: setup ## Tables 3, 4 and 5 (residual blocks, time steps, components)
 	$(DERAIN) ablations $(TABLE_OPTIONS)

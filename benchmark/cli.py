@@ -69,6 +69,29 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     restore.add_argument("--compare", action="store_true", help="also rainy and restored side by side")
 
+    cost = commands.add_parser("cost", help="count parameters, operations, spikes and energy")
+    cost.add_argument("--model", help="a network's name, or any importable module:Class")
+    cost.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
+    cost.add_argument("--checkpoint", type=Path, help="spike rates of these weights (default: untrained)")
+    cost.add_argument("--size", type=int, default=256, help="height and width in pixels (default 256)")
+    cost.add_argument("--convention", nargs="+", default=["full", "paper", "paper-text", "45nm"], metavar="NAME",
+                      help="full, paper, paper-text, 45nm or a YAML file (default: the four)")  # fmt: skip
+    cost.add_argument("--images", type=Path, help="folder of pictures to measure spike rates on")
+    cost.add_argument("--limit", type=int, help="at most so many of them")
+    cost.add_argument("--per-layer", action="store_true", help="a row a layer, under the first convention")
+    cost.add_argument("--sort", metavar="COLUMN", help="with --per-layer: the largest first")
+    cost.add_argument("--plot", type=Path, metavar="FOLDER", help="draw spike rates and energy shares")
+    for form in ("csv", "json", "latex"):
+        cost.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the table as {form}")
+    cost.add_argument("--networks", action="store_true", help="the corrected Table 1: printed, thop's, true")
+    cost.add_argument(
+        "--scalability", action="store_true", help="operations, time and memory at 256, 512, 720"
+    )
+    cost.add_argument(
+        "--time-limit", type=float, default=300, help="--scalability: seconds a forward may take"
+    )
+    cost.add_argument("-o", "--out", type=Path, help="--networks, --scalability: folder (runs/tables/cost)")
+
     table = commands.add_parser("table", help="do the runs of a table, and print it")
     table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
     _table(table)

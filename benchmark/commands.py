@@ -245,6 +245,13 @@ def _device(name: str, torch: Any) -> Any:
     return device
 
 
+def cost(options: Namespace) -> int:
+    """`derain cost`."""
+    from benchmark.costing import cost as count
+
+    return count(options)
+
+
 def table(options: Namespace) -> int:
     """`derain table`."""
     from benchmark import catalog

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +23,8 @@ from benchmark import catalog
 from benchmark.cost.conventions import CONVENTIONS, Convention, convention
 from benchmark.cost.counter import measure_cost
 from benchmark.cost.result import Cost
-from benchmark.errors import UserError, WorkError, unknown
+from benchmark.errors import UserError, unknown
+from benchmark.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -484,11 +484,5 @@ def write(frame: pd.DataFrame, path: str | Path, preface: str = "") -> Path:
         text = json.dumps(json.loads(frame.to_json(orient="records")), indent=2, ensure_ascii=False) + "\n"
     else:
         raise UserError(f"{path}: a table is written as .md, .csv, .tex or .json")
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise WorkError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(path, text)
     return path

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import csv
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 from benchmark.catalog import Network
-from benchmark.report.paper import printed
+from benchmark.report.paper import printed, results
 
 HEADERS = (
     "name",
@@ -24,21 +22,27 @@ HEADERS = (
 
 
 @cache
-def _counted() -> dict[str, dict[str, Any]]:
-    """Parameters and dense operations of the full networks, as counted by `derain cost` and kept with the package."""
-    path = Path(__file__).with_name("counted.json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _counted() -> dict[str, dict[str, float]]:
+    """True parameters (M) and dense operations (G) of the full networks, by title: the corrected Table 1."""
+    with results("cost/table1.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            row["network"]: {
+                "params_m": float(row["params_true_m"]),
+                "operations_g": float(row["operations_g"]),
+            }
+            for row in csv.DictReader(file)
+        }
 
 
 def _cells(entry: Network) -> tuple[str, ...]:
-    counted = _counted().get(entry.name)
+    counted = _counted().get(entry.title)
     return (
         entry.name,
         entry.title,
         entry.family,
         str(entry.year),
-        f"{counted['params'] / 1e6:.3f}" if counted else "",
-        f"{counted['operations'] / 1e9:.3f}" if counted else "",
+        f"{counted['params_m']:.3f}" if counted else "",
+        f"{counted['operations_g']:.3f}" if counted else "",
         "yes" if not entry.weights.startswith("none") else "no",
         entry.licence,
     )
@@ -76,10 +80,10 @@ def details(entry: Network) -> str:
         f"  options    {options}",
         f"  embedded   {', '.join(f'{k}={v}' for k, v in entry.embedded.items())}",
     ]
-    counted = _counted().get(entry.name)
+    counted = _counted().get(entry.title)
     if counted:
         lines.append(
-            f"  cost       {counted['params']:,} parameters, {counted['operations'] / 1e9:.3f} GMAC at 256×256"
+            f"  cost       {counted['params_m']:.6f} M parameters, {counted['operations_g']:.3f} GMAC at 256×256"
         )
     paper = printed("table1").get(entry.paper_row or "")
     if paper:

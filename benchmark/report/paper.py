@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 
-def paper_folder() -> Path:
-    """Where the printed tables lie: in the installed package, or in the checkout's `results/paper`."""
-    installed = Path(__file__).resolve().parents[1] / "paper"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "results" / "paper"
+def results(path: str) -> Path:
+    """A file of `results/` that the suite reads: in the installed package, or in the checkout."""
+    installed = Path(__file__).resolve().parents[1] / "results" / path
+    return installed if installed.exists() else Path(__file__).resolve().parents[2] / "results" / path
 
 
 @cache
@@ -21,7 +21,7 @@ def printed(table: str) -> dict[str, dict[str, float]]:
         table: "table1" … "table5", "spikerain_table1".
     """
     rows: dict[str, dict[str, float]] = {}
-    with (paper_folder() / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+    with results(f"paper/{table}.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             label = next(iter(row.values()))
             values: dict[str, float] = {}

@@ -1,0 +1,177 @@
+"""`derain cost`: a network's cost on the screen and in files, the corrected Table 1, the scalability table."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark import catalog
+from benchmark.errors import UserError
+from benchmark.files import require_writable
+from benchmark.report.paper import printed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from benchmark.cost import Cost
+
+_FOLDER = Path("runs") / "tables" / "cost"
+_SCREEN = {  # columns of the table of layers that fit a screen
+    "name": "layer",
+    "kind": "kind",
+    "input": "input",
+    "T": "T",
+    "macs": "MACs",
+    "accumulates": "A",
+    "rate": "s",
+    "sops": "SOPs",
+    "energy_uj": "energy (µJ)",
+    "share": "share",
+}
+
+
+def cost(options: Namespace) -> int:
+    """Do what `derain cost` was asked; returns the exit status."""
+    if options.networks:
+        return _networks(options)
+    if options.scalability:
+        return _scalability(options)
+    if not options.model:
+        raise UserError("derain cost needs --model NAME or module:Class (or --networks, or --scalability)")
+    from benchmark.cost import measure_cost
+    from benchmark.cost.compare import by_convention, write
+    from benchmark.cost.conventions import convention
+
+    conventions = [convention(name) for name in options.convention]
+    if options.size < 1:
+        raise UserError(f"--size {options.size}: at least 1 pixel")
+    measured = measure_cost(
+        _model(options), options.size, conventions[0], options.images, limit=options.limit
+    )
+    weights = f"weights of {options.checkpoint}" if options.checkpoint else "untrained weights"
+    print(f"{options.model} at {options.size}×{options.size}; spike rates on {measured.images}, {weights}")
+    if options.per_layer:
+        table = measured.sorted(options.sort) if options.sort else measured.layers
+        _show(table[list(_SCREEN)].rename(columns=_SCREEN))
+    else:
+        table = by_convention(measured, conventions)
+        _show(table)
+    for line in _remarks(measured):
+        print(line)
+    for form, suffix in (("csv", ".csv"), ("json", ".json"), ("latex", ".tex")):
+        path = getattr(options, form)
+        if path is not None:
+            if path.suffix != suffix:
+                raise UserError(f"--{form} {path}: the name must end in {suffix}")
+            print(f"wrote {write(table, path)}")
+    if options.plot is not None:
+        _plot(measured, options.plot)
+    return 0
+
+
+def _model(options: Namespace) -> Any:
+    from benchmark.checkpoints import load_checkpoint, options_in, read_checkpoint
+    from benchmark.config import resolve
+    from benchmark.cost.compare import load_target
+
+    given: dict[str, Any] = {}
+    if ":" not in options.model:
+        given = dict(resolve([f"model={options.model}", *(f"model.{w}" for w in options.set)]).model.options)
+    elif options.set:
+        raise UserError(
+            "--set is for networks of the catalogue; give module:function for another configuration"
+        )
+    if options.checkpoint is None:
+        import torch
+
+        torch.manual_seed(0)
+        return load_target(options.model, **given)
+    checkpoint, source = read_checkpoint(options.checkpoint), f"checkpoint {options.checkpoint}"
+    if ":" not in options.model:
+        given = {**options_in(catalog.network(options.model), checkpoint, source), **given}
+    model = load_target(options.model, **given)
+    load_checkpoint(model, checkpoint, source)
+    return model
+
+
+def _remarks(measured: Cost) -> list[str]:
+    lines = [f"note: {note}" for note in measured.notes]
+    if measured.executed != measured.operations and measured.convention.counter != "thop":
+        lines.append(
+            f"executed: {measured.executed / 1e9:.3f} G; a frame that repeats over time is computed once here"
+        )
+    return lines + [
+        f"not counted: {missed.operation}, {missed.calls} calls, first in {missed.where}"
+        for missed in measured.uncounted
+    ]
+
+
+def _show(table: pd.DataFrame) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(header_style="bold", pad_edge=False)
+    for column in table.columns:
+        grid.add_column(str(column), justify="left" if table[column].dtype.kind in "OUST" else "right")
+    for row in table.itertuples(index=False):
+        grid.add_row(*(_text(value) for value in row))
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(grid)
+
+
+def _text(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:,.4f}" if abs(value) < 100 else f"{value:,.1f}"
+    return f"{int(value):,}" if isinstance(value, (int, float)) else str(value)
+
+
+def _plot(measured: Cost, folder: Path) -> None:
+    from benchmark.cost import plots
+
+    require_writable(folder)
+    drawn = [plots.save(plots.shares(measured), folder / "energy-shares.png")]
+    if measured.accumulates:
+        drawn.append(plots.save(plots.rates(measured), folder / "spike-rates.png"))
+    print("\n".join(f"wrote {path}" for path in drawn))
+
+
+def _networks(options: Namespace) -> int:
+    from benchmark.cost.compare import make_tables, measure_networks
+
+    folder = options.out or _FOLDER
+    require_writable(folder)
+    names = _named(options)
+    measured = []
+    for position, name in enumerate(names, start=1):
+        print(f"[{position}/{len(names)}] {name}", file=sys.stderr, flush=True)
+        measured += measure_networks([name], options.size, options.images, limit=options.limit)
+    for path in make_tables(folder, measured, printed("table1")):
+        print(f"wrote {path}")
+    return 0
+
+
+def _scalability(options: Namespace) -> int:
+    from benchmark.cost.compare import scalability, write
+
+    folder = options.out or _FOLDER
+    require_writable(folder)
+    table = scalability(
+        _named(options),
+        images=options.images,
+        time_limit=options.time_limit,
+        printed=printed("spikerain_table1"),
+        progress=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    _show(table)
+    for suffix in (".md", ".csv", ".tex"):
+        print(f"wrote {write(table, folder / f'scalability{suffix}')}")
+    return 0
+
+
+def _named(options: Namespace) -> list[str]:
+    names = options.model.split(",") if options.model else list(catalog.networks())
+    return [catalog.network(name).name for name in names]
