@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
 from benchmark.errors import UserError
-from benchmark.files import require_writable
+from benchmark.files import require_writable, write_json
 from benchmark.report.paper import printed
+from benchmark.sweep.records import provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +150,9 @@ def _networks(options: Namespace) -> int:
     for position, name in enumerate(names, start=1):
         print(f"[{position}/{len(names)}] {name}", file=sys.stderr, flush=True)
         measured += measure_networks([name], options.size, options.images, limit=options.limit)
-    for path in make_tables(folder, measured, printed("table1")):
+    paths = make_tables(folder, measured, printed("table1"))
+    write_json(folder / "provenance.json", provenance())
+    for path in [*paths, folder / "provenance.json"]:
         print(f"wrote {path}")
     return 0
 

@@ -113,7 +113,7 @@ def make_table1(request: Request) -> int:
                     absent=plan.absent,
                     costs=costs,
                     convention=convention,
-                    notes=[request.note, *commits(records)],
+                    notes=[request.note, *made_by(records)],
                 )
             )
             paths += write(tables[-1], request.folder)
@@ -143,7 +143,7 @@ def make_table2(request: Request) -> int:
             list(dict.fromkeys(c.model.name for c in plan.runs)),
             Path(request.runs) / "realrain",
             failures,
-            [realrain.note(options, request.root), *commits(records)],
+            [realrain.note(options, request.root), *made_by(records)],
         )
         show(table)
         return write(table, request.folder)
@@ -207,7 +207,7 @@ def _draw_study(study: Study, rows: dict[str, tuple[RunConfig, ...]], request: R
         paper=study.paper,
         paper_row=catalog.network(study.model).paper_row,
         seeds=len(request.seeds),
-        notes=[*study.notes, *([request.note] if study.paper else []), *commits(every)],
+        notes=[*study.notes, *([request.note] if study.paper else []), *made_by(every)],
     )
     show(table)
     return [*write(table, request.folder), *drawn.plots(table, variants, study.symbol, request.folder)]
@@ -283,10 +283,25 @@ def do(plan: plans.Plan, workers: int | None) -> list[Outcome]:
         return [o for wave in plans.waves(plan.runs) for o in run_all(wave, workers, display.notify)]
 
 
-def commits(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A note where records were made by different commits."""
-    made_by = sorted({str(r["commit"]) for r in records})
-    return [f"Mixed commits: the rows were made by {', '.join(made_by)}."] if len(made_by) > 1 else []
+def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What made the figures: command, commit, recipe, machine, versions, dates; a warning where commits are mixed."""
+    if not records:
+        return []
+
+    def all_of(find: Callable[[Mapping[str, Any]], str]) -> str:
+        return ", ".join(sorted({find(r) for r in records}))
+
+    def machine(record: Mapping[str, Any]) -> str:
+        m = record["machine"]
+        return m.get("accelerator") or f"{m['processor']} with {m['cores']} cores"
+
+    made = (
+        f"Made by `{all_of(lambda r: r['command'])}`, commit {all_of(lambda r: str(r['commit']))}, recipe "
+        f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(machine)}, "
+        f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
+    )
+    mixed = len({r["commit"] for r in records}) > 1
+    return [made, *(["Mixed commits: the rows were not all made by the same code."] if mixed else [])]
 
 
 def print_plan(plan: plans.Plan) -> None:
