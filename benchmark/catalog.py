@@ -235,7 +235,7 @@ _NETWORKS = (
   year={2023}}""",
         code="none obtainable: rebuilt from what is known of it", licence="no code",
         weights="none can fit: this is a rebuilding", paper_row="SmartAssign",
-        embedded={"channels": 16, "groups": 2, "blocks": 1, "heads": 2, "expansion": 2.0, "start_as_identity": True},
+        embedded={"channels": 24, "groups": 2, "blocks": 1, "heads": 2, "expansion": 2.0, "start_as_identity": True},
     ),
     Network(
         name="esdnet", title="ESDNet", target="esdnet.network:ESDNet", family="Spiking", year=2024, venue="IJCAI",
