@@ -9,7 +9,6 @@ from typing import Any
 
 from benchmark.config import (
     RunConfig,
-    from_dict,
     identity,
     model_options,
     run_name,
@@ -103,10 +102,12 @@ def _train_and_test(config: RunConfig, folder: Path, progress: Callable[[int, in
     results, missing = test(config, network.to(device), device, folder)
     return {
         "identity": identity(config),
+        "training_identity": training_identity(config),
         "name": run_name(config),
         "state": "done",
         "config": to_dict(config),
         "training": training,
+        "model_options": model_options(config),
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
         "missing": missing,
@@ -149,7 +150,8 @@ def _twin(config: RunConfig) -> Record | None:
             continue
         if record is None or not (folder / WEIGHTS).is_file():
             continue
-        if training_identity(from_dict(record["config"])) == training_identity(config):
+        # as it was when it was trained: the catalogue's embedded options may have changed since
+        if record.get("training_identity") == training_identity(config):
             return record
     return None
 

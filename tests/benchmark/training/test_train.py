@@ -122,6 +122,24 @@ def test_an_average_of_the_weights_is_what_is_tested(tmp_path: Path) -> None:
     assert any(not torch.equal(a[k], b[k]) for k in a)
 
 
+def test_another_test_of_the_same_training_does_not_train_again(tmp_path: Path) -> None:
+    first = _config(tmp_path, "recipe.steps=2")
+    execute(first)
+    steps: list[int] = []
+    again = execute(
+        _config(tmp_path, "recipe.steps=2", "evaluation.tile=32"), lambda step, of: steps.append(step)
+    )
+    assert not steps and again["training"]["trained_as"] == run_folder(first).name
+    # a record whose training was another, though its configuration reads the same, is no twin
+    path = run_folder(first) / RECORD
+    record = json.loads(path.read_text())
+    for folder in tmp_path.rglob(RECORD):
+        folder.write_text(json.dumps({**json.loads(folder.read_text()), "training_identity": "another"}))
+    assert record["training_identity"] != "another"
+    execute(_config(tmp_path, "recipe.steps=2", "evaluation.tile=48"), lambda step, of: steps.append(step))
+    assert steps == [1, 2]
+
+
 def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path: Path) -> None:
     first = _config(tmp_path, "recipe.steps=2")
     execute(first)
