@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import pytorch_lightning as pl
 import torch
 
-from benchmark import catalog, create_model
-from benchmark.config import resolve
+from benchmark import catalog, create_model, load_checkpoint
+from benchmark.config import RecipeConfig, resolve
 from benchmark.data import RainDataModule
 from benchmark.training.module import Restoration
 
@@ -46,3 +49,20 @@ def test_thirty_steps_lower_the_loss(name: str, recipe: str) -> None:
     with torch.no_grad():
         after = loss(first).item()
     assert after < before
+
+
+@pytest.mark.parametrize("name", catalog.networks())
+def test_a_lightning_checkpoint_gives_the_weights_back(name: str, tmp_path: Path) -> None:
+    entry = catalog.network(name)
+    network = create_model(name, **entry.embedded)
+    module = Restoration(network, RecipeConfig(), total_steps=1, steps_per_epoch=1, description={})
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False
+    )
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    torch.manual_seed(1)
+    again = create_model(name, **entry.embedded)
+    load_checkpoint(again, tmp_path / "last.ckpt")
+    expected = network.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in again.state_dict().items())
