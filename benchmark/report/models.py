@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -18,6 +19,7 @@ HEADERS = (
     "GMAC at 256²",
     "released weights",
     "licence of the code",
+    "citation",
 )
 
 
@@ -45,6 +47,15 @@ def _cells(entry: Network) -> tuple[str, ...]:
         f"{counted['operations_g']:.3f}" if counted else "",
         "yes" if not entry.weights.startswith("none") else "no",
         entry.licence,
+        _citation(entry),
+    )
+
+
+def _citation(entry: Network) -> str:
+    """Short form: first author, venue and year."""
+    author = re.search(r"author\s*=\s*\{([^,}]+)", entry.citation)
+    return (
+        f"{author.group(1)} et al., {entry.venue} {entry.year}" if author else f"{entry.venue} {entry.year}"
     )
 
 

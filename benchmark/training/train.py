@@ -117,7 +117,9 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
     with warnings.catch_warnings():
         # the loader needs no workers (decoded cache), and resumes by step; both are said otherwise by Lightning
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*smaller than the logging interval.*|.*LeafSpec.*|.*exists and is not empty.*")
+        warnings.filterwarnings(
+            "ignore", ".*smaller than the logging interval.*|.*LeafSpec.*|.*exists and is not empty.*"
+        )
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=config.trainer.devices
