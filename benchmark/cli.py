@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     render = actions.add_parser("render", help="render rain over your own clean photographs")
     render.add_argument("clean", type=Path, help="folder of clean photographs")
     render.add_argument("-o", "--out", type=Path, required=True, help="new folder for input/ and target/")
-    render.add_argument("--regime", default="heavy", help="light, heavy, mixed or small (default heavy)")
+    render.add_argument("--regime", default="heavy", help="light, heavy, mixed or twelve (default heavy)")
     render.add_argument("--seed", type=int, default=0)
 
     settings = "settings such as model=esdnet data=rain200h data.root=/data recipe=paper seed=1"

@@ -186,3 +186,15 @@ def test_published_layouts_train_and_test_from_one_root(tmp_path, capsys) -> Non
 def test_help_is_short_and_quick() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmark.cli"], capture_output=True, text=True, check=True)
     assert "train" in done.stdout and "table" in done.stdout
+
+
+def test_rain_is_rendered_in_every_regime_that_the_help_names(pairs, tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "render", "--help"])
+    helped = capsys.readouterr().out.split("--regime REGIME")[-1].split("(")[0]
+    regimes = helped.replace(",", " ").replace(" or ", " ").split()
+    assert len(regimes) == 4
+    for regime in regimes:
+        words = ["data", "render", str(pairs / "target"), "-o", str(tmp_path / regime), "--regime", regime]
+        assert main(words) == 0
+        assert len(list((tmp_path / regime / "input").glob("*.png"))) == 2
