@@ -8,9 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 # the tests share the cores among processes: threads of one would only wait for those of another
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# the same examples every time: a change is to blame for a failure; HYPOTHESIS_PROFILE=explore tries others
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 ROOT = Path(__file__).resolve().parent.parent
 

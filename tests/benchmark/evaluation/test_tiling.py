@@ -55,7 +55,8 @@ def test_tiles_put_together_again(
     network = Recorder()
     with as_on_an_accelerator():
         restored = restore(network, image, tile, overlap, batch, blend=blend)
-    torch.testing.assert_close(restored, image, rtol=0, atol=1e-6)
+    # a pixel may lie in (16 / (16 - 15))² = 256 tiles, each adding a rounding of up to 2^-24 to sum and weights
+    torch.testing.assert_close(restored, image, rtol=0, atol=2 * 256 * 2**-24)
     assert all(shape[0] <= batch for shape in network.seen)
     assert all(min(shape[2:]) >= 16 for shape in network.seen)
     if tile is not None:
