@@ -9,6 +9,8 @@ A study is a file; to add one, add a file (or give a path of your own), no code:
     variants:                          # name of each row, and the settings that make it
       SRB: {}
       MS-ResNet: {model.block: ms}
+    labels:                            # what the table shows where that is not the name
+      SRB: SRB (ours)
     vary:                              # and, or instead: a row for each value of one setting
       setting: model.time_steps
       symbol: T
@@ -107,7 +109,7 @@ def load(name_or_path: str) -> Study:
     return read(FOLDER / f"{name}.yaml")
 
 
-_FIELDS = ("title", "model", "paper", "base", "variants", "vary", "counted", "notes")
+_FIELDS = ("title", "model", "paper", "base", "variants", "labels", "vary", "counted", "notes")
 _VARY = ("setting", "symbol", "values")
 
 
@@ -120,8 +122,14 @@ def read(path: Path) -> Study:
     content = _mapping(_yaml(path), path, "a study")
     _known(content, _FIELDS, path, "field")
     counted = {str(k): _settings(v, path) for k, v in _mapping(content.get("counted"), path).items()}
+    labels = {str(k): str(v) for k, v in _mapping(content.get("labels"), path).items()}
     variants = tuple(
-        Variant(str(name), _settings(settings, path), str(name), counted=counted.get(str(name), {}))
+        Variant(
+            str(name),
+            _settings(settings, path),
+            labels.get(str(name), str(name)),
+            counted=counted.get(str(name), {}),
+        )
         for name, settings in _mapping(content.get("variants"), path).items()
     )
     vary = _mapping(content.get("vary"), path)
@@ -137,9 +145,10 @@ def read(path: Path) -> Study:
         raise ValueError(f"{path}: a study has variants, or vary with values")
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: two variants have the same name ({', '.join(names)})")
-    for name in counted:
-        if name not in names:
-            raise ValueError(f"{path}: counted names '{name}', which is no variant ({', '.join(names)})")
+    for what, given in (("counted", counted), ("labels", labels)):
+        for name in given:
+            if name not in names:
+                raise ValueError(f"{path}: {what} names '{name}', which is no variant ({', '.join(names)})")
     notes = content.get("notes") or []
     if not isinstance(notes, list):
         raise ValueError(f"{path}: notes is a list of sentences")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,14 +174,17 @@ def plots(table: Table, variants: Sequence[Variant], symbol: str | None, folder:
     from matplotlib.figure import Figure
 
     values = {v.label: v.value for v in variants if v.value is not None}
-    if not any(_finite(row.cells["psnr"].value) for row in _variants(table)):
+    rows = _variants(table)
+    if not any(_finite(row.cells["psnr"].value) for row in rows):
         return []
-    count = 2 if len(values) > 1 else 1
-    figure = Figure(figsize=(5.2 * count, 3.9), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False)[0]
-    _against_energy(axes[0], table)
-    if count == 2:
-        _against_value(axes[1], table, values, symbol or "")
+    drawings: list[Callable[[Axes], None]] = [lambda axes: _against_energy(axes, rows, printed=False)]
+    if any(_finite(row.cells["energy_uj"].paper) and _finite(row.cells["psnr"].paper) for row in rows):
+        drawings.append(lambda axes: _against_energy(axes, rows, printed=True))
+    if len(values) > 1:
+        drawings.append(lambda axes: _against_value(axes, rows, values, symbol or ""))
+    figure = Figure(figsize=(4.6 * len(drawings), 3.7), layout="constrained")
+    for draw, axes in zip(drawings, figure.subplots(1, len(drawings), squeeze=False)[0], strict=True):
+        draw(axes)
     figure.suptitle(table.title.replace("`", ""), fontsize="medium")
     path = folder / f"{table.name}.png"
     _save(figure, path)
@@ -204,23 +207,40 @@ def _variants(table: Table) -> list[Row]:
     return [row for row in table.rows if row.label != "Rainy input"]
 
 
-def _against_energy(axes: Axes, table: Table) -> None:
-    measured, shown = [], []
-    for row in _variants(table):
-        psnr = row.cells["psnr"]
-        measured.append((row.cells["trained_energy_uj"].value, psnr.value, psnr.deviation, row.label))
-        shown.append((row.cells["energy_uj"].paper, psnr.paper, None, row.label))
-    _points(axes, measured, "C0o", "measured (energy: full, as trained)")
-    _points(axes, shown, "kx", "printed (energy: as printed)")
-    axes.set_xscale("log")
-    axes.margins(0.2)
-    axes.set_xlabel("energy of a 256 × 256 image (µJ)")
+def _against_energy(axes: Axes, rows: Sequence[Row], printed: bool) -> None:
+    """One kind of figures an axis: measured and printed ones are of other networks, tenfold apart."""
+    points = []
+    for row in rows:
+        psnr, energy = row.cells["psnr"], row.cells["energy_uj" if printed else "trained_energy_uj"]
+        value, y = (energy.paper, psnr.paper) if printed else (energy.value, psnr.value)
+        points.append(
+            (None if value is None else value / 1e3, y, None if printed else psnr.deviation, row.label)
+        )
+    _points(axes, points, "kx" if printed else "C0o", "")
+    energies = [x for x, y, *_ in points if x and _finite(x) and _finite(y)]
+    if energies and max(energies) > 5 * min(energies):
+        _logarithmic(axes)
+    axes.margins(0.25, 0.15)
+    axes.set_title(
+        "printed: scores and energy" if printed else "measured; energy: full, as trained", fontsize="small"
+    )
+    axes.set_xlabel("energy of a 256 × 256 image (mJ)")
     _finish(axes)
 
 
-def _against_value(axes: Axes, table: Table, values: Mapping[str, float], symbol: str) -> None:
-    rows = sorted((r for r in _variants(table) if r.label in values), key=lambda r: values[r.label])
-    cells = [(values[r.label], r.cells["psnr"]) for r in rows]
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic x axis marked 1, 2, 5, 10, …: over one decade powers of ten would be one mark or crowd."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _against_value(axes: Axes, rows: Sequence[Row], values: Mapping[str, float], symbol: str) -> None:
+    along = sorted((r for r in rows if r.label in values), key=lambda r: values[r.label])
+    cells = [(values[r.label], r.cells["psnr"]) for r in along]
     _points(axes, [(x, c.value, c.deviation, "") for x, c in cells], "C0o-", "measured")
     _points(axes, [(x, c.paper, None, "") for x, c in cells], "kx--", "printed")
     axes.set_xlabel(symbol)
@@ -240,8 +260,12 @@ def _points(
     xs, ys, errors, labels = zip(*known, strict=True)
     bars = [e or 0.0 for e in errors] if any(errors) else None
     axes.errorbar(xs, ys, yerr=bars, fmt=style, label=title, capsize=3)
+    middle = (min(xs) + max(xs)) / 2  # labels go inwards, so that none leaves the axes
     for x, y, label in zip(xs, ys, labels, strict=True):
-        axes.annotate(label, (x, y), textcoords="offset points", xytext=(5, 4), fontsize="x-small")
+        side, align = (-5, "right") if x > middle else (5, "left")
+        axes.annotate(
+            label, (x, y), textcoords="offset points", xytext=(side, 4), ha=align, fontsize="x-small"
+        )
 
 
 def _finish(axes: Axes) -> None:

@@ -87,7 +87,9 @@ def test_plots_are_pictures_and_the_same_for_the_same_table(tmp_path: Path) -> N
     from PIL import Image
 
     steps = [
-        Variant(str(t), f"T = {t}", [record(28.0 + t / 10)], trained=[{"rate": 0.1, "energy_uj": t}], value=t)
+        Variant(
+            f"{t:g}", f"T = {t:g}", [record(28.0 + t / 10)], trained=[{"rate": 0.1, "energy_uj": t}], value=t
+        )
         for t in (1.0, 2.0)
     ]
     of_steps = ablation_table("table4", "Table 4", "rain200h", steps, paper="table4")
