@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--size", type=int, default=256, help="height and width in pixels (default 256)")
     cost.add_argument("--convention", nargs="+", default=["full", "paper", "paper-text", "45nm"], metavar="NAME",
                       help="full, paper, paper-text, 45nm or a YAML file (default: the four)")  # fmt: skip
-    cost.add_argument("--images", type=Path, help="folder of pictures to measure spike rates on")
+    cost.add_argument(
+        "--images", type=Path, help="measure spike rates on this folder of pictures, or dataset"
+    )
     cost.add_argument("--limit", type=int, help="at most so many of them")
     cost.add_argument("--per-layer", action="store_true", help="a row a layer, under the first convention")
     cost.add_argument("--sort", metavar="COLUMN", help="with --per-layer: the largest first")
@@ -84,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     for form in ("csv", "json", "latex"):
         cost.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the table as {form}")
     cost.add_argument("--networks", action="store_true", help="the corrected Table 1: printed, thop's, true")
+    cost.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE",
+                      help="--networks: also with these trained weights")  # fmt: skip
     cost.add_argument(
         "--scalability", action="store_true", help="operations, time and memory at 256, 512, 720"
     )

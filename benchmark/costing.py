@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 from benchmark.files import require_writable, write_json
 from benchmark.report.paper import printed
-from benchmark.sweep.records import provenance
+from benchmark.sweep.records import provenance, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +44,9 @@ def cost(options: Namespace) -> int:
     if not options.model:
         raise UserError("derain cost needs --model NAME or module:Class (or --networks, or --scalability)")
     from benchmark.cost import measure_cost
-    from benchmark.cost.compare import by_convention, write
+    from benchmark.cost.compare import by_convention
     from benchmark.cost.conventions import convention
+    from benchmark.cost.writing import write
 
     conventions = [convention(name) for name in options.convention]
     if options.size < 1:
@@ -144,12 +147,16 @@ def _networks(options: Namespace) -> int:
     from benchmark.cost.compare import make_tables, measure_networks
 
     folder = options.out or _FOLDER
-    require_writable(folder)
     names = _named(options)
+    given = _given_weights(options.weights, names)
+    require_writable(folder)
     measured = []
     for position, name in enumerate(names, start=1):
-        print(f"[{position}/{len(names)}] {name}", file=sys.stderr, flush=True)
-        measured += measure_networks([name], options.size, options.images, limit=options.limit)
+        for path in [None, *given.get(name, [])]:
+            shown = f"{name}, {path}" if path else name
+            print(f"[{position}/{len(names)}] {shown}", file=sys.stderr, flush=True)
+            build = partial(_trained, path=path) if path else None
+            measured += measure_networks([name], options.size, options.images, build, options.limit)
     paths = make_tables(folder, measured, printed("table1"))
     write_json(folder / "provenance.json", provenance())
     for path in [*paths, folder / "provenance.json"]:
@@ -157,8 +164,36 @@ def _networks(options: Namespace) -> int:
     return 0
 
 
+def _given_weights(words: Sequence[str], names: Sequence[str]) -> dict[str, list[Path]]:
+    """`NAME=FILE` words by network."""
+    found: dict[str, list[Path]] = {}
+    for word in words:
+        name, sign, path = word.partition("=")
+        if not sign or not Path(path).is_file():
+            raise UserError(f"--weights {word}: give NAME=FILE, a network and a checkpoint that exists")
+        if name not in names:
+            raise unknown("network", name, names)
+        found.setdefault(name, []).append(Path(path))
+    return found
+
+
+def _trained(name: str, path: Path) -> tuple[Any, str]:
+    """The full network with a checkpoint's weights, and in words what these are."""
+    from benchmark.checkpoints import load_checkpoint
+    from benchmark.models import create_model
+
+    model = create_model(name)
+    load_checkpoint(model, path)
+    record = read_record(path.parent)
+    if record is None:
+        return model, path.name
+    return model, f"{record['training']['steps']} steps on {record['config']['data']['name']}"
+
+
 def _scalability(options: Namespace) -> int:
-    from benchmark.cost.compare import scalability, write
+    from benchmark.cost import plots
+    from benchmark.cost.scaling import scalability
+    from benchmark.cost.writing import write
 
     folder = options.out or _FOLDER
     require_writable(folder)
@@ -172,6 +207,9 @@ def _scalability(options: Namespace) -> int:
     _show(table)
     for suffix in (".md", ".csv", ".tex"):
         print(f"wrote {write(table, folder / f'scalability{suffix}')}")
+    for suffix in (".png", ".pdf"):
+        print(f"wrote {plots.save(plots.growth(table), folder / f'scalability{suffix}')}")
+    write_json(folder / "scalability-provenance.json", provenance())
     return 0
 
 

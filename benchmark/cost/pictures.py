@@ -8,14 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmark.data.specs import DATASETS
 from benchmark.errors import UserError
+
+Images = Tensor | str | Path | Iterable[Tensor] | None
+"""One tensor (N, 3, H, W) in [0, 1], a picture or folder, the name of a dataset, tensors of one image each, or
+the built-in photograph."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-def pictures(
-    given: Tensor | str | Path | Iterable[Tensor] | None, size: tuple[int, int], limit: int | None = None
-) -> tuple[list[Tensor], str]:
+def pictures(given: Images, size: tuple[int, int], limit: int | None = None) -> tuple[list[Tensor], str]:
     """Inputs of one image each, and in words where they come from.
 
     Raises:
@@ -27,9 +30,11 @@ def pictures(
         images = [x[None] for x in given[:limit]] if given.ndim else []
         source = "a tensor"
     elif isinstance(given, str | Path):
-        files = _files(Path(given))[:limit]
-        images = [_read(f, size) for f in files]
-        source = f"{len(images)} picture{'s' if len(images) > 1 else ''} of {given}"
+        if str(given) in DATASETS and not Path(given).exists():
+            images, kind = _rainy(str(given), size, limit), "rainy test picture"
+        else:
+            images, kind = [_read(f, size) for f in _files(Path(given))[:limit]], "picture"
+        source = f"{len(images)} {kind}{'s' if len(images) > 1 else ''} of {given}"
     else:
         images = list(given)[:limit]
         source = f"{len(images)} tensors"
@@ -55,11 +60,18 @@ def _fit(image: Tensor, size: tuple[int, int]) -> Tensor:
     return image[..., top : top + size[0], left : left + size[1]].contiguous()
 
 
+def _rainy(dataset: str, size: tuple[int, int], limit: int | None) -> list[Tensor]:
+    from benchmark.data import open_pairs
+
+    pairs = open_pairs(dataset, None, "test")
+    return [_fit(pairs[n]["rainy"][None], size) for n in range(min(len(pairs), limit or len(pairs)))]
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"images {path}: no such file or folder")
+        raise UserError(f"images {path}: no such file, folder or dataset")
     found = sorted(f for f in path.rglob("*") if f.suffix.lower() in _SUFFIXES)
     if not found:
         raise UserError(f"images {path}: no pictures in it ({', '.join(sorted(_SUFFIXES))})")

@@ -9,6 +9,7 @@ from benchmark.cost.result import Cost
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 PAPER_RATE = 0.1642
@@ -54,6 +55,46 @@ def shares(cost: Cost, most: int = 20) -> Figure:
     axes.barh(range(len(table)), 100 * table["share"], color=colours)
     axes.set_yticks(range(len(table)), list(table["name"]), fontsize=6)
     axes.set_xlabel(f"share of the energy under '{cost.convention.name}' (%); blue: driven by spikes")
+    return figure
+
+
+def growth(table: pd.DataFrame) -> Figure:
+    """Operations, energy under `full` and, where measured, latency and peak memory, against the side of the image.
+
+    Args:
+        table: from `scaling.scalability`.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    shown = [
+        (column, title)
+        for column, title in (
+            ("operations_g", "operations (G)"),
+            ("energy_full_mj", "energy, full (mJ)"),
+            ("latency_s", "latency of one forward (s)"),
+            ("peak_memory_gb", "peak memory (GB)"),
+        )
+        if column in table and table[column].notna().any()
+    ]
+    figure = Figure(figsize=(3.4 * len(shown), 4.6), layout="constrained")
+    for axes, (column, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for number, (network, rows) in enumerate(table.groupby("network", sort=False)):
+            axes.plot(
+                rows["size"], rows[column], label=network, linewidth=1,
+                marker="osv^D"[number % 5], markersize=4, color=f"C{number % 10}",
+                linestyle="-" if number < 10 else "--",
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        sizes = sorted(table["size"].unique())
+        axes.set_xticks(sizes, [str(s) for s in sizes])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("side of the image (pixels)")
+        axes.set_title(title, fontsize="medium")
+        axes.grid(alpha=0.3)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize="small", frameon=False)
     return figure
 
 

@@ -70,6 +70,13 @@ def test_layers_files_and_pictures(tmp_path, capsys) -> None:
     assert {p.name for p in (tmp_path / "p").iterdir()} == {"energy-shares.png", "spike-rates.png"}
 
 
+def test_rates_on_a_dataset(capsys) -> None:
+    words = ["cost", "--model", "esdnet", "--size", "32", "--images", "embedded-heavy", "--limit", "2"]
+    small = ["dim=4", "encoder_blocks=[1,1,1]", "bottleneck_blocks=0", "decoder_blocks=[1,1]"]
+    assert main([*words, "--set", *small]) == 0
+    assert "2 rainy test pictures of embedded-heavy" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -80,6 +87,8 @@ def test_layers_files_and_pictures(tmp_path, capsys) -> None:
         (["cost", "--model", "prenet", "--convention", "papre"], "did you mean 'paper'"),
         (["cost", "--model", "prenet", "--size", "0"], "at least 1"),
         (["cost", "--model", "prenet", "--size", "16", "--images", "/nowhere"], "/nowhere"),
+        (["cost", "--networks", "--weights", "esdnet=/nowhere.pth"], "--weights esdnet=/nowhere.pth"),
+        (["cost", "--networks", "--weights", f"esdnett={__file__}"], "did you mean 'esdnet'"),
     ],
 )
 def test_mistakes(words, said, capsys) -> None:

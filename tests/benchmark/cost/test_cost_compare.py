@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmark.cost import compare, measure_cost, plots
+from benchmark.cost import compare, measure_cost, plots, scaling, writing
 from benchmark.errors import UserError
 from benchmark.models import create_model
 from benchmark.report.paper import printed
@@ -46,7 +46,7 @@ def test_the_corrected_table(measured) -> None:
 def test_the_claim(measured) -> None:
     table = compare.energy_claim(measured, printed("table1")).set_index("convention")
     assert table.loc["printed", "saving_percent"] == pytest.approx(54.4, abs=0.1)
-    assert {"paper", "full", "45nm", "paper-text"} < set(table.index)
+    assert {"paper", "full, untrained", "45nm, untrained", "paper-text, untrained"} < set(table.index)
     with pytest.raises(UserError, match="nafnet"):
         compare.energy_claim(measured[1:], printed("table1"))
 
@@ -65,9 +65,18 @@ def test_by_convention(measured) -> None:
     assert "FLOP" in table.loc["paper", "counts"] and table.loc["full", "counts"] == "MAC"
 
 
-def test_growth_with_the_image() -> None:
+def test_every_set_of_weights_has_its_row(measured, tmp_path) -> None:
+    trained = compare.Measured("esdnet", measured[1].cost, "60 steps on embedded-heavy")
+    claim = compare.energy_claim([*measured, trained], printed("table1"))["convention"].tolist()
+    assert "45nm, untrained" in claim and "45nm, 60 steps on embedded-heavy" in claim
+    names = {p.name for p in compare.make_tables(tmp_path, [*measured, trained], printed("table1"))}
+    assert {"layers-esdnet.csv", "layers-esdnet-60-steps-on-embedded-heavy.csv"} <= names
+
+
+def test_growth_with_the_image(tmp_path) -> None:
     torch.manual_seed(0)
-    table = compare.scalability(["esdnet"], sizes=(32, 64), build=small, time_limit=None)
+    table = scaling.scalability(["esdnet"], sizes=(32, 64), build=small, time_limit=None)
+    assert plots.save(plots.growth(table), tmp_path / "growth.png").stat().st_size > 1000
     first, second = table.iloc[0], table.iloc[1]
     assert second["accumulates_g"] == pytest.approx(4 * first["accumulates_g"])
     assert second["sops_g"] == pytest.approx(4 * first["sops_g"])
@@ -75,11 +84,11 @@ def test_growth_with_the_image() -> None:
 
 
 def test_a_forward_is_timed_in_its_own_process() -> None:
-    run = compare.run_once("torch.nn:Identity", 64, time_limit=200)
+    run = scaling.run_once("torch.nn:Identity", 64, time_limit=200)
     assert run.seconds is not None and run.seconds >= 0 and run.gigabytes is not None
     told: list[object] = []
-    compare._forward("torch.nn:Linear", 64, SimpleNamespace(send=told.append))
-    assert "Linear" in str(told[0]) and not isinstance(told[0], compare.Run)
+    scaling._forward("torch.nn:Linear", 64, SimpleNamespace(send=told.append))
+    assert "Linear" in str(told[0]) and not isinstance(told[0], scaling.Run)
 
 
 def test_any_importable_network(tmp_path, monkeypatch) -> None:
@@ -98,16 +107,16 @@ def test_any_importable_network(tmp_path, monkeypatch) -> None:
 
 def test_files(tmp_path) -> None:
     frame = pd.DataFrame({"network": ["A & B", "C|D"], "g": [1234567.25, float("nan")], "n": [3, 4]})
-    text = compare.write(frame, tmp_path / "deep" / "t.md", preface="# Costs").read_text()
+    text = writing.write(frame, tmp_path / "deep" / "t.md", preface="# Costs").read_text()
     assert text.startswith("# Costs\n\n| network | g | n |\n| --- | --: | --: |\n| A & B | 1,234,567 | 3 |")
     assert r"C\|D | – |" in text
-    tex = compare.write(frame, tmp_path / "t.tex").read_text()
+    tex = writing.write(frame, tmp_path / "t.tex").read_text()
     assert r"A \& B & 1,234,567 & 3 \\" in tex
-    assert pd.read_csv(compare.write(frame, tmp_path / "t.csv"))["g"][0] == 1234567.25
-    assert json.loads(compare.write(frame, tmp_path / "t.json").read_text())[1]["g"] is None
+    assert pd.read_csv(writing.write(frame, tmp_path / "t.csv"))["g"][0] == 1234567.25
+    assert json.loads(writing.write(frame, tmp_path / "t.json").read_text())[1]["g"] is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "t.csv", "t.json", "t.tex"]
     with pytest.raises(UserError, match=r"\.md, \.csv, \.tex or \.json"):
-        compare.write(frame, tmp_path / "t.xlsx")
+        writing.write(frame, tmp_path / "t.xlsx")
 
 
 def test_plots(measured, tmp_path) -> None:

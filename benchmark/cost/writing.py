@@ -1,0 +1,80 @@
+"""Tables of costs into Markdown, CSV, LaTeX and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+from benchmark.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "×": r"$\times$"}
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+    return str(value)
+
+
+def markdown(frame: pd.DataFrame, digits: int = 5) -> str:
+    """A table in Markdown; numbers to so many significant digits."""
+    head = [str(c) for c in frame.columns]
+    numeric = [frame[c].dtype.kind in "if" for c in frame.columns]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("--:" if n else "---" for n in numeric) + " |"]
+    lines += [
+        "| " + " | ".join(_cell(v, digits).replace("|", r"\|") for v in record) + " |"
+        for record in frame.astype(object).itertuples(index=False)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def latex(frame: pd.DataFrame, digits: int = 5) -> str:
+    """A table for the booktabs package."""
+
+    def escaped(text: str) -> str:
+        return "".join(_LATEX.get(c, c) for c in text)
+
+    columns = "".join("r" if frame[c].dtype.kind in "if" else "l" for c in frame.columns)
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
+    lines.append(" & ".join(escaped(str(c)) for c in frame.columns) + r" \\")
+    lines.append(r"\midrule")
+    lines += [
+        " & ".join(escaped(_cell(v, digits)) for v in record) + r" \\"
+        for record in frame.astype(object).itertuples(index=False)
+    ]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def write(frame: pd.DataFrame, path: str | Path, preface: str = "") -> Path:
+    """Write a table in the form that the file's ending asks for: .md, .csv, .tex or .json.
+
+    Args:
+        frame: The table.
+        path: Written under a temporary name first, so that a broken run leaves no half file.
+        preface: Goes before the table in Markdown, and as a comment in LaTeX.
+
+    Raises:
+        UserError: another ending.
+        WorkError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix == ".md":
+        text = (preface.rstrip() + "\n\n" if preface else "") + markdown(frame)
+    elif path.suffix == ".csv":
+        text = frame.to_csv(index=False)
+    elif path.suffix == ".tex":
+        text = "".join(f"% {line}\n" for line in preface.splitlines()) + latex(frame)
+    elif path.suffix == ".json":
+        text = json.dumps(json.loads(frame.to_json(orient="records")), indent=2, ensure_ascii=False) + "\n"
+    else:
+        raise UserError(f"{path}: a table is written as .md, .csv, .tex or .json")
+    write_text(path, text)
+    return path
