@@ -15,7 +15,7 @@ from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import ablations as drawn
 from benchmark.report.table import Table, show, write
-from benchmark.report.tables import table1
+from benchmark.report.tables import ranks, table1
 from benchmark.sweep import plan as plans
 from benchmark.sweep.costs import counted_costs, full_costs, trained_cost
 from benchmark.sweep.local import Outcome, run_all
@@ -95,6 +95,7 @@ def make_table1(request: Request) -> int:
         request.recipe_name, request.root, request.models, request.seeds, request.words, request.runs
     )
     names = list(dict.fromkeys(c.model.name for c in plan.runs))
+    datasets = plans.table_datasets(embedded=request.root is None)
 
     def draw() -> list[Path]:
         records, failures = _found(plan.runs)
@@ -105,7 +106,7 @@ def make_table1(request: Request) -> int:
             tables.append(
                 table1(
                     name,
-                    plans.table_datasets(embedded=request.root is None),
+                    datasets,
                     records,
                     models=names,
                     seeds=len(request.seeds),
@@ -117,8 +118,10 @@ def make_table1(request: Request) -> int:
                 )
             )
             paths += write(tables[-1], request.folder)
+        places = ranks("table1_ranks", datasets, records, models=names, notes=made_by(records))
         show(tables[0])
-        return paths
+        show(places)
+        return [*paths, *write(places, request.folder)]
 
     return _make(request, plan, draw)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.specs import dataset_spec
+from benchmark.report.comparison import compare, marked, seeds_note, sentence
 from benchmark.report.paper import printed
 from benchmark.report.table import Cell, Column, Row, Table
 from benchmark.report.tables import means_on, over_seeds
@@ -93,6 +94,7 @@ def ablation_table(
     figures = printed(paper) if paper else {}
     spec = dataset_spec(dataset)
     rows = []
+    cells_of: dict[str, dict[str, Cell]] = {}
     measured = [r for v in variants for r in v.records if dataset in r["results"]]
     if measured:
         rows.append(_input_row(measured[0], dataset, convention))
@@ -114,12 +116,34 @@ def ablation_table(
             found = [c[column] / scale for c in variant.trained if c.get(column) is not None]
             why = "no spikes" if variant.trained else "its weights are gone" if variant.records else reason
             cells[key] = over_seeds(found, seeds, None, why)
-        rows.append(Row(variant.label, cells))
+        cells_of[variant.label] = cells
+    proposed = _proposed(variants, figures)
+    compared = []
+    for key in ("psnr", "ssim"):
+        resampled = compare({v.label: v.records for v in variants}, dataset, f"{key}_{convention}")
+        for label, cell in marked({v: c[key] for v, c in cells_of.items()}, resampled, proposed).items():
+            cells_of[label][key] = cell
+        compared.append(resampled)
+    rows += [Row(label, cells) for label, cells in cells_of.items()]
     disagreement = contradiction(figures, paper_row) if figures else None
-    every = [*notes, *([disagreement] if disagreement else []), COSTS_NOTE]
+    statistics = [
+        *seeds_note(seeds),
+        *sentence(compared, measured, f"the paper's proposed row ({proposed})" if proposed else "the best"),
+    ]
+    every = [*notes, *statistics, *([disagreement] if disagreement else []), COSTS_NOTE]
     return Table(
         name, f"{title}; {spec.title}, convention `{convention}`", COLUMNS, rows, [n for n in every if n]
     )
+
+
+def _proposed(variants: Sequence[Variant], figures: Mapping[str, Mapping[str, float]]) -> str | None:
+    """The label of the row that is the paper's whole network: the one printed with the scores of Table 3's SRB."""
+    whole = printed("table3")["SRB"]
+    for v in variants:
+        own = figures.get(v.name, {})
+        if (own.get("psnr"), own.get("ssim")) == (whole["psnr"], whole["ssim"]) and v.records:
+            return v.label
+    return None
 
 
 def contradiction(figures: Mapping[str, Mapping[str, float]], paper_row: str | None) -> str | None:

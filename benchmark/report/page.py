@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.report.table import MINUS, Cell, Column, Table
+from benchmark.report.table import BEST, MINUS, Cell, Column, Table, measured
 
 Record = Mapping[str, Any]
 Picture = NDArray[np.uint8]
@@ -135,11 +135,9 @@ def _cell(cell: Cell, column: Column, letters: Mapping[str, str]) -> str:
     if cell.value is None:
         letter = letters.get(cell.reason, "")
         return f'<td data-value="" title="{escape(cell.reason)}"><i>{letter}</i>{printed}</td>'
-    text = _number(cell.value, column.digits)
-    if cell.deviation is not None:
-        text += f" ± {_number(cell.deviation, column.digits)}"
-    if cell.n < cell.wanted:
-        text += f" ({cell.n} of {cell.wanted})"
+    text = measured(cell, column.digits)
+    if BEST in cell.mark:
+        text = f"<b>{text}</b>"
     value = "Infinity" if cell.value == math.inf else repr(cell.value)
     return f'<td data-value="{value}">{text}{printed}</td>'
 

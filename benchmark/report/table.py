@@ -17,6 +17,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_json, write_text
 
 MINUS = "−"
+BEST, TIED = "best", "tied"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Cell:
     n: int = 1
     wanted: int = 1
     reason: str = ""
+    mark: str = ""  # BEST, or TIED: cannot be told from the best (or from what the table's note says)
+    interval: tuple[float, float] | None = None
 
     @property
     def difference(self) -> float | None:
@@ -98,13 +101,18 @@ def _number(value: float, digits: int, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def _measured(cell: Cell, digits: int) -> str:
+def measured(cell: Cell, digits: int) -> str:
+    """The measured figure in words: deviation or interval, how many of the wanted runs, the mark of a tie."""
     assert cell.value is not None
     text = _number(cell.value, digits)
     if cell.deviation is not None:
         text += f" ± {_number(cell.deviation, digits)}"
+    if cell.interval is not None:
+        text += f" [{_number(cell.interval[0], digits)}, {_number(cell.interval[1], digits)}]"
     if cell.n < cell.wanted:
         text += f" ({cell.n} of {cell.wanted})"
+    if TIED in cell.mark:
+        text += " ≈"
     return text
 
 
@@ -128,11 +136,10 @@ def markdown(table: Table) -> str:
         texts = []
         for column in table.columns:
             cell = table.cell(row, column)
-            own = (
-                _measured(cell, column.digits)
-                if cell.value is not None
-                else _footnote(letters.get(cell.reason))
-            )
+            own = _footnote(letters.get(cell.reason))
+            if cell.value is not None:
+                own = measured(cell, column.digits)
+                own = f"**{own}**" if BEST in cell.mark else own
             printed = _printed(cell, column)
             texts.append(
                 f"{own} ({printed})" if printed and own else own or (f"({printed})" if printed else "")
@@ -162,6 +169,10 @@ def frame(table: Table) -> pd.DataFrame:
             if any(table.cell(r, column).deviation is not None for r in table.rows):
                 record[f"{column.key}_{column.spread}"] = cell.deviation
                 record[f"{column.key}_n"] = cell.n if cell.value is not None else 0
+            if any(table.cell(r, column).interval is not None for r in table.rows):
+                record[f"{column.key}_low"], record[f"{column.key}_high"] = cell.interval or (None, None)
+            if any(table.cell(r, column).mark for r in table.rows):
+                record[f"{column.key}_mark"] = cell.mark
             if any(table.cell(r, column).paper is not None for r in table.rows):
                 record[f"{column.key}_paper"] = cell.paper
                 if column.difference:
@@ -197,15 +208,19 @@ def latex(table: Table) -> str:
         texts = [_tex(row.label)]
         for column in table.columns:
             cell = table.cell(row, column)
-            text = _measured(cell, column.digits) if cell.value is not None else ""
+            text = measured(cell, column.digits) if cell.value is not None else ""
             if cell.value is None and cell.reason in letters:
                 text = f"$^{{{letters[cell.reason]}}}$"
+            text = text if text.startswith("$") else _tex(text)
+            if BEST in cell.mark:
+                text = f"\\textbf{{{text}}}"
             if cell.paper is not None:
-                text += f" ({_number(cell.paper, column.digits)})"
-            texts.append(text if text.startswith("$") else _tex(text.strip()))
+                text += f" ({_tex(_number(cell.paper, column.digits))})"
+            texts.append(text.strip())
         lines.append(" & ".join(texts) + " \\\\")
     lines += ["\\bottomrule", "\\end{tabular}"]
     lines += [f"% {letter}: {reason}" for reason, letter in letters.items()]
+    lines += [f"% {line}" for note in table.notes for line in note.splitlines()]
     return "\n".join(lines) + "\n"
 
 
@@ -219,6 +234,7 @@ _TEX = {
     MINUS: "$-$",
     "∞": "$\\infty$",
     "×": "$\\times$",
+    "≈": "$\\approx$",
 }
 
 
@@ -259,7 +275,8 @@ def read_table(path: str | Path) -> Table:
 def _read_cell(data: dict[str, Any]) -> Cell:
     # infinite numbers are text in JSON
     numbers = {k: float(v) for k in ("value", "paper", "deviation") if (v := data[k]) is not None}
-    return Cell(**{**data, **numbers})
+    interval = tuple(map(float, data["interval"])) if data.get("interval") else None
+    return Cell(**{**data, **numbers, "interval": interval})
 
 
 def show(table: Table) -> None:
@@ -276,7 +293,9 @@ def show(table: Table) -> None:
         texts = []
         for column in table.columns:
             cell = table.cell(row, column)
-            own = _measured(cell, column.digits) if cell.value is not None else letters.get(cell.reason, "")
+            own = measured(cell, column.digits) if cell.value is not None else letters.get(cell.reason, "")
+            own = own.replace("[", "\\[")  # a bracket is markup to rich
+            own = f"[bold]{own}[/bold]" if BEST in cell.mark else own
             printed = _printed(cell, column, "\n")
             texts.append(f"{own}\n[dim]{printed}[/dim]" if printed else own)
         grid.add_row(row.label, *texts)

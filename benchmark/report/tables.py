@@ -9,7 +9,17 @@ from typing import Any
 
 from benchmark import catalog
 from benchmark.data.specs import dataset_spec
+from benchmark.report.comparison import (
+    average,
+    compare,
+    marked,
+    rank_table,
+    resampled_over,
+    seeds_note,
+    sentence,
+)
 from benchmark.report.paper import printed
+from benchmark.report.statistics import Resampled
 from benchmark.report.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
@@ -37,6 +47,25 @@ def _average(cells: Sequence[Cell], paper: float | None) -> Cell:
     if any(v is None for v in values):
         return Cell(paper=paper, reason="not all test sets were measured")
     return Cell(statistics.fmean(v for v in values if v is not None), paper)
+
+
+def _average_over_seeds(
+    records: Sequence[Record], datasets: Sequence[str], column: str, wanted: int, paper: float | None
+) -> Cell:
+    """The mean over test sets for each seed that has them all, then over seeds."""
+    means = [
+        [means_on([r], d, column)[0] for d in datasets for r in of_seed if means_on([r], d, column)]
+        for of_seed in _by_seed(records).values()
+    ]
+    whole = [statistics.fmean(m) for m in means if len(m) == len(datasets)]
+    return over_seeds(whole, wanted, paper, "not all test sets were measured")
+
+
+def _by_seed(records: Sequence[Record]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["config"]["seed"], []).append(record)
+    return found
 
 
 def _reason(
@@ -97,31 +126,122 @@ def table1(
     with_input = [r for r in records if r["results"]]
     if with_input:
         rows.append(_input_row(datasets, with_input, convention, columns))
+    cells_of: dict[str, dict[str, Cell]] = {}
+    by_model = _by_model(records)
     for model in models:
         entry = catalog.network(model)
-        own = [r for r in records if r["config"]["model"]["name"] == model]
+        own = by_model.get(model, [])
         printed_row = paper.get(entry.paper_row or "", {}) if convention == "esdnet" else {}
         cells: dict[str, Cell] = {}
         for dataset in datasets:
             reason = _reason(model, dataset, own, failures, absent or {})
             spec = dataset_spec(dataset)
-            trained_on = spec.training
-            of_this = [r for r in own if r["config"]["data"]["name"] == trained_on]
+            of_this = _trained_on(own, dataset)
             for key, _, _ in _METRICS:
                 values = means_on(of_this, dataset, f"{key}_{convention}")
                 paper_value = printed_row.get(f"{spec.columns}_{key}")
                 cells[f"{dataset}_{key}"] = over_seeds(values, seeds, paper_value, reason)
         for key, _, _ in _METRICS:
-            cells[f"average_{key}"] = _average(
-                [cells[f"{d}_{key}"] for d in datasets], printed_row.get(f"average_{key}")
+            tested = [r for d in datasets for r in _trained_on(own, d)]
+            cells[f"average_{key}"] = _average_over_seeds(
+                list({id(r): r for r in tested}.values()),
+                datasets,
+                f"{key}_{convention}",
+                seeds,
+                printed_row.get(f"average_{key}"),
             )
         cost = (costs or {}).get(model)
         for key, field, scale in (("params_m", "params", 1e6), ("operations_g", "operations", 1e9)):
             value = cost[field] / scale if cost and cost.get(field) is not None else None
             printed_value = printed_row.get("params_m" if key == "params_m" else "flops_g")
             cells[key] = Cell(value, printed_value, reason="not counted")
-        rows.append(Row(entry.title, cells))
-    return Table(name, f"Table 1, PSNR-Y (dB) and SSIM-Y, convention `{convention}`", columns, rows, notes)
+        cells_of[model] = cells
+    compared = _mark(cells_of, datasets, by_model, convention)
+    rows += [Row(catalog.network(model).title, cells) for model, cells in cells_of.items()]
+    return Table(
+        name,
+        f"Table 1, PSNR-Y (dB) and SSIM-Y, convention `{convention}`",
+        columns,
+        rows,
+        [*notes, *seeds_note(seeds), *sentence(compared, records)],
+    )
+
+
+def ranks(
+    name: str,
+    datasets: Sequence[str],
+    records: Sequence[Record],
+    *,
+    models: Sequence[str],
+    convention: str = "esdnet",
+    notes: Sequence[str] = (),
+) -> Table:
+    """The rank table beside Table 1: mean ranks over test sets with intervals; arguments as `table1`'s."""
+    by_model = _by_model(records)
+    return rank_table(
+        name,
+        f"Mean ranks over {len(datasets)} test sets, convention `{convention}`",
+        {
+            title: [
+                compare(
+                    {m: _trained_on(_whole(by_model.get(m, []), datasets), d) for m in models},
+                    d,
+                    f"{key}_{convention}",
+                )
+                for d in datasets
+            ]
+            for key, title, _ in _METRICS
+        },
+        {m: catalog.network(m).title for m in models},
+        resampled_over(records),
+        notes,
+    )
+
+
+def _by_model(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["config"]["model"]["name"], []).append(record)
+    return found
+
+
+def _trained_on(records: Sequence[Record], dataset: str) -> list[Record]:
+    """The records of the runs that are to be tested on a set."""
+    trained_on = dataset_spec(dataset).training
+    return [r for r in records if r["config"]["data"]["name"] == trained_on]
+
+
+def _whole(records: Sequence[Record], datasets: Sequence[str]) -> list[Record]:
+    """The records of the seeds that were tested on every set."""
+    return [
+        r
+        for of_seed in _by_seed(records).values()
+        if all(any(d in r["results"] for r in _trained_on(of_seed, d)) for d in datasets)
+        for r in of_seed
+    ]
+
+
+def _mark(
+    cells: dict[str, dict[str, Cell]],
+    datasets: Sequence[str],
+    records: Mapping[str, Sequence[Record]],
+    convention: str,
+) -> list[Resampled]:
+    """Mark the best of each column and what cannot be told from it; returns what that was found from."""
+    compared = []
+    whole = {m: _whole(records.get(m, []), datasets) for m in cells}
+    for key, _, _ in _METRICS:
+        column = f"{key}_{convention}"
+        on_each = {
+            d: compare({m: _trained_on(records.get(m, []), d) for m in cells}, d, column) for d in datasets
+        }
+        over_all = [compare({m: _trained_on(whole[m], d) for m in cells}, d, column) for d in datasets]
+        for title, resampled in [*on_each.items(), ("average", average(over_all))]:
+            name = f"{title}_{key}"
+            for model, cell in marked({m: c[name] for m, c in cells.items()}, resampled).items():
+                cells[model][name] = cell
+            compared.append(resampled)
+    return compared
 
 
 def _input_row(
