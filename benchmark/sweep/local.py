@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmark.config import RunConfig, from_dict, run_name, to_dict
 from benchmark.errors import UserError, WorkError
+from benchmark.sweep.claims import holder
 from benchmark.sweep.records import FAILURE, find_record, read_record, run_folder, write_record
 
 # imported once in the fork server, so that a run does not spend its time importing them again
@@ -146,6 +147,9 @@ def _outcome(ended: Running) -> Outcome:
     config = ended.config
     if find_record(config) is not None:
         return Outcome(config, "done")
+    other = holder(run_folder(config))
+    if other is not None:
+        return Outcome(config, "running", f"by {other}")
     failure = read_record(run_folder(config), FAILURE)
     if failure is not None and not _stale(failure, ended):
         return Outcome(config, failure["state"], failure["reason"])

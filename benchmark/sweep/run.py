@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from benchmark.config import (
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable, write_text
+from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.records import (
     FAILURE,
     Record,
@@ -33,19 +36,24 @@ from benchmark.sweep.records import (
 WEIGHTS = "weights.safetensors"
 
 
-def execute(config: RunConfig, progress: Callable[[int, int], None] | None = None) -> Record:
+def execute(
+    config: RunConfig, progress: Callable[[int, int], None] | None = None, watch: Owner | None = None
+) -> Record:
     """Do a run, or find it done.
 
     A run that was cut off goes on from its last checkpoint. A run that fails leaves `failure.json` with the reason.
+    While it lasts the run is claimed (`benchmark.sweep.claims`).
 
     Args:
         config: the resolved configuration.
         progress: called with (training steps done, steps in all).
+        watch: a process; when it is gone, the run saves and stops as on SIGTERM.
 
     Returns:
         The record.
 
     Raises:
+        Claimed: another process is doing the run.
         UserError, WorkError: the run cannot be done or failed; the reason is also in `failure.json`.
     """
     done = find_record(config)
@@ -53,6 +61,28 @@ def execute(config: RunConfig, progress: Callable[[int, int], None] | None = Non
         return done
     folder = run_folder(config)
     require_writable(folder)
+    if not _first_process():
+        return _attempt(config, folder, progress)
+    with Claim(folder, watch=watch, on_orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM)) as claim:
+        done = find_record(config)  # the last owner may have ended it meanwhile
+        if done is not None:
+            return done
+
+        def tell(step: int, steps: int) -> None:
+            claim.step, claim.steps = step, steps
+            if progress is not None:
+                progress(step, steps)
+
+        return _attempt(config, folder, tell)
+
+
+def _first_process() -> bool:
+    """Whether this is the process of a parallel training that speaks for all."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+
+
+def _attempt(config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None) -> Record:
     write_text(folder / "config.yaml", _as_yaml(config))
     try:
         record = _train_and_test(config, folder, progress)
@@ -86,6 +116,8 @@ def _state(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptedTraining":
         return "interrupted"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory"
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error):  # torch has no type for it
         return "out of memory"
     if isinstance(error, WorkError) and str(error).startswith("diverged"):
         return "diverged"

@@ -1,0 +1,306 @@
+"""Claims: who is doing a run, so that nobody else does it at the same time, on this machine or on another.
+
+A claim is a file `claim-N.json` in the run's folder; the highest N counts. It names its owner (host, process, when that
+process began) and is written anew every `BEAT` seconds, with how far the run has come: that is the heartbeat. Taking a
+claim is making the file of the next number by a hard link, which the file system does once for all who try, on shared
+storage too. A claim is open when its owner gave it up, when its owner is no process of this machine any more, or when
+nothing was heard of it for `PATIENCE` seconds by the storage's own clock. The highest number is never removed while a
+run has no record: so whoever decided on an old claim can only fail to make the next one.
+
+An owner that finds a higher number than its own (it was suspended for longer than the others' patience) has lost the
+run, and ends at once without writing anything more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from benchmark.errors import WorkError
+from benchmark.files import LEFTOVER_PREFIX, LEFTOVER_SUFFIX, clean_leftovers, make_folder, write_json
+
+BEAT = 2.0  # seconds
+PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
+_PREFIX = "claim-"
+
+
+class Claimed(WorkError):  # noqa: N818
+    """Somebody else is doing the run."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, told from all others of all machines."""
+
+    host: str
+    machine: str  # boot and process namespace; two containers of one host differ
+    pid: int
+    began: str  # as the system counts: a later process with the same number has another
+
+    @staticmethod
+    def here() -> Owner:
+        """This process."""
+        return Owner(platform.node() or "unknown", _machine(), os.getpid(), _began(os.getpid()))
+
+    def alive(self) -> bool | None:
+        """Whether the process lives; None where that cannot be seen from this machine."""
+        if self.machine != _machine():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass
+        return _began(self.pid) == self.began
+
+
+@cache
+def _machine() -> str:
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(parts)
+
+
+def _began(pid: int) -> str:
+    """When a process began, in clock ticks since boot; empty where the system does not tell, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "zombie" if fields[0] in "ZX" else fields[19]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What can be seen of a claim from outside: its owner and how far the run is."""
+
+    owner: Owner | None  # None: the claim could not be read
+    since: float = 0.0  # seconds, of the owner's clock
+    step: int = 0
+    steps: int = 0
+
+    def __str__(self) -> str:
+        if self.owner is None:
+            return "another process"
+        at = f", at step {self.step} of {self.steps}" if self.steps else ""
+        return (
+            f"process {self.owner.pid} on {self.owner.host} since {time.strftime('%H:%M', time.localtime(self.since))}"
+            f"{at}"
+        )
+
+
+def holder(folder: Path, now: float | None = None) -> Holder | None:
+    """Who holds the run of a folder; None if it is free.
+
+    Args:
+        folder: of the run.
+        now: by the storage's clock (`storage_time`); this machine's if not given.
+    """
+    number = _highest(folder)
+    return None if number is None else _look(_path(folder, number), time.time() if now is None else now)
+
+
+def left_open(folder: Path, now: float | None = None) -> bool:
+    """Whether a process died over the run: there is a claim which nobody gave up and nobody holds."""
+    number = _highest(folder)
+    if number is None or _look(_path(folder, number), time.time() if now is None else now) is not None:
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        return "given_up" not in json.loads(_path(folder, number).read_text(encoding="utf-8"))
+    return True
+
+
+def storage_time(folder: Path) -> float:
+    """The time by the clock of the storage that holds a folder: file times of other machines compare with it."""
+    make_folder(folder)
+    probe = _temporary(folder)
+    try:
+        with probe.open("x") as file:
+            return os.fstat(file.fileno()).st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{_PREFIX}{number}.json"
+
+
+def _numbers(folder: Path) -> list[int]:
+    try:
+        names = [p.name for p in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    middles = (n[len(_PREFIX) : -5] for n in names if n.startswith(_PREFIX) and n.endswith(".json"))
+    return [int(m) for m in middles if m.isdigit()]
+
+
+def _highest(folder: Path) -> int | None:
+    return max(_numbers(folder), default=None)
+
+
+def _look(path: Path, now: float) -> Holder | None:
+    """The holder that a claim's file names, None if it is open."""
+    try:
+        with path.open(encoding="utf-8") as file:  # opening asks a file server for what is there now
+            beaten = os.fstat(file.fileno()).st_mtime
+            told: dict[str, Any] = json.load(file)
+        if "given_up" in told:
+            return None
+        found = Holder(Owner(**told["owner"]), told["since"], told["step"], told["steps"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError):
+            return Holder(None) if now - path.stat().st_mtime < PATIENCE else None
+        return None
+    alive = found.owner.alive() if found.owner else None
+    if alive is None:
+        alive = now - beaten < PATIENCE
+    return found if alive else None
+
+
+@dataclass
+class Claim:
+    """A run that this process has claimed; a thread keeps the claim alive while the `with` block lasts.
+
+    Attributes:
+        folder: of the run.
+        step: of training done, of `steps`: shown to others.
+        on_loss: what happens when another has taken the run over; by default the process ends at once.
+    """
+
+    folder: Path
+    step: int = 0
+    steps: int = 0
+    on_loss: Callable[[], None] = field(default=lambda: _end())
+    number: int = 0
+    owner: Owner = field(default_factory=Owner.here)
+    since: float = field(default_factory=time.time)
+    watch: Owner | None = None  # asks this process to stop when that one is gone
+    on_orphaned: Callable[[], None] = field(default=lambda: None)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def take(self) -> Claim:
+        """Take the claim.
+
+        Raises:
+            Claimed: somebody holds it.
+            UserError, WorkError: the folder cannot be written to.
+        """
+        make_folder(self.folder)
+        clean_leftovers(self.folder)
+        mine = _temporary(self.folder)
+        write_json(mine, self._told())
+        try:
+            top = _highest(self.folder)
+            held = None if top is None else _look(_path(self.folder, top), mine.stat().st_mtime)
+            number = (top or 0) + 1
+            if held is None and _link(mine, _path(self.folder, number)):
+                if max(_numbers(self.folder)) == number:
+                    self.number = number
+                    for lower in _numbers(self.folder):
+                        if lower < number:
+                            _path(self.folder, lower).unlink(missing_ok=True)
+                    return self
+                _path(self.folder, number).unlink(missing_ok=True)  # it was long taken over
+        finally:
+            mine.unlink(missing_ok=True)
+        raise Claimed(
+            f"{self.folder.name} is being done by {held or holder(self.folder) or 'another process'}"
+        )
+
+    def beat(self) -> bool:
+        """Give a sign of life; False if another has taken the run over."""
+        if max(_numbers(self.folder), default=0) > self.number:
+            return False
+        write_json(_path(self.folder, self.number), self._told())
+        return True
+
+    def give_up(self, done: bool) -> None:
+        """End the claim: its file goes if the run is done, else it says that it was given up."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        path = _path(self.folder, self.number)
+        with contextlib.suppress(Exception):  # the run's own outcome matters more
+            if done:
+                path.unlink(missing_ok=True)
+            elif max(_numbers(self.folder), default=0) == self.number:
+                write_json(path, {"given_up": True})
+
+    def _told(self) -> dict[str, Any]:
+        return {"owner": asdict(self.owner), "since": self.since, "step": self.step, "steps": self.steps}
+
+    def __enter__(self) -> Claim:
+        self.take()
+        self._thread = threading.Thread(target=self._live, name="claim", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.give_up(done=kind is None)
+
+    def _live(self) -> None:
+        orphaned = False
+        while not self._stop.wait(BEAT):
+            if self.watch is not None and not orphaned and self.watch.alive() is False:
+                orphaned = True
+                self.on_orphaned()
+            try:
+                held = self.beat()
+            except Exception as error:  # storage may come back before the others' patience ends
+                print(
+                    f"derain: the claim on {self.folder.name} could not be renewed: {error}", file=sys.stderr
+                )
+                continue
+            if not held:
+                self.on_loss()
+                return
+
+
+def _end() -> None:
+    print(
+        "derain: another process has taken this run over; ended without saving", file=sys.stderr, flush=True
+    )
+    os._exit(1)
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f"{LEFTOVER_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{LEFTOVER_SUFFIX}"
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give a file a second name unless that exists; False if it does."""
+    try:
+        os.link(source, target)
+        return True
+    except FileExistsError:
+        return source.stat().st_nlink == 2  # a file server did it, and answered again when asked again
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+    try:  # file systems without hard links
+        with target.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+        return True
+    except FileExistsError:
+        return False

@@ -1,0 +1,212 @@
+"""Claims: one owner at a time, whatever dies, and whoever comes at the same moment."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmark.sweep import claims
+from benchmark.sweep.claims import Claim, Claimed, Owner, holder, left_open, storage_time
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_claimed_run_is_refused_and_its_owner_named(tmp_path: Path) -> None:
+    with Claim(tmp_path) as claim:
+        claim.step, claim.steps = 3, 10
+        assert claim.beat()
+        held = holder(tmp_path)
+        assert held is not None and held.owner == Owner.here() and (held.step, held.steps) == (3, 10)
+        with pytest.raises(Claimed, match=rf"done by process {os.getpid()} on .* at step 3 of 10"):
+            Claim(tmp_path).take()
+    assert holder(tmp_path) is None
+    assert _files(tmp_path) == [], "nothing is left of a claim whose run is done"
+
+
+def test_a_claim_given_up_leaves_the_run_free_but_its_number_taken(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Claim(tmp_path):
+        raise RuntimeError
+    assert holder(tmp_path) is None and not left_open(tmp_path)
+    assert json.loads((tmp_path / "claim-1.json").read_text()) == {"given_up": True}
+    with Claim(tmp_path) as again:
+        assert again.number == 2
+        assert _files(tmp_path) == ["claim-2.json"]
+
+
+def test_a_dead_owner_of_this_machine_is_seen_at_once(tmp_path: Path) -> None:
+    code = (
+        f"from benchmark.sweep.claims import Claim; from pathlib import Path; Claim(Path({str(tmp_path)!r})).take()\n"
+        "print('held', flush=True); input()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with pytest.raises(Claimed, match=f"process {other.pid} "):
+        Claim(tmp_path).take()
+    other.kill()
+    assert _until(lambda: holder(tmp_path) is None), "a zombie is no owner"
+    other.communicate()
+    assert left_open(tmp_path)
+    assert Claim(tmp_path).take().number == 2
+
+
+def _until(true: object, seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:  # type: ignore[operator]
+        time.sleep(0.05)
+    return bool(true())  # type: ignore[operator]
+
+
+def _elsewhere(folder: Path, silent: float) -> None:
+    """A claim by a process of another machine that was last heard of `silent` seconds ago."""
+    Claim(folder, owner=replace(Owner.here(), host="far", machine="far", pid=1)).take()
+    (path,) = folder.glob("claim-*.json")
+    then = storage_time(folder) - silent
+    os.utime(path, (then, then))
+
+
+def test_an_owner_elsewhere_is_believed_until_it_was_silent_for_long(tmp_path: Path) -> None:
+    _elsewhere(tmp_path / "live", claims.PATIENCE - 30)
+    with pytest.raises(Claimed, match="on far"):
+        Claim(tmp_path / "live").take()
+    _elsewhere(tmp_path / "dead", claims.PATIENCE + 30)
+    assert left_open(tmp_path / "dead")
+    assert Claim(tmp_path / "dead").take().number == 2
+
+
+def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
+    """Who decided on an old claim long ago fails, also when the claim it wants to make has come and gone."""
+    with pytest.raises(RuntimeError), Claim(tmp_path):
+        raise RuntimeError  # 1 is given up
+    slow = Claim(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        link = claims._link
+
+        def late(source: Path, target: Path) -> bool:
+            patch.undo()
+            for _ in range(2):  # meanwhile 2 and 3 are taken, and 2 is gone again
+                with pytest.raises(RuntimeError), Claim(tmp_path):
+                    raise RuntimeError
+            Claim(tmp_path).take()
+            return link(source, target)
+
+        patch.setattr(claims, "_link", late)
+        with pytest.raises(Claimed):
+            slow.take()
+    assert _files(tmp_path) == ["claim-4.json"]
+
+
+def test_an_owner_that_was_taken_over_notices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    lost: list[bool] = []
+    with Claim(tmp_path, on_loss=lambda: lost.append(True)):
+        (tmp_path / "claim-2.json").write_text((tmp_path / "claim-1.json").read_text())
+        assert _until(lambda: lost)
+    assert (tmp_path / "claim-2.json").is_file()
+
+
+def test_file_systems_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with Claim(tmp_path):
+        with pytest.raises(Claimed):
+            Claim(tmp_path).take()
+        assert holder(tmp_path) is not None
+
+
+def test_an_unreadable_claim_counts_while_it_is_young(tmp_path: Path) -> None:
+    path = tmp_path / "claim-1.json"
+    path.write_text("")
+    with pytest.raises(Claimed, match="another process"):
+        Claim(tmp_path).take()
+    os.utime(path, (1, 1))
+    assert Claim(tmp_path).take().number == 2
+
+
+def test_a_process_ends_when_the_one_it_works_for_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    gone = subprocess.Popen(["true"])
+    orphaned: list[bool] = []
+    with Claim(
+        tmp_path, watch=replace(Owner.here(), pid=gone.pid), on_orphaned=lambda: orphaned.append(True)
+    ):
+        gone.wait()
+        assert _until(lambda: orphaned)
+    assert orphaned == [True], "asked once"
+
+
+def _compete(folders: list[Path], barrier: object, won: object) -> None:
+    for i, folder in enumerate(folders):
+        barrier.wait()  # type: ignore[attr-defined]
+        try:
+            claim = Claim(folder).take()
+        except Claimed:
+            continue
+        won.append((i, os.getpid()))  # type: ignore[attr-defined]
+        if i % 3 == 0:
+            claim.give_up(done=False)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_of_four_that_come_at_once_one_gets_it(tmp_path: Path, stale: bool) -> None:
+    folders = [tmp_path / str(i) for i in range(40)]
+    if stale:
+        for folder in folders:
+            _elsewhere(folder, claims.PATIENCE + 30)
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager:
+        barrier, won = context.Barrier(4), manager.list()
+        processes = [context.Process(target=_compete, args=(folders, barrier, won)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+        winners = [i for i, _ in won]
+    held = [i for i in range(40) if i % 3]
+    assert sorted(i for i in winners if i % 3) == held, "each claim that is kept has one owner"
+    assert set(winners) == set(range(40))
+
+
+def test_the_thread_keeps_a_claim_alive_while_its_owner_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "BEAT", 0.02)
+    with Claim(tmp_path) as claim:
+        os.utime(tmp_path / "claim-1.json", (1, 1))
+        assert _until(lambda: (tmp_path / "claim-1.json").stat().st_mtime > 1)
+        claim.step = 7
+        assert _until(lambda: (holder(tmp_path) or claims.Holder(None)).step == 7)
+
+
+def test_a_suspended_owner_that_wakes_up_after_a_takeover_writes_nothing(tmp_path: Path) -> None:
+    code = (
+        "import time; from pathlib import Path; from benchmark.sweep import claims; claims.BEAT = 0.05\n"
+        f"with claims.Claim(Path({str(tmp_path)!r})):\n"
+        "    print('held', flush=True); time.sleep(300)\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    os.kill(other.pid, signal.SIGSTOP)
+    (tmp_path / "claim-2.json").write_text((tmp_path / "claim-1.json").read_text())
+    os.kill(other.pid, signal.SIGCONT)
+    _, said = other.communicate(timeout=60)
+    assert other.returncode == 1 and "taken this run over" in said
