@@ -4,6 +4,10 @@
 steps. The first keeps nothing but its own input for the backward pass, which integrates the membrane a
 second time; the second keeps one bit of information (a byte) an element. The autograd graph of a stepped
 neuron keeps several tensors of the input's size for every step.
+
+On a CPU with a C compiler the first runs in native.py; what is here is the definition, and serves everywhere else.
+Which of them runs depends on the machine and the tensor's type alone, so that a training repeated or resumed there
+gives the same weights. The spikes are the same bits in both, the gradients within rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from esdnet import native
 
 
 def _sigmoid_slope(distance: Tensor, alpha: float) -> Tensor:
@@ -105,6 +111,8 @@ class _LeakySpikes(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(current, beta, threshold)
         ctx.options = reset, surrogate, alpha, detach_reset
+        if native.usable(current):
+            return native.forward(current, beta, threshold, reset)
         return membrane(current, beta, threshold, reset).ge_(threshold)
 
     @staticmethod
@@ -118,6 +126,27 @@ class _LeakySpikes(torch.autograd.Function):
         current, beta, threshold = ctx.saved_tensors
         reset, surrogate, alpha, detach_reset = ctx.options
         wants_beta, wants_threshold = ctx.needs_input_grad[1:3]
+        if native.usable(current):
+            gradient, by_beta, by_threshold = native.backward(
+                current,
+                grads[0],
+                beta,
+                threshold,
+                reset,
+                surrogate,
+                alpha,
+                detach_reset,
+                wants_beta,
+                wants_threshold,
+            )
+            return (
+                gradient,
+                None if by_beta is None else by_beta.sum_to_size(beta.shape).to(beta.dtype),
+                None
+                if by_threshold is None
+                else by_threshold.sum_to_size(threshold.shape).to(threshold.dtype),
+                *[None] * 4,
+            )
         potential = membrane(current, beta, threshold, reset)
         slope = SURROGATES[surrogate](potential - threshold, alpha)
         gradient = torch.empty_like(slope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import snntorch
@@ -13,10 +13,21 @@ from hypothesis import strategies as st
 from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
-from esdnet import IntegerSequence, LeakySequence, surrogate_step
+from esdnet import IntegerSequence, LeakySequence, native, surrogate_step
 
 RESETS = ("zero", "subtract", "none")
 SURROGATES = ("sigmoid", "atan", "fast_sigmoid")
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
+def _either_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test once with the compiled neuron, where there is a compiler, and once with torch's operations."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(native, "library", lambda dtype: None)
+        elif native.library(torch.float32) is None:
+            pytest.skip("no C compiler")
+        yield
 
 
 def stepped(neuron: snntorch.Leaky, current: Tensor) -> tuple[Tensor, Tensor]:
@@ -196,7 +207,7 @@ def test_snntorch_does_not_hold_the_neurons_of_the_process() -> None:
 
 
 def test_memory_does_not_grow_with_forwards() -> None:
-    neuron, current = LeakySequence(), torch.rand(4, 2, 3, 8, 8, requires_grad=True)
+    neuron, current = LeakySequence(), torch.rand(4, 2, 3, requires_grad=True)
 
     def tensors() -> int:
         gc.collect()
@@ -204,9 +215,20 @@ def test_memory_does_not_grow_with_forwards() -> None:
 
     neuron(current).sum().backward()
     before = tensors()
-    for _ in range(200):
-        neuron(current).sum().backward()
+    for _ in range(1000):
+        neuron(current)
     assert tensors() <= before
+
+
+def test_memory_does_not_grow_with_constructions() -> None:
+    def neurons() -> int:
+        gc.collect()
+        return sum(issubclass(type(o), SpikingNeuron) for o in gc.get_objects())
+
+    before = neurons()
+    for _ in range(100):
+        LeakySequence(), IntegerSequence()
+    assert neurons() == before
 
 
 def test_only_what_is_learned_is_in_the_state_dict() -> None:
