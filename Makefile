@@ -37,7 +37,7 @@ format: setup ## Format and fix what can be fixed
 table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the published datasets
 	$(DERAIN) table 1 $(TABLE_OPTIONS)
 
-table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference"
+table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference metrics=niqe,brisque"
 	$(DERAIN) table 2 $(TABLE_OPTIONS)
 
 cost: setup ## The corrected cost columns of Table 1: printed, thop's and true

@@ -48,11 +48,12 @@ PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus p
 
 @dataclass(frozen=True)
 class Options:
-    """The settings that are this table's own: `photographs=`, `piqe=`, `metaiqa.checkpoint=`."""
+    """The settings that are this table's own: `photographs=`, `piqe=`, `metaiqa.checkpoint=`, `metrics=`."""
 
     photographs: str | None = None
     piqe: str = "pyiqa"
     metaiqa: str | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass
@@ -104,6 +105,8 @@ def draw(
         failures: of the runs that are not done.
         notes: printed above the table.
     """
+    from benchmark.evaluation.named import lower_better
+
     folder = place / f"{_slug(photographs.title)}-{photographs.identity}"
     metrics = Metrics(options, place / "cache.json")
     rainy = metrics.record(photographs, folder / "rainy", photographs.pictures, {})
@@ -115,6 +118,7 @@ def draw(
         records,
         models=models,
         implementation=options.piqe,
+        others={name: lower_better(name) for name in options.metrics},
         failures=failures,
         notes=[*notes, *left_out],
     )
@@ -129,15 +133,19 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
     """This table's own settings, and the others.
 
     Raises:
-        UserError: no such implementation of PIQE, no such file.
+        UserError: no such implementation of PIQE, no such file, no such metric.
     """
+    from benchmark.evaluation.named import lower_better
+
     names = {"photographs": "photographs", "piqe": "piqe", "metaiqa.checkpoint": "metaiqa"}
-    own: dict[str, str] = {}
+    own: dict[str, Any] = {}
     others = []
     for word in settings:
         key, sign, value = word.partition("=")
         if sign and key in names:
             own[names[key]] = value
+        elif sign and key == "metrics":
+            own["metrics"] = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
         else:
             others.append(word)
     options = Options(**own)
@@ -145,6 +153,8 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
         raise unknown("PIQE implementation", options.piqe, PIQE)
     if options.metaiqa and not Path(options.metaiqa).expanduser().is_file():
         raise UserError(f"metaiqa.checkpoint={options.metaiqa}: no such file")
+    for name in options.metrics:
+        lower_better(name)
     return options, others
 
 
@@ -252,8 +262,14 @@ class Metrics:
         self.used = {p: f"pyiqa {version('pyiqa')}" for p in ("piqe_pyiqa",)}
         self.used["piqe_reference"] = "published algorithm"
         self._checkpoint: Path | None = None
+        from benchmark.evaluation.named import named_metric
         from benchmark.evaluation.noreference import metaiqa_checkpoint
 
+        for name in options.metrics:
+            try:
+                self.used[name] = named_metric(name).source
+            except UserError as error:
+                self.used[name] = without_home(f"not measured: {error}")
         try:
             self._checkpoint = metaiqa_checkpoint(options.metaiqa)
             content = hashlib.sha256(self._checkpoint.read_bytes()).hexdigest()[:8]
@@ -329,8 +345,11 @@ class Metrics:
         return row
 
     def _measure(self, metric: str, image: Any) -> float:
+        from benchmark.evaluation.named import named_metric
         from benchmark.evaluation.noreference import metaiqa, piqe
 
+        if not metric.startswith("piqe_") and metric != "metaiqa":
+            return float(named_metric(metric)(image))
         if metric == "metaiqa":
             return float(metaiqa(image, self._checkpoint))
         return float(piqe(image, "reference" if metric == "piqe_reference" else "pyiqa"))

@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from benchmark import catalog
@@ -26,7 +27,7 @@ def table2(
     *,
     models: Sequence[str],
     implementation: str = "pyiqa",
-    others: Sequence[str] = (),
+    others: Mapping[str, bool] = MappingProxyType({}),
     failures: Sequence[Record] = (),
     notes: Sequence[str] = (),
 ) -> Table:
@@ -38,7 +39,7 @@ def table2(
         records: of the scores of the restored ones, one a run.
         models: names of the networks, in the order of the rows.
         implementation: of PIQE, whose figures stand beside the printed ones.
-        others: further metrics, by name.
+        others: further metrics by name, and whether a lower score is better.
         failures: of the runs that ended without a record.
         notes: printed above the table.
 
@@ -54,7 +55,7 @@ def table2(
         f"PIQE ↓\n{_source(used, keys[0])}",
         f"PIQE ↓\n{_source(used, keys[1])}",
         f"MetaIQA ↑\n{_source(used, 'metaiqa')}",
-        *(f"{other}\n{_source(used, other)}" for other in others),
+        *(f"{name} {'↓' if lower else '↑'}\n{_source(used, name)}" for name, lower in others.items()),
     ]
     printed_as = {keys[0]: "piqe", "metaiqa": "metaiqa"}
     columns = [Column(key, title.rstrip(), 3, spread="sem") for key, title in zip(keys, titles, strict=True)]

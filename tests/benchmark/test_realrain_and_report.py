@@ -69,6 +69,28 @@ def test_table_2_of_a_folder_of_photographs(runs: Path) -> None:
     assert {p.name for p in scores.parent.glob("*.png")} == {"a.png", "a-2.png"}
 
 
+def test_other_metrics_by_name(runs: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words[:2], "metrics=entropy,niqqe", *words[2:]]) == 2
+    assert "did you mean 'niqe'" in capsys.readouterr().err
+    assert main([*words[:2], "metrics=entropy", *words[2:]]) == 1
+    text = _table(runs, "table2_")
+    assert "entropy ↑ pyiqa" in text
+    assert main(words) == 1 and "entropy" not in _table(runs, "table2_")
+
+
+def test_metaiqa_with_weights(runs: Path, words: list[str], tmp_path: Path) -> None:
+    import torch
+    from pyiqa.archs.metaiqa_arch import MetaIQA
+
+    torch.save(MetaIQA(pretrained=False).state_dict(), tmp_path / "mine.pth")
+    assert main([*words[:2], f"metaiqa.checkpoint={tmp_path / 'mine.pth'}", *words[2:]]) == 1
+    text = _table(runs, "table2_")
+    assert "MetaIQA ↑ mine.pth, sha256" in text and "MetaIQA needs" not in text
+    row = next(line for line in text.splitlines() if line.startswith("| Rainy input"))
+    assert 0 <= float(row.split("|")[4].split("±")[0]) <= 1
+    assert main(words) == 1 and "MetaIQA needs" in _table(runs, "table2_")
+
+
 def test_scores_are_kept_by_content(runs: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> float:
         raise AssertionError("scored again")
