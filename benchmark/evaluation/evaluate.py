@@ -15,9 +15,8 @@ from benchmark.evaluation.metrics import (
     CONVENTIONS,
     Convention,
     convention_named,
+    fidelity,
     finite_mean,
-    psnr_y,
-    ssim_y,
     to_8_bit,
 )
 from benchmark.evaluation.tiling import pictures_at_once, restore
@@ -135,9 +134,9 @@ def _measured(
     prefix: str, image: Tensor, target: Tensor, conventions: Sequence[Convention]
 ) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {}
-    for convention in conventions:
-        for name, metric in (("psnr", psnr_y), ("ssim", ssim_y)):
-            values[f"{prefix}{name}_{convention.name}"] = metric(image, target, convention).tolist()
+    for name, (psnr, ssim) in fidelity(image, target, conventions).items():
+        values[f"{prefix}psnr_{name}"] = psnr.tolist()
+        values[f"{prefix}ssim_{name}"] = ssim.tolist()
     return values
 
 

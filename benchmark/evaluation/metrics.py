@@ -17,7 +17,7 @@ because pictures of finite PSNR reach 120 dB and a cap would reorder them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,9 +92,7 @@ def psnr_y(restored: Tensor, target: Tensor, convention: str | Convention = "esd
         UserError: no such convention.
     """
     chosen = convention_named(convention)
-    a, b = _luma_pair(restored, target, chosen)
-    error = (a - b).square().flatten(1).mean(1)
-    return 10 * torch.log10(255.0**2 / error)
+    return _psnr(*_seen_by(*_luma_pair(restored, target, [chosen]), chosen))
 
 
 def ssim_y(restored: Tensor, target: Tensor, convention: str | Convention = "esdnet") -> Tensor:
@@ -116,23 +114,77 @@ def ssim_y(restored: Tensor, target: Tensor, convention: str | Convention = "esd
         UserError: no such convention.
     """
     chosen = convention_named(convention)
-    a, b = _luma_pair(restored, target, chosen)
-    height, width = a.shape[-2:]
-    if chosen.downsampled_ssim:
-        factor = max(1, math.floor(min(height, width) / 256 + 0.5))
-        a, b = _block_means(a, factor), _block_means(b, factor)
-    if min(a.shape[-2:]) < WINDOW:
-        least = WINDOW + 2 * chosen.border
+    _check_window(restored, chosen)
+    return _ssim(*_seen_by(*_luma_pair(restored, target, [chosen]), chosen), chosen)
+
+
+def fidelity(
+    restored: Tensor, target: Tensor, conventions: Sequence[str | Convention] = ("esdnet",)
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """`psnr_y` and `ssim_y` under several conventions: the same values, the lumas computed once for all.
+
+    Args:
+        restored: (N, 3, H, W), floating point; values outside [0, 1] are clamped.
+        target: the same shape, in [0, 1].
+        conventions: some of `CONVENTIONS`.
+
+    Returns:
+        For each convention's name (PSNR-Y in dB, SSIM-Y), each (N,) float64.
+
+    Raises:
+        ValueError, UserError: as `ssim_y`.
+    """
+    chosen = [convention_named(c) for c in conventions]
+    for convention in chosen:
+        _check_window(restored, convention)
+    lumas = _luma_pair(restored, target, chosen)
+    found = {}
+    for convention in chosen:
+        a, b = _seen_by(*lumas, convention)
+        found[convention.name] = _psnr(a, b), _ssim(a, b, convention)
+    return found
+
+
+def _psnr(a: Tensor, b: Tensor) -> Tensor:
+    error = (a - b).square_().flatten(1).mean(1)
+    return 10 * torch.log10(255.0**2 / error)
+
+
+def _check_window(image: Tensor, convention: Convention) -> None:
+    if image.ndim != 4:
+        return  # `_luma_pair` says so
+    height, width = (size - 2 * convention.border for size in image.shape[-2:])
+    if convention.downsampled_ssim:
+        factor = _reduction(height, width)
+        height, width = math.ceil(height / factor), math.ceil(width / factor)
+    if 0 < min(height, width) < WINDOW:
+        least = WINDOW + 2 * convention.border
         raise ValueError(
-            f"SSIM ({chosen.name}) needs pictures of at least {least}×{least} pixels, not "
-            f"{restored.shape[-2]}×{restored.shape[-1]}"
+            f"SSIM ({convention.name}) needs pictures of at least {least}×{least} pixels, not "
+            f"{image.shape[-2]}×{image.shape[-1]}"
         )
+
+
+def _reduction(height: int, width: int) -> int:
+    return max(1, math.floor(min(height, width) / 256 + 0.5))
+
+
+def _ssim(a: Tensor, b: Tensor, convention: Convention) -> Tensor:
+    if convention.downsampled_ssim:
+        factor = _reduction(*a.shape[-2:])
+        a, b = _block_means(a, factor), _block_means(b, factor)
+    # picture by picture: the maps of one stay in the processor's cache, those of a batch do not
+    return torch.stack([_mean_similarity(one, other) for one, other in zip(a, b, strict=True)])
+
+
+def _mean_similarity(a: Tensor, b: Tensor) -> Tensor:
     # the two variances only occur as a sum, so four filtered maps do where the formula names five
-    mean_a, mean_b, squares, product = (_gaussian(m) for m in (a, b, a * a + b * b, a * b))
-    across, energy = mean_a * mean_b, mean_a.square() + mean_b.square()
-    similarity = (2 * across + C1) * (2 * (product - across) + C2)
-    similarity /= (energy + C1) * (squares - energy + C2)
-    return similarity.flatten(1).mean(1)
+    mean_a, mean_b = _gaussian(a), _gaussian(b)
+    product, squares = _gaussian(a * b), _gaussian(a * a + b * b)
+    across, energy = mean_a * mean_b, mean_a.square_().add_(mean_b.square_())
+    similarity = (product.sub_(across).mul_(2).add_(C2)).mul_(2 * across + C1)
+    similarity /= (energy + C1) * (squares.sub_(energy).add_(C2))
+    return similarity.mean()
 
 
 def finite_mean(values: Iterable[float]) -> tuple[float, int]:
@@ -158,26 +210,26 @@ def to_8_bit(image: Tensor) -> Tensor:
     return image.to(torch.float64, copy=True).clamp_(0, 1).mul_(255).round_()
 
 
-def _luma_pair(restored: Tensor, target: Tensor, convention: Convention) -> tuple[Tensor, Tensor]:
+def _luma_pair(
+    restored: Tensor, target: Tensor, conventions: Sequence[Convention]
+) -> tuple[Tensor, Tensor]:
     if restored.shape != target.shape:
         raise ValueError(f"restored is {tuple(restored.shape)} but target is {tuple(target.shape)}")
     check_images(restored, "restored")
-    check_images(target, "target")
-    if target.numel() and not -1 < float(target.amin()) <= float(target.amax()) < 2:
-        raise ValueError(
-            f"target must be in [0, 1], but reaches {float(target.abs().amax()):g}: divide by 255?"
-        )
-    border = convention.border
-    if min(target.shape[-2:]) <= 2 * border:
-        raise ValueError(
-            f"convention {convention.name} cuts {border} pixels on every side: nothing is left of "
-            f"{target.shape[-2]}×{target.shape[-1]} pixels"
-        )
-    return _luma(restored, convention), _luma(target.to(restored.device), convention)
+    low, high = check_images(target, "target")
+    if not -1 < low <= high < 2:
+        raise ValueError(f"target must be in [0, 1], but reaches {max(-low, high):g}: divide by 255?")
+    for convention in conventions:
+        if min(target.shape[-2:]) <= 2 * convention.border:
+            raise ValueError(
+                f"convention {convention.name} cuts {convention.border} pixels on every side: nothing is left of "
+                f"{target.shape[-2]}×{target.shape[-1]} pixels"
+            )
+    return _luma(restored), _luma(target.to(restored.device))
 
 
-def check_images(image: Tensor, what: str) -> None:
-    """Refuse what is not a batch of RGB pictures.
+def check_images(image: Tensor, what: str) -> tuple[float, float]:
+    """Refuse what is not a batch of RGB pictures; returns its least and greatest value (0, 0 of no pictures).
 
     Raises:
         ValueError: not (N, 3, H, W), not floating point, or NaN or infinite values.
@@ -186,18 +238,30 @@ def check_images(image: Tensor, what: str) -> None:
         raise ValueError(f"{what} must be (N, 3, H, W), not {tuple(image.shape)}")
     if not image.is_floating_point():
         raise ValueError(f"{what} must be floating point in [0, 1], not {image.dtype}: divide by 255?")
-    if not bool(torch.isfinite(image).all()):
+    if not image.numel():
+        return 0.0, 0.0
+    low, high = (float(extreme) for extreme in torch.aminmax(image))  # a NaN anywhere is both
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{what} has NaN or infinite values")
+    return low, high
 
 
-def _luma(image: Tensor, convention: Convention) -> Tensor:
-    """Y of ITU-R BT.601 in studio range (16 … 235), (N, H, W)."""
+def _luma(image: Tensor) -> Tensor:
+    """Y of ITU-R BT.601 in studio range (16 … 235), not rounded, (N, H, W)."""
+    luma = to_8_bit(image[:, 0]).mul_(65.481)
+    for channel, weight in ((1, 128.553), (2, 24.966)):
+        luma += to_8_bit(image[:, channel]).mul_(weight)
+    return luma.div_(255).add_(16)
+
+
+def _seen_by(a: Tensor, b: Tensor, convention: Convention) -> tuple[Tensor, Tensor]:
+    """The two lumas as a convention compares them: its border cut off, rounded if it rounds."""
     if convention.border:
         inner = slice(convention.border, -convention.border)
-        image = image[..., inner, inner]
-    red, green, blue = to_8_bit(image).unbind(1)
-    luma = 16 + (65.481 * red + 128.553 * green + 24.966 * blue) / 255
-    return torch.floor(luma + 0.5) if convention.rounded_luma else luma
+        a, b = a[..., inner, inner], b[..., inner, inner]
+    if convention.rounded_luma:
+        a, b = torch.floor(a + 0.5), torch.floor(b + 0.5)
+    return a, b
 
 
 def _block_means(image: Tensor, factor: int) -> Tensor:
@@ -234,8 +298,9 @@ def _gaussian(image: Tensor) -> Tensor:
     for dim in (-2, -1):
         size = image.shape[dim] - WINDOW + 1
         filtered = image.narrow(dim, WINDOW // 2, size) * weights[WINDOW // 2]
+        mirrored = torch.empty_like(filtered)
         for i in range(WINDOW // 2):
-            mirrored = image.narrow(dim, i, size) + image.narrow(dim, WINDOW - 1 - i, size)
+            torch.add(image.narrow(dim, i, size), image.narrow(dim, WINDOW - 1 - i, size), out=mirrored)
             filtered.add_(mirrored, alpha=weights[i])
         image = filtered
     return image
