@@ -9,7 +9,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format cost scalability table1 table2 ablations table3 table4 table5 figures report clean
+.PHONY: help setup test lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,13 @@ cost: setup ## The corrected cost columns of Table 1: printed, thop's and true
 
 scalability: setup ## Operations, energy, time and memory at 256², 512² and 720²
 	$(DERAIN) cost --scalability
+
+bench: $(VENV)/.bench ## Speed and memory beside the peers': results/bench; ONLY=neuron,metrics QUICK=1
+	$(DERAIN) bench --profile $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+$(VENV)/.bench: $(VENV)/.ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
 
 ablations: setup ## Tables 3, 4 and 5 (residual blocks, time steps, components)
 	$(DERAIN) ablations $(TABLE_OPTIONS)

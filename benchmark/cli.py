@@ -115,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
         shown.add_argument("--models", help="names with commas between (default: all)")
         shown.add_argument("-o", "--out", type=Path, help=f"default RUNS/{name}/RECIPE")
 
+    bench = commands.add_parser("bench", help="measure speed and memory beside the peers', in one run")
+    bench.add_argument("--only", metavar="NAMES", help="cases, groups or studies, commas between (--list)")
+    bench.add_argument("--list", action="store_true", help="list the cases and studies, and stop")
+    bench.add_argument("--rounds", type=int, help="rounds of each case (default 5)")
+    bench.add_argument("--quick", action="store_true", help="short rounds and fewer, written to runs/bench")
+    bench.add_argument("--slow", action="store_true", help="also what takes many minutes a call on a CPU")
+    bench.add_argument("--profile", action="store_true", help="profile what does not reach what is asked for")
+    bench.add_argument("--threads", type=int, help="threads of every side (default: one for each core)")
+    bench.add_argument("-o", "--out", type=Path, help="folder (default results/bench)")
+
     inspect = commands.add_parser(
         "inspect",
         help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",

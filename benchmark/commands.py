@@ -252,6 +252,13 @@ def cost(options: Namespace) -> int:
     return count(options)
 
 
+def bench(options: Namespace) -> int:
+    """`derain bench`."""
+    from benchmark.bench.run import bench as measure
+
+    return measure(options)
+
+
 def table(options: Namespace) -> int:
     """`derain table`."""
     from benchmark import catalog

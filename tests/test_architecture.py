@@ -70,6 +70,17 @@ def test_the_arrows_hold(place: str) -> None:
     assert not wrong
 
 
+def test_only_the_command_line_knows_the_bench() -> None:
+    knowing = {
+        str(path.relative_to(ROOT))
+        for part in OURS
+        for path in (ROOT / part).rglob("*.py")
+        if ROOT / "benchmark" / "bench" not in path.parents
+        if any(name.startswith("benchmark.bench") for name in _imports(path))
+    }
+    assert knowing == {"benchmark/commands.py"}
+
+
 def test_esdnet_stands_alone_with_torch_and_snntorch() -> None:
     allowed = set(sys.stdlib_module_names) | {"torch", "snntorch", "esdnet"}
     wrong = {
@@ -88,6 +99,7 @@ def test_esdnet_stands_alone_with_torch_and_snntorch() -> None:
         "from benchmark.cli import main; assert main(['train', 'model=esdnt']) == 2",
         "from benchmark.cli import main; assert main(['config', 'model=prenet', 'recipe=authors']) == 0",
         "from benchmark.cli import main; assert main(['models']) == 0",
+        "from benchmark.cli import main; assert main(['bench', '--list']) == 0",
         "import benchmark.catalog, benchmark.config, benchmark.data, benchmark.cost, benchmark.evaluation",
     ],
 )

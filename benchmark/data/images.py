@@ -126,13 +126,17 @@ def _short(error: BaseException) -> str:
     return words[:120] if words else type(error).__name__
 
 
-def _orientation(image: Image.Image) -> int:
-    """What is left to be done to turn the picture upright; Pillow itself turns TIFF, its size included."""
+def _orientation(image: Image.Image, header_only: bool = False) -> int:
+    """What is left to be done to turn the picture upright; Pillow itself turns TIFF, its size included.
+
+    With `header_only` what stands behind a PNG's pixels is not looked at; else Pillow decodes them to get there.
+    """
     if image.format == "TIFF":
         return 1
     # a damaged EXIF block says nothing about the pixels: they are taken as they stand
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        exif = Image.Image.getexif(image) if header_only else image.getexif()
+        value = exif.get(_ORIENTATION, 1)
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
     except Exception:
         return 1
@@ -245,6 +249,20 @@ def read_image(path: str | Path) -> Picture:
     return array if array.flags.writeable else array.copy()
 
 
+def _says_more(path: Path) -> bool:
+    """Whether a PNG has chunks behind its pixels that may hold an orientation."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(8)
+        pixels = False
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            pixels = pixels or kind == b"IDAT"
+            file.seek(length + 4, io.SEEK_CUR)
+    return False
+
+
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of a picture as `read_image` would give it, from its header: nothing is decoded.
 
@@ -255,7 +273,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
-            turned = _orientation(image) >= 5
+            turned = _orientation(image, header_only=image.format == "PNG" and not _says_more(path)) >= 5
         if 0 < width * height <= MAX_PIXELS:
             return (width, height) if turned else (height, width)
     except Exception:  # the slow way below says what is wrong

@@ -124,8 +124,9 @@ def fidelity(
     """`psnr_y` and `ssim_y` under several conventions: the same values, the lumas computed once for all.
 
     Args:
-        restored: (N, 3, H, W), floating point; values outside [0, 1] are clamped.
-        target: the same shape, in [0, 1].
+        restored: (N, 3, H, W), floating point, where values outside [0, 1] are clamped; or uint8, the grey levels
+            of a file.
+        target: the same shape, in [0, 1]; or uint8.
         conventions: some of `CONVENTIONS`.
 
     Returns:
@@ -137,7 +138,7 @@ def fidelity(
     chosen = [convention_named(c) for c in conventions]
     for convention in chosen:
         _check_window(restored, convention)
-    lumas = _luma_pair(restored, target, chosen)
+    lumas = _luma_pair(restored, target, chosen, levels=True)
     found = {}
     for convention in chosen:
         a, b = _seen_by(*lumas, convention)
@@ -211,12 +212,12 @@ def to_8_bit(image: Tensor) -> Tensor:
 
 
 def _luma_pair(
-    restored: Tensor, target: Tensor, conventions: Sequence[Convention]
+    restored: Tensor, target: Tensor, conventions: Sequence[Convention], levels: bool = False
 ) -> tuple[Tensor, Tensor]:
     if restored.shape != target.shape:
         raise ValueError(f"restored is {tuple(restored.shape)} but target is {tuple(target.shape)}")
-    check_images(restored, "restored")
-    low, high = check_images(target, "target")
+    _check(restored, "restored", levels)
+    low, high = _check(target, "target", levels)
     if not -1 < low <= high < 2:
         raise ValueError(f"target must be in [0, 1], but reaches {max(-low, high):g}: divide by 255?")
     for convention in conventions:
@@ -226,6 +227,12 @@ def _luma_pair(
                 f"{target.shape[-2]}×{target.shape[-1]} pixels"
             )
     return _luma(restored), _luma(target.to(restored.device))
+
+
+def _check(image: Tensor, what: str, levels: bool) -> tuple[float, float]:
+    if levels and image.dtype == torch.uint8 and image.ndim == 4 and image.shape[1] == 3:
+        return 0.0, 1.0  # there is nothing else that they could hold
+    return check_images(image, what)
 
 
 def check_images(image: Tensor, what: str) -> tuple[float, float]:
@@ -248,9 +255,10 @@ def check_images(image: Tensor, what: str) -> tuple[float, float]:
 
 def _luma(image: Tensor) -> Tensor:
     """Y of ITU-R BT.601 in studio range (16 … 235), not rounded, (N, H, W)."""
-    luma = to_8_bit(image[:, 0]).mul_(65.481)
+    levels = (lambda x: x.to(torch.float64)) if image.dtype == torch.uint8 else to_8_bit
+    luma = levels(image[:, 0]).mul_(65.481)
     for channel, weight in ((1, 128.553), (2, 24.966)):
-        luma += to_8_bit(image[:, channel]).mul_(weight)
+        luma += levels(image[:, channel]).mul_(weight)
     return luma.div_(255).add_(16)
 
 

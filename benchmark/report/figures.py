@@ -427,3 +427,54 @@ def curves(
 
 def _cycle(count: int) -> list[tuple[str, Any]]:
     return [_LINES[i % len(_LINES)] for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one training step grows with one setting; `line` is the time that the work alone would make."""
+
+    label: str
+    values: Sequence[float]
+    seconds: Sequence[float]
+    line: Sequence[float]
+    mebibytes: Sequence[float]
+    millijoules: Sequence[float]
+
+
+def scaling(curves: Sequence[Curve], folder: Path, name: str, title: str) -> list[Path]:
+    """Time, memory and energy of a training step (rows) against each setting (columns), logarithmic.
+
+    Returns:
+        The files.
+    """
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    quantities = (
+        ("seconds", "a step (s)"),
+        ("mebibytes", "peak memory (MiB)"),
+        ("millijoules", "energy (mJ)"),
+    )
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    with _drawing(WIDTH, 5.2) as figure:
+        grid = figure.subplots(3, len(curves), sharey="row", squeeze=False)
+        for column, curve in enumerate(curves):
+            for row, (attribute, label) in enumerate(quantities):
+                axes = grid[row][column]
+                axes.plot(
+                    curve.values, getattr(curve, attribute), "o-", color=BLUE, markersize=3, label="measured"
+                )
+                if attribute == "seconds":
+                    axes.plot(curve.values, curve.line, "--", color=RED, linewidth=1, label="with the work")
+                axes.set_xscale("log")
+                axes.set_yscale("log")
+                axes.set_xticks(list(curve.values))
+                axes.xaxis.set_major_formatter(plain)
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.yaxis.set_major_formatter(plain)
+                axes.grid(alpha=0.25)
+                if column == 0:
+                    axes.set_ylabel(label)
+            grid[2][column].set_xlabel(curve.label)
+        grid[0][0].legend(frameon=False)
+        figure.suptitle(f"ESDNet, one training step: {title}", fontsize=9)
+        return _save(figure, folder, name)

@@ -334,3 +334,25 @@ def test_natural_keys_order_any_names(names: list[str]) -> None:
     for a, b in itertools.pairwise(sorted(names, key=natural_key)):
         assert natural_key(a) <= natural_key(b)
         assert natural_key(a) != natural_key(b) or a == b
+
+
+def test_a_pngs_size_is_read_without_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.zeros((13, 17, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "load", None)
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
+    assert image_size(tmp_path / "a.png") == (13, 17)
+
+
+def test_an_orientation_behind_the_pixels_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "a.png"
+    Image.fromarray(np.zeros((13, 17, 3), np.uint8)).save(file)
+    plain = file.read_bytes()
+    Image.fromarray(np.zeros((13, 17, 3), np.uint8)).save(file, exif=exif)
+    marked = file.read_bytes()
+    start = marked.index(b"eXIf") - 4
+    (length,) = struct.unpack(">I", marked[start : start + 4])
+    ending = plain.index(b"IEND") - 4
+    file.write_bytes(plain[:ending] + marked[start : start + length + 12] + plain[ending:])
+    assert image_size(file) == read_image(file).shape[:2] == (17, 13)

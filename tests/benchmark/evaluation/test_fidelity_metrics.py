@@ -9,7 +9,7 @@ from skimage.metrics import structural_similarity
 
 from benchmark.errors import UserError
 from benchmark.evaluation.meters import PSNRY, SSIMY
-from benchmark.evaluation.metrics import CONVENTIONS, Convention, finite_mean, psnr_y, ssim_y
+from benchmark.evaluation.metrics import CONVENTIONS, Convention, fidelity, finite_mean, psnr_y, ssim_y
 
 
 def pair(n: int = 2, height: int = 40, width: int = 52) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,3 +184,21 @@ def test_meters_merge_as_processes_do() -> None:
     all_of_them.update(restored, target)
     first.merge_state(second)
     assert first.compute().item() == pytest.approx(all_of_them.compute().item(), abs=1e-12)
+
+
+def test_all_conventions_at_once_are_the_same_values() -> None:
+    restored, target = torch.rand(2, 3, 48, 60), torch.rand(2, 3, 48, 60)
+    found = fidelity(restored, target, tuple(CONVENTIONS))
+    assert list(found) == list(CONVENTIONS)
+    for name, (psnr, ssim) in found.items():
+        assert torch.equal(psnr, psnr_y(restored, target, name))
+        assert torch.equal(ssim, ssim_y(restored, target, name))
+
+
+def test_grey_levels_are_what_a_file_of_the_picture_holds() -> None:
+    restored, target = torch.rand(2, 3, 32, 40), torch.rand(2, 3, 32, 40)
+    levels = [(x.double() * 255).round().to(torch.uint8) for x in (restored, target)]
+    for a, b in zip(fidelity(restored, target)["esdnet"], fidelity(*levels)["esdnet"], strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="divide by 255"):
+        psnr_y(levels[0], levels[1])

@@ -1,0 +1,74 @@
+"""Peak memory of one side, in a process of its own: what came before it cannot hide or add to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmark.bench.case import NotMeasured, Setting, load
+
+_CALLS = 2  # the second step of a training has the optimiser's state already
+
+
+def peak_memory(side: str, setting: Setting) -> int:
+    """The most bytes that building a side and calling it twice holds at once.
+
+    On a GPU what PyTorch has allocated there; on a CPU the process's resident memory above what it held after its
+    imports.
+
+    Raises:
+        NotMeasured: the process failed.
+    """
+    words = [side, setting.device, str(setting.threads), str(setting.scratch)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark.bench.memory", *words], capture_output=True, text=True, check=False
+    )
+    try:
+        return int(json.loads(done.stdout.splitlines()[-1])["peak"])
+    except (IndexError, ValueError, KeyError):
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise NotMeasured(f"its process failed: {last[:200]}") from None
+
+
+def resident() -> tuple[int, int]:
+    """Bytes that this process holds now, and the most it has held since `forget_peak`."""
+    try:
+        facts = dict(
+            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
+        )
+        return 1024 * int(facts["VmRSS"].split()[0]), 1024 * int(facts["VmHWM"].split()[0])
+    except (OSError, KeyError, ValueError):
+        import resource
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return most, most
+
+
+def forget_peak() -> None:
+    """Begin anew with the peak; where the system cannot, it stays that of the whole process."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _main(side: str, device: str, threads: str, scratch: str) -> None:
+    import torch
+
+    torch.set_num_threads(int(threads))
+    make = load(side)
+    setting = Setting(device, int(threads), Path(scratch))
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    forget_peak()
+    before, _ = resident()
+    call = make(setting)
+    for _ in range(_CALLS):
+        call()
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident()[1] - before
+    print(json.dumps({"peak": peak}))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

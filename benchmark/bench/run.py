@@ -1,0 +1,232 @@
+"""`derain bench`: chooses, measures, shows, and writes after every case, so that a kill loses one."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmark.bench import results
+from benchmark.bench.case import Case, Setting, load
+from benchmark.bench.cases import CASES, STUDIES, choose
+from benchmark.errors import UserError
+from benchmark.files import require_writable, write_json, write_text
+
+Progress = Callable[[str], None]
+
+_FOLDER, _QUICK_FOLDER = Path("results") / "bench", Path("runs") / "bench"
+_PEERS = ("spikingjelly", "triton", "cupy-cuda12x", "opencv-python-headless")
+
+
+def bench(options: Namespace) -> int:
+    """Do what `derain bench` was asked; returns the exit status."""
+    cases, studies = choose(w.strip() for w in (options.only or "").split(",") if w.strip())
+    if options.list:
+        _list(cases, studies)
+        return 0
+    if options.rounds is not None and options.rounds < 2:
+        raise UserError(f"--rounds {options.rounds}: at least 2, as a ratio without a spread says little")
+    threads = options.threads or _cores()
+    if threads < 1:
+        raise UserError(f"--threads {options.threads}: at least 1")
+    folder = options.out or (_QUICK_FOLDER if options.quick else _FOLDER)
+    require_writable(folder)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that measure memory and steps
+
+    import torch
+
+    torch.set_num_threads(threads)
+    provenance = _provenance(threads)
+    name = results.machine_name(provenance["machine"])
+    with _bar(len(cases) + len(studies)) as (progress, advance):
+        if cases:
+            rows = _cases(cases, threads, options, folder, name, provenance, progress, advance)
+            progress("")
+            _show(rows)
+        for study in studies:
+            _STUDIES[study](folder, name, threads, options.quick, provenance, progress)
+            advance()
+    return 0
+
+
+def _cores() -> int:
+    from benchmark.data.cache import cores
+
+    return cores()
+
+
+def _provenance(threads: int) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    from benchmark.sweep.records import provenance
+
+    found = provenance()
+    peers = {}
+    for package in _PEERS:
+        try:
+            peers[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {**found, "versions": {**found["versions"], **peers}, "threads": threads}
+
+
+def _list(cases: Sequence[Case], studies: Sequence[str]) -> None:
+    for case in cases:
+        wanted = [f"{p.name}{f' ≥ {p.asked:g}×' if p.asked is not None else ''}" for p in case.peers]
+        if case.limit is not None:
+            wanted.append(f"≤ {case.limit:g} s")
+        if case.memory is not None and math.isfinite(case.memory):
+            wanted.append(f"memory ≤ {case.memory:g}×")
+        print(f"{case.name:<24}{case.device:<6}{case.what}: {', '.join(wanted)}")
+    for study in studies:
+        print(f"{study:<24}{'':<6}{STUDIES[study]}")
+
+
+def _cases(
+    cases: Sequence[Case],
+    threads: int,
+    options: Namespace,
+    folder: Path,
+    name: str,
+    provenance: dict[str, Any],
+    progress: Progress,
+    advance: Callable[[], None],
+) -> list[results.Row]:
+    from benchmark.bench.measure import measure
+
+    order = [case.name for case in CASES]
+    rounds, least = (2, 0.05) if options.quick else (5, 0.2)
+    old = results.read(folder / f"{name}.json")
+    rows: list[results.Row] = old["rows"] if old else []
+    found: list[results.Row] = []
+    taken = {"date": provenance["date"], "commit": provenance["commit"], "threads": threads}
+    with tempfile.TemporaryDirectory(prefix="derain-bench-", ignore_cleanup_errors=True) as scratch:
+        for case in cases:
+            setting = Setting(case.device, threads, Path(scratch))
+            new = measure(case, setting, options.rounds or rounds, least, options.slow, progress)
+            missed = [row for row in new if row["reached"] is False]
+            if options.profile and missed:
+                progress(f"{case.name}: profile")
+                path = _profile(case, setting, folder, name)
+                for row in missed:
+                    row["profile"] = path
+            found += [{**row, "taken": taken} for row in new]
+            rows = results.merge(rows, [r for r in found if r["case"] == case.name], order)
+            results.save(folder, name, rows, provenance)
+            advance()
+    progress(f"wrote {folder / name}.json and .md")
+    return found
+
+
+def _profile(case: Case, setting: Setting, folder: Path, name: str) -> str:
+    from benchmark.bench import profiles
+
+    # on one thread where the side has a pool: a profiler sees the thread that it is started in
+    ours = load(case.ours)(replace(setting, threads=1))
+    ours()
+    text = (
+        profiles.of_functions(ours) if case.profiler == "python" else profiles.of_operators(ours, case.device)
+    )
+    relative = f"profiles/{name}/{case.name.replace('/', '-')}.txt"
+    write_text(folder / relative, f"{case.name}: {case.what}\n\n{text}")
+    return relative
+
+
+def _show(rows: Sequence[results.Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(header_style="bold", pad_edge=False)
+    for head in ("case", "beside", "ours", "peer's", "ratio", "asked", "reached"):
+        grid.add_column(head, justify="right" if head in ("ours", "peer's") else "left")
+    for row in rows:
+        colour = {True: "green", False: "red", None: "dim" if row["reason"] else ""}[row["reached"]]
+        grid.add_row(
+            row["case"] + (" (memory)" if row["quantity"] == "memory" else ""),
+            row["peer"] or "",
+            results.amount(row, "ours"),
+            results.amount(row, "theirs"),
+            results.ratio(row),
+            results.asked(row),
+            results.reached(row) + (f" ({row['profile']})" if row["profile"] else ""),
+            style=colour,
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(grid)
+    for note in results.notes(rows):
+        print(note)
+    open_rows = [row for row in rows if row["reached"] is False and not row["profile"]]
+    if open_rows:
+        print("What was asked for and not reached is explained by a profile: derain bench --profile")
+
+
+def _scaling(
+    folder: Path, name: str, threads: int, quick: bool, provenance: dict[str, Any], progress: Progress
+) -> None:
+    from benchmark.bench import scaling
+
+    device, before = _device(), scaling.load_average()
+    rows = scaling.measure(device, threads, 0.5 if quick else 3.0, quick, progress)
+    made = {**provenance, "load": {"before": before, "after": scaling.load_average()}}
+    data = {"format": results.FORMAT, "device": device, "provenance": made, "rows": rows}
+    write_json(folder / f"scaling-{name}.json", data)
+    for path in scaling.write(folder, name, data):
+        progress(f"wrote {path}")
+
+
+def _reproduction(
+    folder: Path, name: str, threads: int, quick: bool, provenance: dict[str, Any], progress: Progress
+) -> None:
+    from benchmark.bench import reproduction, scaling
+
+    device, before = _device(), scaling.load_average()
+    rows = reproduction.measure(device, threads, 1.0 if quick else 30.0, progress)
+    made = {**provenance, "load": {"before": before, "after": scaling.load_average()}}
+    notes = [f"`{made['command']}`, {threads} threads, commit {made['commit']}, {made['date'][:10]}."]
+    if before:
+        notes[0] = (
+            notes[0][:-1]
+            + f"; one-minute load average {before[0]:g} before, {made['load']['after'][0]:g} after."
+        )
+    data = {"format": results.FORMAT, "device": device, "provenance": made, "rows": rows, "notes": notes}
+    write_json(folder / f"reproduction-{name}.json", data)
+    progress(f"wrote {reproduction.write(folder)}")
+
+
+_STUDIES: dict[str, Callable[[Path, str, int, bool, dict[str, Any], Progress], None]] = {
+    "scaling": _scaling,
+    "reproduction": _reproduction,
+}
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[tuple[Progress, Callable[[], None]]]:
+    """What is going on, on standard error: a bar on a terminal, lines elsewhere."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+
+        def progress(line: str) -> None:
+            bar.update(task, description=line)
+            if line and (not console.is_terminal or line.startswith("wrote ")):
+                print(line, file=sys.stderr, flush=True)
+
+        yield progress, lambda: bar.advance(task)
