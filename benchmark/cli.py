@@ -125,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, help="threads of every side (default: one for each core)")
     bench.add_argument("-o", "--out", type=Path, help="folder (default results/bench)")
 
+    sync = commands.add_parser("sync", help="send to W&B what was logged offline")
+    sync.add_argument("runs", nargs="?", type=Path, default=Path("runs"), help="folder of the runs (runs)")
+    sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
+
     inspect = commands.add_parser(
         "inspect",
         help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",

@@ -337,6 +337,13 @@ def report(options: Namespace) -> int:
     return make_report(options.runs, options.recipe, _listed(options.models), options.out)
 
 
+def sync(options: Namespace) -> int:
+    """`derain sync`."""
+    from benchmark.sweep.tracking import sync as send
+
+    return send(options.runs, options.dry_run)
+
+
 def _listed(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()] if text else []
 

@@ -342,6 +342,18 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Every setting under its name on the command line: `model`, `model.dim`, `recipe`, `recipe.batch`, `seed`, …"""
+    found: dict[str, Any] = {"model": config.model.name}
+    found |= {f"model.{name}": value for name, value in _plain(model_options(config)).items()}
+    found |= {"data": config.data.name, "recipe": config.recipe.name}
+    plain = to_dict(config)
+    for key in _KEYS:
+        if key not in ("data.name", "recipe.name"):
+            found[key] = functools.reduce(lambda part, name: part[name], key.split("."), plain)
+    return found
+
+
 def from_dict(data: Mapping[str, Any]) -> RunConfig:
     """The configuration that `to_dict` made plain."""
     result = OmegaConf.to_object(

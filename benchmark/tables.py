@@ -17,7 +17,7 @@ from benchmark.report import ablations as drawn
 from benchmark.report.table import Table, show, write
 from benchmark.report.tables import ranks, table1
 from benchmark.sweep import plan as plans
-from benchmark.sweep.costs import counted_costs, full_costs, trained_cost
+from benchmark.sweep.costs import counted_costs, full_costs, trained_costs
 from benchmark.sweep.local import Outcome, run_all
 from benchmark.sweep.progress import Display
 from benchmark.sweep.records import FAILURE, Record, find_record, read_record, run_folder
@@ -234,10 +234,11 @@ def _counted(
 
 def _trained(config: RunConfig) -> dict[str, Any] | None:
     try:
-        return trained_cost(config)
+        costs = trained_costs(config)
     except (UserError, WorkError) as error:
         print(f"{run_name(config)}: its cost is not counted: {error}", file=sys.stderr)
         return None
+    return costs["full"] if costs else None
 
 
 def _make(request: Request, plan: plans.Plan, draw: Callable[[], list[Path]]) -> int:

@@ -81,14 +81,14 @@ def counted_costs(
     return kept["costs"]
 
 
-def trained_cost(config: RunConfig, size: int = 256) -> dict[str, Any] | None:
-    """What a run's trained network costs at `size`², convention `full`, at the spike rates of its test pictures.
+def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any]] | None:
+    """What a run's trained network costs at `size`², under `full` and `paper`, at the spike rates of its test pictures.
 
     Rates are the means over the centre tiles of some test pictures, of the size that the run was tested with. Kept in
     the run's folder.
 
     Returns:
-        The totals; None where the run's weights are not there (any more).
+        The totals by convention; None where the run's weights are not there (any more).
     """
     from benchmark.sweep.run import WEIGHTS
 
@@ -96,7 +96,7 @@ def trained_cost(config: RunConfig, size: int = 256) -> dict[str, Any] | None:
     if not (folder / WEIGHTS).is_file():
         return None
     kept = _kept(folder)
-    if kept is None:
+    if kept is None or "costs" not in kept:
         import torch
 
         from benchmark.checkpoints import load_checkpoint
@@ -108,13 +108,12 @@ def trained_cost(config: RunConfig, size: int = 256) -> dict[str, Any] | None:
         network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         tiles = _test_tiles(config, size)
         measured = measure_cost(network, images=tiles)
-        counted = measure_cost(network, size, shapes_only=True, rates=measured).summary()
-        counted["images"] = (
-            f"{len(tiles)} test pictures, {tiles.shape[-2]}×{tiles.shape[-1]} px of their centres"
-        )
-        kept = {"name": folder.name, "cost": counted, **provenance()}
+        counted = measure_cost(network, size, shapes_only=True, rates=measured)
+        pictures = f"{len(tiles)} test pictures, {tiles.shape[-2]}×{tiles.shape[-1]} px of their centres"
+        costs = {c: {**counted.under(c).summary(), "images": pictures} for c in ("full", "paper")}
+        kept = {"name": folder.name, "costs": costs, **provenance()}
         write_record(folder, kept, COST)
-    return kept["cost"]
+    return kept["costs"]
 
 
 def _test_tiles(config: RunConfig, size: int) -> Tensor:

@@ -32,6 +32,7 @@ from benchmark.sweep.records import (
     without_home,
     write_record,
 )
+from benchmark.sweep.tracking import Tracker, samples, under_agent
 
 WEIGHTS = "weights.safetensors"
 
@@ -56,24 +57,31 @@ def execute(
         Claimed: another process is doing the run.
         UserError, WorkError: the run cannot be done or failed; the reason is also in `failure.json`.
     """
+    folder = run_folder(config)
+    tracker = Tracker(config, folder)
     done = find_record(config)
     if done is not None:
-        return done
-    folder = run_folder(config)
+        return _found(done, config, tracker)
     require_writable(folder)
     if not _first_process():
-        return _attempt(config, folder, progress)
+        return _attempt(config, folder, progress, tracker)
     with Claim(folder, watch=watch, on_orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM)) as claim:
         done = find_record(config)  # the last owner may have ended it meanwhile
         if done is not None:
-            return done
+            return _found(done, config, tracker)
 
         def tell(step: int, steps: int) -> None:
             claim.step, claim.steps = step, steps
             if progress is not None:
                 progress(step, steps)
 
-        return _attempt(config, folder, tell)
+        return _attempt(config, folder, tell, tracker)
+
+
+def _found(record: Record, config: RunConfig, tracker: Tracker) -> Record:
+    if under_agent():  # which waits for the figures of the run that it asked for
+        tracker.done(record, lambda: _costs(config))
+    return record
 
 
 def _first_process() -> bool:
@@ -82,10 +90,12 @@ def _first_process() -> bool:
     return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 
 
-def _attempt(config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None) -> Record:
+def _attempt(
+    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+) -> Record:
     write_text(folder / "config.yaml", _as_yaml(config))
     try:
-        record = _train_and_test(config, folder, progress)
+        record = _train_and_test(config, folder, progress, tracker)
     except SystemExit:  # a process of a parallel training that has nothing more to do
         raise
     except BaseException as error:
@@ -100,10 +110,18 @@ def _attempt(config: RunConfig, folder: Path, progress: Callable[[int, int], Non
             **provenance(),
         }
         write_record(folder, failure, FAILURE)
+        tracker.close(failed=True)
         raise
     write_record(folder, record)
     (folder / FAILURE).unlink(missing_ok=True)
+    tracker.done(record, lambda: _costs(config))
     return record
+
+
+def _costs(config: RunConfig) -> dict[str, dict[str, Any]] | None:
+    from benchmark.sweep.costs import trained_costs
+
+    return trained_costs(config)
 
 
 def _as_yaml(config: RunConfig) -> str:
@@ -124,14 +142,17 @@ def _state(error: BaseException) -> str:
     return "failed"
 
 
-def _train_and_test(config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None) -> Record:
+def _train_and_test(
+    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+) -> Record:
     import torch
 
-    network, training = _trained(config, folder, progress)
+    network, training = _trained(config, folder, progress, tracker)
     network.eval()
     _save_weights(network, folder / WEIGHTS)
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
     results, missing = test(config, network.to(device), device, folder)
+    tracker.pictures(lambda: samples(config, network, device))
     return {
         "identity": identity(config),
         "training_identity": training_identity(config),
@@ -148,7 +169,7 @@ def _train_and_test(config: RunConfig, folder: Path, progress: Callable[[int, in
 
 
 def _trained(
-    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None
+    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
 ) -> tuple[Any, dict[str, Any]]:
     """The trained network, and how it was trained; not again where a run has it that differs in the test alone."""
     from benchmark.checkpoints import load_checkpoint
@@ -160,13 +181,14 @@ def _trained(
         network = create_model(config.model.name, **model_options(config))
         load_checkpoint(network, folder.parent / twin["name"] / WEIGHTS)
         return network, {**twin["training"], "trained_as": twin["name"]}
-    trained = train(config, folder, progress)
+    trained = train(config, folder, progress, tracker.log)
     load_checkpoint(trained.network, trained.checkpoint)
     return trained.network, {
         "steps": trained.steps,
         "steps_per_epoch": trained.steps_per_epoch,
         "seconds": round(trained.seconds, 2),
         "final_loss": trained.final_loss,
+        "validation_psnr_y": trained.validation_psnr_y,
         "weights": trained.checkpoint.name,
         "data": trained.data,
     }

@@ -13,6 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from benchmark.errors import WorkError
@@ -103,6 +105,30 @@ class Report(Callback):
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
         self._handlers = {}
+
+
+class PassOn(Logger):
+    """A Lightning logger that hands what is logged to a function, in the first process alone."""
+
+    def __init__(self, log: Callable[[dict[str, float], int | None], None]) -> None:
+        super().__init__()
+        self._log = log
+
+    @property
+    def name(self) -> None:
+        """None: it has no files."""
+
+    @property
+    def version(self) -> None:
+        """None."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Hand them on."""
+        self._log(metrics, step)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the settings are the run's, not the module's."""
 
 
 class SpikeRates(Callback):

@@ -67,6 +67,7 @@ class Restoration(pl.LightningModule):
                 "(try a lower recipe.optimizer.lr or recipe.gradient_clip=1)"
             )
         self.log("train/loss", loss, prog_bar=True)
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:

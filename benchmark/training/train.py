@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,15 +13,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from benchmark.checkpoints import read_checkpoint
-from benchmark.config import RunConfig, identity, model_options, run_name, to_dict
+from benchmark.config import RunConfig, identity, model_options, to_dict
 from benchmark.data import RainDataModule
 from benchmark.errors import UserError, WorkError
 from benchmark.models import create_model
-from benchmark.training.callbacks import Report, SpikeRates
+from benchmark.training.callbacks import PassOn, Report, SpikeRates
 from benchmark.training.module import Restoration
 
 Progress = Callable[[int, int], None]
@@ -38,10 +37,16 @@ class Trained:
     steps_per_epoch: int
     seconds: float  # of wall time, over all parts of a training that was cut off
     final_loss: float
+    validation_psnr_y: float | None  # of the chosen checkpoint on held-out images
     data: dict[str, Any]
 
 
-def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> Trained:
+def train(
+    config: RunConfig,
+    folder: Path,
+    progress: Progress | None = None,
+    log: Callable[[dict[str, float], int | None], None] | None = None,
+) -> Trained:
     """Train a network, or go on with a training that was cut off.
 
     Checkpoints are written to `folder/checkpoints`; if there is a `last.ckpt`, training goes on from it and ends with
@@ -51,6 +56,7 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
         config: the resolved configuration.
         folder: of this run.
         progress: called with (steps done, steps in all) after every step.
+        log: called with (figures, step) for what is logged, beside `metrics.csv` in the folder.
 
     Raises:
         UserError: the data are missing or wrong.
@@ -102,15 +108,14 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
         )
     )
     if validate:
-        callbacks.append(
-            ModelCheckpoint(
-                checkpoints,
-                filename="best",
-                monitor="validation/psnr_y",
-                mode="max",
-                enable_version_counter=False,
-            )
+        best = ModelCheckpoint(
+            checkpoints,
+            filename="best",
+            monitor="validation/psnr_y",
+            mode="max",
+            enable_version_counter=False,
         )
+        callbacks.append(best)
     if recipe.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
     accelerator = config.trainer.accelerator
@@ -135,7 +140,7 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
             limit_val_batches=None if validate else 0,
             num_sanity_val_steps=0,
             gradient_clip_val=recipe.gradient_clip,
-            logger=_logger(config, folder),
+            logger=[CSVLogger(folder, name="", version=""), *([PassOn(log)] if log else [])],
             log_every_n_steps=config.trainer.log_every,
             callbacks=callbacks,
             enable_progress_bar=False,  # Lightning's counts the epoch, `progress` the whole training
@@ -161,6 +166,7 @@ def train(config: RunConfig, folder: Path, progress: Progress | None = None) -> 
         steps_per_epoch=per_epoch,
         seconds=report.seconds,
         final_loss=report.loss,
+        validation_psnr_y=float(best.best_model_score) if validate and best.best_model_score else None,
         data=data.provenance(),
     )
 
@@ -183,33 +189,3 @@ def _refuse_another(last: Path, expected: str) -> None:
             f"{last} was made by another configuration (identity {found}, this one is {expected}); "
             "choose another out=… or remove that folder"
         )
-
-
-def _logger(config: RunConfig, folder: Path) -> Logger | list[Logger]:
-    """CSV always; W&B beside it unless `logger=csv`, offline when there is no key."""
-    csv = CSVLogger(folder, name="", version="")
-    if config.logger == "csv":
-        return csv
-    from pytorch_lightning.loggers import WandbLogger
-
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_wandb()
-    offline = os.environ.get("WANDB_MODE") == "offline" or not has_key
-    wandb = WandbLogger(
-        name=run_name(config),
-        id=identity(config),
-        project=os.environ.get("WANDB_PROJECT", "esdnet-benchmark"),
-        save_dir=folder,
-        offline=offline,
-        resume="allow",
-        config=to_dict(config),
-    )
-    return [csv, wandb]
-
-
-def _netrc_has_wandb() -> bool:
-    import netrc
-
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
