@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from benchmark.evaluation.inspection import Rates
+    from benchmark.evaluation.inspection import Activity, Rates
 
 _SIZE = 80  # px of a patch, unless the network's own tiles say otherwise
 
@@ -42,16 +43,17 @@ def draw_image(
         layer: name of the neurons; None for the first.
         patch: left, top, size; None: where the two differ most, or the middle.
         tile: size of a patch that is not given.
-        out: the PNG.
+        out: the drawing, PNG or PDF.
 
     Raises:
-        UserError: unreadable or differently sized pictures, a patch outside, no such layer.
+        UserError: unreadable or differently sized pictures, a patch outside, no such layer, another kind of file.
     """
     import torch
 
-    from benchmark.evaluation.inspection import activity, wettest
-    from benchmark.report.inspection import Patch, draw
+    from benchmark.evaluation.inspection import wettest
 
+    if out.suffix not in (".png", ".pdf"):
+        raise UserError(f"--out {out}: the drawing is a .png or a .pdf")
     rainy = _read(rainy_path)
     clean = _read(clean_path) if clean_path is not None else None
     height, width = rainy.shape[-2:]
@@ -80,18 +82,42 @@ def draw_image(
             dry, title = network(wet[None].to(device))[0].clamp(0, 1).cpu(), "restored"
     else:
         dry, title = cut(clean), "clean"
-    patches, done = [], []
-    for name, picture in (("rainy", wet), (title, dry)):
-        seen = activity(network, picture, layer)
-        done.append(seen)
-        patches.append(Patch(name, picture.permute(1, 2, 0).numpy(), seen.rates, seen.potentials))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    heading = f"{done[0].layer}; {rainy_path.name}, {size} × {size} px at ({left}, {top})"
-    draw(patches, out, heading, done[0].threshold)
-    for name, seen in zip(("rainy", title), done, strict=True):
+    where = f"{rainy_path.name}, {size} × {size} px at ({left}, {top})"
+    for title_of, seen in draw_patches(network, [("rainy", wet), (title, dry)], layer, where, [out]):
         steps = ", ".join(f"{r:.1%}" for r in seen.rates.mean((1, 2)))
-        print(f"{name:<9} spike rate {seen.rates.mean():.1%} in {seen.layer} (by step: {steps})")
+        print(f"{title_of:<9} spike rate {seen.rates.mean():.1%} in {seen.layer} (by step: {steps})")
     print(f"drawn to {out}")
+
+
+def draw_patches(
+    network: nn.Module,
+    patches: Sequence[tuple[str, Tensor]],
+    layer: str | None,
+    where: str,
+    paths: Sequence[Path],
+) -> list[tuple[str, Activity]]:
+    """Draw what a layer does in patches, as Figure 2 of the paper does; returns what it did, by the patch's title.
+
+    Args:
+        network: a spiking one, in evaluation mode.
+        patches: titles, and (3, H, W) in [0, 1].
+        layer: name of the neurons; None for the first.
+        where: the patches are, for the heading.
+        paths: of the drawing, PNG or PDF.
+    """
+    from benchmark.evaluation.inspection import activity
+    from benchmark.report.inspection import Patch, draw
+
+    done = [(title, activity(network, picture, layer)) for title, picture in patches]
+    drawn = [
+        Patch(title, picture.permute(1, 2, 0).numpy(), seen.rates, seen.potentials)
+        for (title, picture), (_, seen) in zip(patches, done, strict=True)
+    ]
+    first = done[0][1]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(drawn, path, f"{first.layer}; {where}", first.threshold)
+    return done
 
 
 def measure_dataset(

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import catalog
-from benchmark.config import model_options
+from benchmark.config import model_options, tiling
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
-from benchmark.gallery import Picture, Run, find_failures, find_runs, restored_tests, test_pictures
+from benchmark.gallery import (
+    Picture,
+    Run,
+    find_failures,
+    find_runs,
+    network_of,
+    restored_tests,
+    test_pictures,
+)
 from benchmark.report import figures as draw
 from benchmark.report.page import Comparison, Drawn, Layers, Report
 from benchmark.report.page import Shown as Look
@@ -102,6 +110,7 @@ def figures(found: Shown, runs: Path, folder: Path) -> tuple[list[Path], list[st
             problems.append(f"{name} is not drawn: {error}")
 
     attempt("figure 1", _complexity, found, runs, folder)
+    attempt("figure 2", _activity, found, folder)
     for dataset, there in found.by_set.items():
         attempt(f"the comparison on {dataset}", _comparisons, dataset, there, folder)
         paths += _distribution(dataset, there, folder)
@@ -168,6 +177,35 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
             f"Parameters and operations of the networks as trained here, recipe {found.recipe}",
             f"measured, mean of {titles}",
         )
+    return paths
+
+
+def _activity(found: Shown, folder: Path) -> list[Path]:
+    """Figure 2 of every spiking network: the first neurons, in the wettest patch of its set with most rain."""
+    from benchmark.data.datasets import to_tensor
+    from benchmark.evaluation.inspection import wettest
+    from benchmark.inspecting import draw_patches
+
+    paths: list[Path] = []
+    for name in found.names:
+        if catalog.network(name).family != "Spiking":
+            continue
+        tested = [(d, r) for d, there in found.by_set.items() for r in there if r.model == name and r.weights]
+        if not tested:
+            raise UserError(f"no run of {name} has its weights")
+        dataset, run = min(tested, key=lambda of: of[1].record["results"][of[0]]["mean"]["rainy_psnr_esdnet"])
+        ((picture, pair),) = test_pictures(dataset, run.record["config"]["data"]["root"], 1).items()
+        rainy, clean = (to_tensor(p) for p in pair)
+        size = min(tiling(run.config)[0] or 80, *rainy.shape[-2:])
+        left, top = wettest((rainy - clean).abs().mean(0).numpy(), size)
+        patches = [
+            (title, whole[:, top : top + size, left : left + size])
+            for title, whole in (("rainy", rainy), ("clean", clean))
+        ]
+        own = [folder / f"figure2_{name}.{suffix}" for suffix in ("pdf", "png")]
+        where = f"{catalog.network(name).title}, {dataset_spec(dataset).title}, {picture}"
+        draw_patches(network_of(run, "cpu"), patches, None, where, own)
+        paths += own
     return paths
 
 
@@ -353,6 +391,9 @@ def _figure_caption(stem: str, recipe: str) -> str:
             "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
             "measured": f"Figure 1 as measured here, recipe {recipe}.",
         }[rest]
+    if kind == "figure2":
+        title = catalog.network(rest).title
+        return f"Figure 2 for {title}: pixels, membrane and spike rate of a patch with and without rain."
     if kind == "comparison":
         dataset, _, name = rest.partition("_")
         return f"{dataset}, {name}: the same picture by every network, the same parts magnified."

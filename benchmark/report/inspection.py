@@ -42,10 +42,11 @@ def draw(patches: Sequence[Patch], path: Path, title: str, threshold: float | No
 
     Args:
         patches: with the same number of time steps.
-        path: of the PNG.
+        path: of the drawing; its ending says whether PNG or PDF.
         title: above all.
         threshold: drawn into the potentials' means.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     from benchmark.files import atomic
@@ -82,8 +83,10 @@ def draw(patches: Sequence[Patch], path: Path, title: str, threshold: float | No
     below = grid[-1, :].subgridspec(1, 3 if with_membrane else 2)
     _means(figure, below, patches, threshold if with_membrane else None, with_membrane)
     figure.suptitle(title, fontsize="medium")
-    with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+    # no date: the same patches give the same file
+    metadata = {"Software": None} if path.suffix == ".png" else {"CreationDate": None, "ModDate": None}
+    with rc_context({"pdf.fonttype": 42}), atomic(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=130, metadata=metadata)
 
 
 def _limits(patches: Sequence[Patch]) -> tuple[float, float]:

@@ -115,6 +115,10 @@ def test_inspect_draws_and_measures(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "weights are random" in out and "50.0% of the pixels" in out
     assert Image.open(drawn).format == "PNG"
+    assert main([*words, *more[:-1], str(tmp_path / "a.pdf")]) == 0
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert main([*words, *more[:-1], str(tmp_path / "a.gif")]) == 2
+    assert "a .png or a .pdf" in capsys.readouterr().err
     assert "encoder1.0.residual.0.activation" in table.read_text()
     assert main([*words, "--image", str(rainy), "--patch", "40,0,16", "-o", str(drawn)]) == 2
     assert "beyond the picture" in capsys.readouterr().err
