@@ -9,17 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from esdnet import winograd
 from esdnet.sizes import crop_to, pad_to_multiple
 
 
 def over_time(layer: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
     """A layer for images (N, C, H, W), applied to every frame of (T, N, C, H, W)."""
     return layer(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+
+def concatenated(first: Tensor, second: Tensor) -> Tensor:
+    """Frames side by side along the channels, image by image: that keeps their order of memory."""
+    return torch.cat([first.flatten(0, 1), second.flatten(0, 1)], dim=1).unflatten(0, first.shape[:2])
 
 
 class ThresholdNorm(nn.BatchNorm2d):
@@ -59,6 +66,23 @@ class Parts:
     norm: Callable[[int, float], nn.Module]
 
 
+def _is_affine(norm: nn.Module) -> bool:
+    """Whether a norm is now a fixed map, a·x + b a channel: a batch norm at test time."""
+    return (
+        isinstance(norm, nn.BatchNorm2d)
+        and not norm.training
+        and norm.track_running_stats
+        and norm.affine
+        and not (norm._forward_hooks or norm._forward_pre_hooks)
+    )
+
+
+def _affine(norm: Any) -> tuple[Tensor, Tensor]:
+    """Its a and b. They are computed at each call: weights may have changed, and it costs nothing."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
 class ConvNorm(nn.Module):
     """Convolution without bias and norm, frame by frame. The kernel is odd, the padding keeps the size."""
 
@@ -75,12 +99,26 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=False)
         self.norm = parts.norm(out_channels, gain)
 
-    def _conv_norm(self, frames: Tensor) -> Tensor:
-        return over_time(lambda images: self.norm(self.conv(images)), frames)
+    def _conv_norm(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+        images = frames.flatten(0, 1)
+        if not winograd.usable(self.conv, images):
+            made = self.norm(self.conv(images))
+        elif torch.is_grad_enabled() or not _is_affine(self.norm):
+            made = self.norm(winograd.convolve(images, self.conv.weight))
+        else:
+            scale, shift = _affine(self.norm)
+            base = None if onto is None else onto.flatten(0, 1)
+            made = winograd.convolve_and_scale(images, self.conv.weight, scale, shift, base)
+            onto = None
+        made = made.unflatten(0, frames.shape[:2])
+        return made if onto is None else onto + made
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(T, N, channels, H, W) to (T, N, out_channels, H / stride, W / stride)."""
-        return self._conv_norm(frames)
+    def forward(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, H / stride, W / stride), added to `onto`.
+
+        `onto` is the caller's no more: without autograd it may become the result.
+        """
+        return self._conv_norm(frames, onto)
 
 
 class SpikeConv(ConvNorm):
@@ -104,13 +142,16 @@ class SpikeConv(ConvNorm):
         self.activation = parts.activation()
         self.upscale = upscale
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(T, N, channels, H, W) to (T, N, out_channels, H · upscale / stride, W · upscale / stride)."""
+    def forward(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, H · upscale / stride, W · upscale / stride).
+
+        `onto` is as for `ConvNorm`.
+        """
         if self.upscale > 1:
             frames = over_time(
                 lambda images: F.interpolate(images, scale_factor=self.upscale, mode="bilinear"), frames
             )
-        return self._conv_norm(self.activation(frames))
+        return self._conv_norm(self.activation(frames), onto)
 
 
 class ConvSpike(ConvNorm):
@@ -120,9 +161,9 @@ class ConvSpike(ConvNorm):
         super().__init__(parts, channels, out_channels)
         self.activation = parts.activation()
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(T, N, channels, H, W) to (T, N, out_channels, H, W)."""
-        return self.activation(self._conv_norm(frames))
+    def forward(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, H, W); `onto`, as for `ConvNorm`, before the activation."""
+        return self.activation(self._conv_norm(frames, onto))
 
 
 class PoolGate(nn.Module):
@@ -220,7 +261,7 @@ class SpikingResidualBlock(nn.Module):
         """(T, N, C, H, W) to the same shape."""
         branch = self.residual(frames)
         if self.shortcut is not None:
-            branch = branch + self.shortcut(frames)
+            branch = self.shortcut(frames, branch)
         if self.attention is not None:
             branch = self.attention(branch)
         return branch + frames
@@ -345,13 +386,13 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Restore images (N, 3, H, W) in [0, 1], H and W of at least 16; the answer is not clamped."""
-        image = pad_to_multiple(rainy, self.size_multiple)
+        image = pad_to_multiple(rainy, self.size_multiple).contiguous(memory_format=winograd.layout(rainy))
         embedded = self.embedding(image)
         level1 = self.encoder1(embedded.expand(self.time_steps, *embedded.shape))
         level2 = self.encoder2(self.down1(level1))
         level3 = self.bottleneck(self.encoder3(self.down2(level2)))
-        level2 = self.decoder2(self.join2(torch.cat([self.up2(level3), level2], dim=2)))
-        level1 = self.decoder1(self.join1(torch.cat([self.up1(level2), level1], dim=2)))
+        level2 = self.decoder2(self.join2(concatenated(self.up2(level3), level2)))
+        level1 = self.decoder1(self.join1(concatenated(self.up1(level2), level1)))
         restored = self.output(self.merge(level1)) + image
         return crop_to(restored, *rainy.shape[-2:])
 

@@ -2,7 +2,7 @@
 
 Where there is no C compiler, or it fails, or `ESDNET_NATIVE=0`, `library` answers None and kernels.py computes the
 same spikes with torch's operations. torch.compile does this too, but takes 24 to 44 s to start in every process
-(measured; 2 to 3 s here, once a machine) and rounds bfloat16 where it likes.
+(measured; 2 to 3 s here, once a machine) and leaves out roundings between bfloat16 operations.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-_SOURCE = Path(__file__).with_name("native.c")
-# spikes are equal to the last bit only if no two operations share one rounding
-_EXACT = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_FOLDER = Path(__file__).parent
+_COMMON = ("-std=c11", "-D_POSIX_C_SOURCE=200809L", "-shared", "-fPIC", "-fno-math-errno")
 _TRIED = (
     ("-O3", "-march=native", "-mprefer-vector-width=512", "-fopenmp"),
     ("-O3", "-march=native", "-fopenmp"),
     ("-O3", "-march=native"),
     ("-O3",),
 )
+# spikes are equal to the last bit only if no two operations share one rounding
+_EXACT = ("-ffp-contract=off", "-fno-trapping-math")
 _TYPES = {
     torch.float32: "float32",
     torch.float64: "float64",
@@ -52,14 +54,13 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _build(compiler: str, name: str, target: Path) -> str | None:
-    """Compile what is for one type to `target`; None, or what the compiler said."""
+def _build(compiler: str, source: Path, options: Sequence[str], target: Path) -> str | None:
+    """Compile `source` to `target`; None, or what the compiler said."""
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         said = ""
         for flags in _TRIED:
-            options = ["-std=c11", "-shared", "-fPIC", *flags, *_EXACT, f"-D{name.upper()}"]
-            command = [compiler, *options, str(_SOURCE), "-o", str(made), "-lm"]
+            command = [compiler, *_COMMON, *flags, *options, str(source), "-o", str(made), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             if done.returncode == 0:
                 made.replace(target)
@@ -69,36 +70,49 @@ def _build(compiler: str, name: str, target: Path) -> str | None:
 
 
 @functools.cache
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled functions for one type, or None. `ESDNET_NATIVE=0` keeps them from being used."""
-    name = _TYPES.get(dtype)
+def compiled(file: str, *options: str) -> ctypes.CDLL | None:
+    """The functions of one C file beside this, or None. `ESDNET_NATIVE=0` keeps them from being used."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if os.environ.get("ESDNET_NATIVE") == "0" or not compiler or name is None:
+    if os.environ.get("ESDNET_NATIVE") == "0" or not compiler:
         return None
     named = os.environ.get("ESDNET_CACHE") or Path(
         os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "esdnet-benchmark"
     )
-    identity = "\n".join((_SOURCE.read_text(), compiler, _processor(), torch.__version__, repr(_TRIED)))
-    target = Path(named) / "native" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.so"
+    source = _FOLDER / file
+    identity = "\n".join((source.read_text(), compiler, _processor(), repr((_COMMON, _TRIED, options))))
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    target = Path(named) / "native" / f"{source.stem}-{key}.so"
     try:
         if not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            failure = _build(compiler, name, target)
+            failure = _build(compiler, source, options, target)
             if failure:
                 raise OSError(failure)
         return ctypes.CDLL(str(target))
     except (OSError, subprocess.SubprocessError) as error:
-        warnings.warn(f"no compiled neurons, torch's operations serve: {compiler}: {error}", stacklevel=2)
+        warnings.warn(f"{file} is not compiled, torch's operations serve: {compiler}: {error}", stacklevel=2)
         return None
 
 
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled neuron for one type, or None."""
+    name = _TYPES.get(dtype)
+    return None if name is None else compiled("native.c", *_EXACT, f"-D{name.upper()}")
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether that is a tensor with values at an address of this process, and nobody is tracing what is done."""
+    return (
+        tensor.device.type == "cpu"
+        and type(tensor) in (Tensor, torch.nn.Parameter)
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
 def usable(frames: Tensor) -> bool:
-    """Whether the compiled functions take this tensor: dense, on the CPU, not being traced, and they exist."""
-    if frames.device.type != "cpu" or type(frames) not in (Tensor, torch.nn.Parameter) or not frames.numel():
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
-    return library(frames.dtype) is not None
+    """Whether there is a compiled neuron for this tensor."""
+    return plain(frames) and frames.numel() > 0 and library(frames.dtype) is not None
 
 
 def _channels_last(frames: Tensor) -> bool:
@@ -140,11 +154,13 @@ def _constants(
     )
 
 
-def _threads(frames: Tensor) -> int:
+def threads(frames: Tensor) -> int:
+    """How many are worth starting for a tensor of that size."""
     return torch.get_num_threads() if frames.numel() > _SMALL else 1
 
 
-def _address(tensor: Tensor | None) -> ctypes.c_void_p:
+def address(tensor: Tensor | None) -> ctypes.c_void_p:
+    """Where its values lie, as C wants it."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
@@ -156,16 +172,16 @@ def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Ten
     spikes = _empty(current, channels_last)
     function = getattr(library(current.dtype), f"{_TYPES[current.dtype]}_forward")
     function(
-        _address(current),
-        _address(spikes),
+        address(current),
+        address(spikes),
         ctypes.c_long(current[0].numel()),
         ctypes.c_long(current.stride(0) if len(current) > 1 else 0),
         ctypes.c_long(len(current)),
-        _address(beta),
-        _address(threshold),
+        address(beta),
+        address(threshold),
         each,
         _RESETS.index(reset),
-        _threads(current),
+        threads(current),
     )
     return spikes
 
@@ -198,22 +214,22 @@ def backward(
     by_threshold = torch.empty_like(out[0], dtype=wide) if wants_threshold else None
     function = getattr(library(current.dtype), f"{_TYPES[current.dtype]}_backward")
     failed = function(
-        _address(current),
-        _address(gradient),
-        _address(out),
-        _address(by_beta),
-        _address(by_threshold),
+        address(current),
+        address(gradient),
+        address(out),
+        address(by_beta),
+        address(by_threshold),
         ctypes.c_long(current[0].numel()),
         ctypes.c_long(current.stride(0) if len(current) > 1 else 0),
         ctypes.c_long(len(current)),
-        _address(each_beta),
-        _address(each_threshold),
+        address(each_beta),
+        address(each_threshold),
         each,
         ctypes.c_double(alpha),
         _RESETS.index(reset),
         _SURROGATES.index(surrogate),
         int(detach_reset),
-        _threads(current),
+        threads(current),
     )
     if failed:
         raise MemoryError("no memory for the membranes of one block of neurons")
