@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -101,6 +102,11 @@ def page(report: Report) -> str:
     return before + "\n".join(body) + after
 
 
+def _text(text: str) -> str:
+    """Prose, escaped; what stands between backticks is a name."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
+
+
 def _sortable(heads: Sequence[str], rows: Sequence[str], label: str) -> str:
     cells = "".join(f'<th scope="col"><button type="button">{escape(h)}</button></th>' for h in heads)
     return (
@@ -118,9 +124,9 @@ def _table(table: Table) -> str:
     notes = [f"{letter}: {reason}" for reason, letter in letters.items()]
     return "\n".join(
         [
-            f"<h3>{escape(table.title)}</h3>",
+            f"<h3>{_text(table.title)}</h3>",
             _sortable(["Network", *(c.title for c in table.columns)], rows, table.title),
-            *(f'<p class="note">{escape(note)}</p>' for note in [*notes, *table.notes]),
+            *(f'<p class="note">{_text(note)}</p>' for note in [*notes, *table.notes]),
         ]
     )
 
@@ -255,7 +261,9 @@ def _run(record: Record) -> str:
         "versions": escape(", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())),
     }
     rows = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in facts.items())
-    return f"<details><summary>{escape(str(record.get('name', 'a run')))}</summary><dl>{rows}</dl></details>"
+    options = config.get("model", {}).get("options") or {}
+    title = ", ".join([str(record.get("name", "a run")), *([_flat(options)] if options else [])])
+    return f"<details><summary>{escape(title)}</summary><dl>{rows}</dl></details>"
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> str:

@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return Report(
         title=f"Title {EVIL}",
         about=["About."],
-        tables=[Table("t", "Table 1", columns, rows, ["A note."])],
+        tables=[Table("t", "Table 1, `esdnet`", columns, rows, ["A note."])],
         comparisons=[Comparison("Rain200H", [("first", shown), (EVIL, shown)])],
         figures=[Drawn(folder / "f.png", "A figure.")],
         layers=[Layers("Net", "1 M", ["name", "macs"], [["a", 5], ["b", 40], ["c", None]])],
@@ -67,6 +67,7 @@ def test_everything_is_there_and_names_are_escaped(report: Report) -> None:
         "derain train",
         "optimizer.lr=0.001",
         "A note.",
+        "Table 1, <code>esdnet</code>",
     ):
         assert words in text
     assert "out of memory &lt;script&gt;" in text
