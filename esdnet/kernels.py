@@ -5,7 +5,8 @@ steps. The first keeps nothing but its own input for the backward pass, which in
 second time; the second keeps one bit of information (a byte) an element. The autograd graph of a stepped
 neuron keeps several tensors of the input's size for every step.
 
-On a CPU with a C compiler the first runs in native.py; what is here is the definition, and serves everywhere else.
+On a CPU with a C compiler the first runs in native.py, on a GPU in gpu.py; what is here is the definition, and serves
+everywhere else.
 Which of them runs depends on the machine and the tensor's type alone, so that a training repeated or resumed there
 gives the same weights. The spikes are the same bits in both, the gradients within rounding.
 """
@@ -13,13 +14,14 @@ gives the same weights. The spikes are the same bits in both, the gradients with
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from esdnet import native
+from esdnet import gpu, native
 
 
 def _sigmoid_slope(distance: Tensor, alpha: float) -> Tensor:
@@ -45,7 +47,7 @@ SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 """Slopes that stand in for the derivative of the step: functions of (membrane − threshold), in place."""
 
-RESETS = ("zero", "subtract", "none")
+RESETS = native.RESETS
 
 
 class _Step(torch.autograd.Function):
@@ -97,6 +99,11 @@ def membrane(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Te
     return potential
 
 
+def _fused(current: Tensor) -> ModuleType | None:
+    """The module with `forward` and `backward` for that tensor, if there is one on this machine."""
+    return next((module for module in (native, gpu) if module.usable(current)), None)
+
+
 class _LeakySpikes(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -111,8 +118,9 @@ class _LeakySpikes(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(current, beta, threshold)
         ctx.options = reset, surrogate, alpha, detach_reset
-        if native.usable(current):
-            return native.forward(current, beta, threshold, reset)
+        fused = _fused(current)
+        if fused is not None:
+            return fused.forward(current, beta, threshold, reset)
         return membrane(current, beta, threshold, reset).ge_(threshold)
 
     @staticmethod
@@ -126,8 +134,9 @@ class _LeakySpikes(torch.autograd.Function):
         current, beta, threshold = ctx.saved_tensors
         reset, surrogate, alpha, detach_reset = ctx.options
         wants_beta, wants_threshold = ctx.needs_input_grad[1:3]
-        if native.usable(current):
-            gradient, by_beta, by_threshold = native.backward(
+        fused = _fused(current)
+        if fused is not None:
+            gradient, by_beta, by_threshold = fused.backward(
                 current,
                 grads[0],
                 beta,

@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from esdnet import layout
+
 _FOLDER = Path(__file__).parent
 _COMMON = ("-std=c11", "-D_POSIX_C_SOURCE=200809L", "-shared", "-fPIC", "-fno-math-errno")
 _TRIED = (
@@ -39,8 +41,8 @@ _TYPES = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
 }
-_RESETS = ("zero", "subtract", "none")
-_SURROGATES = ("sigmoid", "atan", "fast_sigmoid")
+RESETS = ("zero", "subtract", "none")
+SURROGATES = ("sigmoid", "atan", "fast_sigmoid")
 _SMALL = 1 << 15
 """Elements that are not worth a second thread."""
 
@@ -115,45 +117,6 @@ def usable(frames: Tensor) -> bool:
     return plain(frames) and frames.numel() > 0 and library(frames.dtype) is not None
 
 
-def _channels_last(frames: Tensor) -> bool:
-    return (
-        frames.ndim == 5
-        and not frames[0].is_contiguous()
-        and frames[0].is_contiguous(memory_format=torch.channels_last)
-    )
-
-
-def _empty(like: Tensor, channels_last: bool) -> Tensor:
-    if not channels_last:
-        return torch.empty(like.shape, dtype=like.dtype)
-    T, N, C, H, W = like.shape
-    return torch.empty((T, N, H, W, C), dtype=like.dtype).permute(0, 1, 4, 2, 3)
-
-
-def _dense(frames: Tensor, channels_last: bool) -> Tensor:
-    """The same values with every step a block of memory in that order; the steps may be one and the same."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    if frames[0].is_contiguous(memory_format=layout) and (
-        len(frames) == 1 or frames.stride(0) in (0, frames[0].numel())
-    ):
-        return frames
-    return _empty(frames, channels_last).copy_(frames)
-
-
-def _constants(
-    beta: Tensor, threshold: Tensor, step: Tensor, channels_last: bool
-) -> tuple[Tensor, Tensor, int]:
-    """Both as one number, or both as one for each neuron of a step in its order of memory."""
-    if beta.numel() == threshold.numel() == 1:
-        return beta, threshold, 0
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return (
-        beta.expand(step.shape).contiguous(memory_format=layout),
-        threshold.expand(step.shape).contiguous(memory_format=layout),
-        1,
-    )
-
-
 def threads(frames: Tensor) -> int:
     """How many are worth starting for a tensor of that size."""
     return torch.get_num_threads() if frames.numel() > _SMALL else 1
@@ -166,10 +129,10 @@ def address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
     """Spikes of (T, N, ...), in its type and order of memory; `beta` and `threshold` are of its type."""
-    channels_last = _channels_last(current)
-    current = _dense(current, channels_last)
-    beta, threshold, each = _constants(beta, threshold, current[0], channels_last)
-    spikes = _empty(current, channels_last)
+    channels_last = layout.is_channels_last(current)
+    current = layout.dense(current, channels_last, repeated=True)
+    beta, threshold, each = layout.constants(beta, threshold, current[0], channels_last)
+    spikes = layout.empty(current, channels_last)
     function = getattr(library(current.dtype), f"{_TYPES[current.dtype]}_forward")
     function(
         address(current),
@@ -180,7 +143,7 @@ def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Ten
         address(beta),
         address(threshold),
         each,
-        _RESETS.index(reset),
+        RESETS.index(reset),
         threads(current),
     )
     return spikes
@@ -203,12 +166,11 @@ def backward(
     Raises:
         MemoryError: none left for the membranes of one block.
     """
-    channels_last = _channels_last(current)
-    current, gradient = _dense(current, channels_last), _dense(gradient, channels_last)
-    if len(gradient) > 1 and gradient.stride(0) == 0:
-        gradient = _empty(gradient, channels_last).copy_(gradient)
-    each_beta, each_threshold, each = _constants(beta, threshold, current[0], channels_last)
-    out = _empty(current, channels_last)
+    channels_last = layout.is_channels_last(current)
+    current = layout.dense(current, channels_last, repeated=True)
+    gradient = layout.dense(gradient, channels_last)
+    each_beta, each_threshold, each = layout.constants(beta, threshold, current[0], channels_last)
+    out = layout.empty(current, channels_last)
     wide = torch.promote_types(current.dtype, torch.float32)
     by_beta = torch.empty_like(out[0], dtype=wide) if wants_beta else None
     by_threshold = torch.empty_like(out[0], dtype=wide) if wants_threshold else None
@@ -226,8 +188,8 @@ def backward(
         address(each_threshold),
         each,
         ctypes.c_double(alpha),
-        _RESETS.index(reset),
-        _SURROGATES.index(surrogate),
+        RESETS.index(reset),
+        SURROGATES.index(surrogate),
         int(detach_reset),
         threads(current),
     )

@@ -1,0 +1,49 @@
+"""Frames as blocks of memory, one a step, for kernels that take a neuron by its place in memory and nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def is_channels_last(frames: Tensor) -> bool:
+    """Whether every step of (T, N, C, H, W) has its channels side by side."""
+    return (
+        frames.ndim == 5
+        and not frames[0].is_contiguous()
+        and frames[0].is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def empty(like: Tensor, channels_last: bool) -> Tensor:
+    """Dense and uninitialised, of the shape, type and device of `like`."""
+    if not channels_last:
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    T, N, C, H, W = like.shape
+    return torch.empty((T, N, H, W, C), dtype=like.dtype, device=like.device).permute(0, 1, 4, 2, 3)
+
+
+def dense(frames: Tensor, channels_last: bool, repeated: bool = False) -> Tensor:
+    """The same values with every step a block of memory in that order.
+
+    With `repeated` the steps may be one and the same block.
+    """
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    apart = frames.stride(0) == frames[0].numel() or len(frames) == 1 or (repeated and frames.stride(0) == 0)
+    if apart and frames[0].is_contiguous(memory_format=order):
+        return frames
+    return empty(frames, channels_last).copy_(frames)
+
+
+def constants(
+    beta: Tensor, threshold: Tensor, step: Tensor, channels_last: bool
+) -> tuple[Tensor, Tensor, int]:
+    """Both as one number (and 0), or both as one for each neuron of a step, in its order of memory (and 1)."""
+    if beta.numel() == threshold.numel() == 1:
+        return beta, threshold, 0
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    return (
+        beta.expand(step.shape).contiguous(memory_format=order),
+        threshold.expand(step.shape).contiguous(memory_format=order),
+        1,
+    )
