@@ -235,18 +235,35 @@ STUDIES = {
 """What the bench does besides the cases."""
 
 
-def choose(words: Iterable[str]) -> tuple[list[Case], list[str]]:
-    """The cases and studies that some words name: a case, a group ("neuron"), or a study. None of them: all.
+def parts(study: str) -> list[str]:
+    """What a study can be measured in: the networks of a reproduction, the axes of scaling."""
+    from benchmark import catalog
+
+    return list(catalog.networks()) if study == "reproduction" else ["T", "width", "size", "batch"]
+
+
+def choose(words: Iterable[str]) -> tuple[list[Case], dict[str, list[str]]]:
+    """The cases, and the studies with their parts, that some words name. None of them: all.
+
+    A word is a case ("neuron/forward"), a group of them ("neuron"), a study ("scaling") or a part of one ("scaling/T").
 
     Raises:
         UserError: a word names nothing; the nearest name is given.
     """
     wanted = list(words)
     groups = {case.name.partition("/")[0] for case in CASES}
+    known = {study: parts(study) for study in STUDIES}
+    names = [
+        *groups,
+        *STUDIES,
+        *(c.name for c in CASES),
+        *(f"{s}/{p}" for s, ps in known.items() for p in ps),
+    ]
     for word in wanted:
-        if word not in groups and word not in STUDIES and word not in {c.name for c in CASES}:
-            raise unknown("case", word, [*groups, *STUDIES, *(c.name for c in CASES)])
+        if word not in names:
+            raise unknown("case", word, names)
     if not wanted:
-        return list(CASES), list(STUDIES)
+        return list(CASES), known
     cases = [c for c in CASES if c.name in wanted or c.name.partition("/")[0] in wanted]
-    return cases, [s for s in STUDIES if s in wanted]
+    chosen = {s: [p for p in ps if s in wanted or f"{s}/{p}" in wanted] for s, ps in known.items()}
+    return cases, {s: ps for s, ps in chosen.items() if ps}

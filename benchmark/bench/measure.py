@@ -8,7 +8,6 @@ table shows the median of the rounds' ratios with the smallest and the largest.
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 from benchmark.bench.case import Body, Case, NotMeasured, Peer, Setting, load, missing
 from benchmark.bench.memory import peak_memory
+from benchmark.bench.results import load_average
 
 Row = dict[str, Any]
 """One line of the table: a case beside one of its peers. `results.py` says what is in it."""
@@ -88,7 +88,7 @@ def measure(
     reason = why_not(case, slow=slow)
     if reason is not None:
         return [_row(case, peer, reason=reason) for peer in case.peers or (None,)]
-    before = os.getloadavg() if hasattr(os, "getloadavg") else ()
+    before = load_average()
     progress(f"{case.name}: prepared")
     try:
         ours, result, first = _ready(case.ours, case, setting)
@@ -120,8 +120,7 @@ def measure(
         for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
             call, number = sides[name]
             taken[name].append(seconds(call, number, case.device))
-    after = os.getloadavg() if hasattr(os, "getloadavg") else ()
-    load_average = {"before": [round(x, 2) for x in before], "after": [round(x, 2) for x in after]}
+    load_averages = {"before": before, "after": load_average()}
     if not case.peers:
         rows[""] = _row(case, None)
     for peer in case.peers:
@@ -129,7 +128,7 @@ def measure(
             _fill(rows[peer.name], case, peer, taken[""], taken[peer.name])
     for row in rows.values():
         if row["reason"] is None:
-            row |= {"ours": spread(taken[""]), "rounds": len(taken[""]), "load": load_average}
+            row |= {"ours": spread(taken[""]), "rounds": len(taken[""]), "load": load_averages}
             if case.limit is not None:
                 row["reached"] = row["ours"]["median"] <= case.limit
     found = list(rows.values())

@@ -6,14 +6,14 @@ network is trained on Rain200L, Rain200H and Rain1200; Rain12 is tested with the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark import catalog
 from benchmark.bench.case import NotMeasured
 from benchmark.bench.points import Point, measure_point
-from benchmark.bench.results import by_machine, duration, size_of, table
+from benchmark.bench.results import by_machine, circumstances, duration, size_of, table
 from benchmark.files import write_text
 
 BATCH, PATCH, EPOCHS = 12, 64, 1000
@@ -33,11 +33,15 @@ def steps(images: int) -> int:
 
 
 def measure(
-    device: str, threads: int, seconds: float = 30.0, progress: Callable[[str], None] = lambda line: None
+    networks: Iterable[str],
+    device: str,
+    threads: int,
+    seconds: float = 30.0,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
-    """A row for each network of the catalogue: its step's time, or why there is none."""
+    """A row for each network: its step's time, or why there is none."""
     rows = []
-    for entry in catalog.networks().values():
+    for entry in map(catalog.network, networks):
         progress(f"reproduction: {entry.title}")
         row: Row = {"network": entry.name, "title": entry.title, "in_table_1": entry.paper_row is not None}
         try:
@@ -110,4 +114,4 @@ def _section(data: dict[str, Any]) -> list[str]:
         notes.append(
             "Energy is left empty: what this device draws was not measured (nvidia-smi says it of a GPU)."
         )
-    return [*table(head, body), "", *notes, "", *data["notes"]]
+    return [*table(head, body), "", *notes, "", circumstances(rows)]

@@ -10,6 +10,7 @@ older ones; each says when and at which commit it was taken.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ Row = dict[str, Any]
 Data = dict[str, Any]
 
 _MOST_SPREAD = 1.5  # highest of the rounds' ratios to the lowest, above which the table says so
-_BUSY = 1.0  # load average beyond the threads used, above which other programs were running
+_BUSY = 1.5  # load average, beyond the bench's own threads, above which other programs were running
 
 
 def machine_name(machine: dict[str, Any]) -> str:
@@ -155,7 +156,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     measured = [r for r in rows if r["reason"] is None]
     found = []
     loads = [r["load"]["before"][0] for r in measured if r["load"] and r["load"]["before"]]
-    if loads and max(loads) > _BUSY:
+    if loads and max(loads) > _BUSY:  # nothing of ours runs before a case
         found.append(
             f"Other programs were running: the one-minute load average before the cases was {min(loads):g} to "
             f"{max(loads):g}. Both sides of a ratio ran in the same minutes; times by themselves say little."
@@ -177,6 +178,25 @@ def notes(rows: Sequence[Row]) -> list[str]:
             + "."
         )
     return found
+
+
+def load_average() -> list[float]:
+    """The system's load averages over 1, 5 and 15 minutes; none where it has none."""
+    return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else []
+
+
+def circumstances(rows: Sequence[Row]) -> str:
+    """When rows were taken, at which commits, with how many threads, and how busy the machine was."""
+    taken = [row["taken"] for row in rows]
+    made = sorted({(t["date"][:10], t["commit"] or "no commit", t["threads"]) for t in taken})
+    text = "; ".join(f"{date} at {commit}, {threads} threads" for date, commit, threads in made)
+    loads = [x for t in taken for when in ("before", "after") for x in t["load"][when][:1]]
+    if not loads:
+        return f"{text}."
+    busy = max(loads) > _BUSY + max(t["threads"] for t in taken)
+    return f"{text}. One-minute load average {min(loads):g} to {max(loads):g}" + (
+        ": other programs were running, and the times are longer for it." if busy else "."
+    )
 
 
 def markdown(data: Data) -> str:

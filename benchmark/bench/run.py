@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmark.bench import results
 from benchmark.bench.case import Case, Setting, load
-from benchmark.bench.cases import CASES, STUDIES, choose
+from benchmark.bench.cases import CASES, STUDIES, choose, parts
 from benchmark.errors import UserError
 from benchmark.files import require_writable, write_json, write_text
 
@@ -49,8 +49,8 @@ def bench(options: Namespace) -> int:
             rows = _cases(cases, threads, options, folder, name, provenance, progress, advance)
             progress("")
             _show(rows)
-        for study in studies:
-            _STUDIES[study](folder, name, threads, options.quick, provenance, progress)
+        for study, chosen in studies.items():
+            _study(study, chosen, folder, name, threads, options.quick, provenance, progress)
             advance()
     return 0
 
@@ -76,7 +76,7 @@ def _provenance(threads: int) -> dict[str, Any]:
     return {**found, "versions": {**found["versions"], **peers}, "threads": threads}
 
 
-def _list(cases: Sequence[Case], studies: Sequence[str]) -> None:
+def _list(cases: Sequence[Case], studies: Iterable[str]) -> None:
     for case in cases:
         wanted = [f"{p.name}{f' ≥ {p.asked:g}×' if p.asked is not None else ''}" for p in case.peers]
         if case.limit is not None:
@@ -166,43 +166,44 @@ def _show(rows: Sequence[results.Row]) -> None:
         print("What was asked for and not reached is explained by a profile: derain bench --profile")
 
 
-def _scaling(
-    folder: Path, name: str, threads: int, quick: bool, provenance: dict[str, Any], progress: Progress
+def _study(
+    study: str,
+    chosen: Sequence[str],
+    folder: Path,
+    name: str,
+    threads: int,
+    quick: bool,
+    provenance: dict[str, Any],
+    progress: Progress,
 ) -> None:
-    from benchmark.bench import scaling
-
-    device, before = _device(), scaling.load_average()
-    rows = scaling.measure(device, threads, 0.5 if quick else 3.0, quick, progress)
-    made = {**provenance, "load": {"before": before, "after": scaling.load_average()}}
-    data = {"format": results.FORMAT, "device": device, "provenance": made, "rows": rows}
-    write_json(folder / f"scaling-{name}.json", data)
-    for path in scaling.write(folder, name, data):
-        progress(f"wrote {path}")
-
-
-def _reproduction(
-    folder: Path, name: str, threads: int, quick: bool, provenance: dict[str, Any], progress: Progress
-) -> None:
+    """Measure the parts of a study that are chosen, one by one; what was measured before of the others stays."""
     from benchmark.bench import reproduction, scaling
 
-    device, before = _device(), scaling.load_average()
-    rows = reproduction.measure(device, threads, 1.0 if quick else 30.0, progress)
-    made = {**provenance, "load": {"before": before, "after": scaling.load_average()}}
-    notes = [f"`{made['command']}`, {threads} threads, commit {made['commit']}, {made['date'][:10]}."]
-    if before:
-        notes[0] = (
-            notes[0][:-1]
-            + f"; one-minute load average {before[0]:g} before, {made['load']['after'][0]:g} after."
+    device, path = _device(), folder / f"{study}-{name}.json"
+    old = results.read(path)
+    key = "network" if study == "reproduction" else "axis"
+    order, rows = parts(study), (old["rows"] if old else [])
+    for part in chosen:
+        before = results.load_average()
+        if study == "reproduction":
+            new = reproduction.measure([part], device, threads, 1.0 if quick else 30.0, progress)
+        else:
+            new = scaling.measure([part], device, threads, 0.5 if quick else 3.0, quick, progress)
+        taken = {
+            "date": provenance["date"],
+            "commit": provenance["commit"],
+            "threads": threads,
+            "load": {"before": before, "after": results.load_average()},
+        }
+        kept = [row for row in rows if row[key] != part and row[key] in order]
+        rows = sorted([*kept, *({**row, "taken": taken} for row in new)], key=lambda r: order.index(r[key]))
+        data = {"format": results.FORMAT, "device": device, "provenance": provenance, "rows": rows}
+        write_json(path, data)
+        written = (
+            [reproduction.write(folder)] if study == "reproduction" else scaling.write(folder, name, data)
         )
-    data = {"format": results.FORMAT, "device": device, "provenance": made, "rows": rows, "notes": notes}
-    write_json(folder / f"reproduction-{name}.json", data)
-    progress(f"wrote {reproduction.write(folder)}")
-
-
-_STUDIES: dict[str, Callable[[Path, str, int, bool, dict[str, Any], Progress], None]] = {
-    "scaling": _scaling,
-    "reproduction": _reproduction,
-}
+    for drawn in written:
+        progress(f"wrote {drawn}")
 
 
 def _device() -> str:

@@ -6,14 +6,13 @@ One of the four is changed at a time, from one base. Time is set beside what it 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmark.bench.case import NotMeasured
 from benchmark.bench.points import Point, measure_point
-from benchmark.bench.results import describe, duration, size_of, table
+from benchmark.bench.results import circumstances, describe, duration, size_of, table
 from benchmark.files import write_text
 
 Row = dict[str, Any]
@@ -56,6 +55,7 @@ def _point(values: Mapping[str, int], device: str, threads: int, seconds: float)
 
 
 def measure(
+    axes: Iterable[str],
     device: str,
     threads: int,
     seconds: float = 3.0,
@@ -65,6 +65,7 @@ def measure(
     """A row for each point; the base is measured once for each axis, beside the points that it is compared with.
 
     Args:
+        axes: some of `LABELS`.
         device: "cpu" or "cuda".
         threads: of torch.
         seconds: of timing a point.
@@ -72,8 +73,8 @@ def measure(
         progress: told what is going on.
     """
     rows = []
-    for axis, values in VALUES[device].items():
-        base = BASE[device][axis]
+    for axis in axes:
+        values, base = VALUES[device][axis], BASE[device][axis]
         for value in (v for v in values if not least or v in (values[0], base, values[-1])):
             progress(f"scaling: {axis} {value}")
             row: Row = {"axis": axis, "value": value, "base": value == base}
@@ -160,10 +161,7 @@ def write(folder: Path, name: str, data: dict[str, Any]) -> list[Path]:
     lines = [
         f"# How ESDNet's training step grows: {describe(provenance)}",
         "",
-        f"`{provenance['command']}`, {provenance['threads']} threads, commit {provenance['commit']}; load average "
-        f"{provenance['load']['before'][0]:g} before, {provenance['load']['after'][0]:g} after."
-        if provenance["load"]["before"]
-        else f"`{provenance['command']}`, {provenance['threads']} threads, commit {provenance['commit']}.",
+        circumstances(rows),
         "",
         f"Recipe `paper` in float32; one setting is changed at a time, from T {base['T']}, dim {base['width']}, crops "
         f"of {base['size']}×{base['size']}, batch {base['batch']}. Each",
@@ -178,8 +176,3 @@ def write(folder: Path, name: str, data: dict[str, Any]) -> list[Path]:
     write_text(path, "\n".join(lines) + "\n")
     drawn = scaling(curves, folder, f"scaling-{name}", describe(provenance)) if curves else []
     return [path, *drawn]
-
-
-def load_average() -> list[float]:
-    """The system's load averages over 1, 5 and 15 minutes; none where it has none."""
-    return [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.errors import UserError, WorkError
@@ -23,6 +25,7 @@ from benchmark.evaluation.tiling import pictures_at_once, restore
 
 Pair = Mapping[str, Any]
 Row = dict[str, Any]
+Picture = NDArray[np.uint8]
 
 
 def evaluate(
@@ -88,6 +91,48 @@ def evaluate(
     if not found:
         raise UserError("nothing to evaluate: there are no pairs")
     return [found[index] for index in sorted(found)]
+
+
+def measure_pictures(
+    pairs: Sequence[tuple[Path | Picture, Path | Picture]],
+    conventions: Sequence[str] = ("esdnet",),
+    workers: int | None = None,
+) -> list[Row]:
+    """PSNR-Y and SSIM-Y of pictures that are restored already: several pairs at a time, a thread for each.
+
+    Args:
+        pairs: (restored, target), each a file or uint8 (H, W, 3).
+        conventions: which to measure under, see `metrics.CONVENTIONS`.
+        workers: threads; None: one for each core.
+
+    Returns:
+        A row for each pair, in order: psnr_NAME and ssim_NAME for each convention's name.
+
+    Raises:
+        UserError: a file cannot be read, or the sizes of a pair differ.
+    """
+    from benchmark.data.cache import cores
+    from benchmark.data.images import read_image
+
+    chosen = [convention_named(c) for c in conventions]
+
+    def one(pair: tuple[Path | Picture, Path | Picture]) -> Row:
+        restored, target = (read_image(p) if isinstance(p, Path) else p for p in pair)
+        if restored.shape != target.shape:
+            raise UserError(f"{pair[0]} and {pair[1]} differ in size; pairs must have one size")
+        levels = [torch.from_numpy(p).permute(2, 0, 1)[None] for p in (restored, target)]
+        return {k: values[0] for k, values in _measured("", levels[0], levels[1], chosen).items()}
+
+    workers = workers or cores()
+    if workers == 1:
+        return [one(pair) for pair in pairs]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a thread for each pair, not several for one
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(one, pairs))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

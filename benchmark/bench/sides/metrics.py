@@ -8,8 +8,6 @@ with the whole 11×11 window. Its LPIPS, which takes longer than all of this, is
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,7 @@ from torch import Tensor
 
 from benchmark.bench.case import Body, Setting
 from benchmark.bench.sides.pictures import clean_and_rainy, pngs
-from benchmark.data.images import read_image
-from benchmark.evaluation.metrics import fidelity
+from benchmark.evaluation.evaluate import measure_pictures
 from benchmark.training.distances import ssim
 
 Picture = NDArray[np.uint8]
@@ -28,41 +25,21 @@ Picture = NDArray[np.uint8]
 _FILES, _AUTHORS_FILES, _DECODED = 200, 50, 20
 
 
-def _quality(restored: Picture, target: Picture) -> tuple[float, float]:
-    a, b = (torch.from_numpy(p).permute(2, 0, 1)[None] for p in (restored, target))
-    psnr, similarity = fidelity(a, b)["esdnet"]
-    return float(psnr), float(similarity)
+def _measured(pairs: Any, setting: Setting) -> Tensor:
+    rows = measure_pictures(pairs, workers=setting.threads)
+    return torch.tensor([(row["psnr_esdnet"], row["ssim_esdnet"]) for row in rows], dtype=torch.float64)
 
 
 def files(setting: Setting) -> Body:
-    """This suite: pairs side by side on all threads, from PNGs to two numbers each."""
+    """This suite: several pairs at a time, from PNGs to two numbers each."""
     pairs = pngs(setting.scratch, _FILES)
-
-    def one(pair: tuple[Path, Path]) -> tuple[float, float]:
-        return _quality(read_image(pair[0]), read_image(pair[1]))
-
-    return _side_by_side(one, pairs, setting)
+    return lambda: _measured(pairs, setting)
 
 
 def decoded(setting: Setting) -> Body:
     """This suite, from pictures in memory."""
-    return _side_by_side(lambda pair: _quality(*pair), clean_and_rainy(_DECODED), setting)
-
-
-def _side_by_side(one: Any, pairs: list[Any], setting: Setting) -> Body:
-    if setting.threads == 1:
-        return lambda: torch.tensor([one(pair) for pair in pairs], dtype=torch.float64)
-    pool = ThreadPoolExecutor(setting.threads)
-
-    def call() -> Tensor:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a thread for each pair, not several for one
-        try:
-            return torch.tensor(list(pool.map(one, pairs)), dtype=torch.float64)
-        finally:
-            torch.set_num_threads(threads)
-
-    return call
+    pairs = clean_and_rainy(_DECODED)
+    return lambda: _measured(pairs, setting)
 
 
 def authors_files(setting: Setting) -> Body:

@@ -13,6 +13,7 @@ import torch
 
 from benchmark.bench.case import Setting, load
 from benchmark.bench.cases import CASES, STUDIES, choose
+from benchmark.bench.scaling import LABELS
 from benchmark.bench.sides import pictures
 from benchmark.cli import main
 from benchmark.errors import UserError
@@ -33,10 +34,14 @@ def test_names_are_unique_and_every_side_exists() -> None:
 
 def test_choosing() -> None:
     cases, studies = choose([])
-    assert tuple(cases) == CASES and studies == list(STUDIES)
+    studies_of_all = studies
+    assert tuple(cases) == CASES and list(studies) == list(STUDIES)
     cases, studies = choose(["neuron/forward", "metrics"])
     assert {c.name.split("/")[0] for c in cases} == {"neuron", "metrics"} and not studies
-    assert choose(["scaling"]) == ([], ["scaling"])
+    assert choose(["scaling/T"]) == ([], {"scaling": ["T"]})
+    assert (
+        set(choose(["scaling"])[1]["scaling"]) == set(LABELS) and "mprnet" in studies_of_all["reproduction"]
+    )
     with pytest.raises(UserError, match="did you mean 'neuron/forward'"):
         choose(["neuron/forwrad"])
 

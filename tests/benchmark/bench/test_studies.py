@@ -20,8 +20,8 @@ _PROVENANCE = {
     "versions": {},
     "date": "2030-01-02",
     "threads": 1,
-    "load": {"before": [0.5], "after": [0.7]},
 }
+_TAKEN = {"date": "2030-01-02", "commit": "abc", "threads": 1, "load": {"before": [0.5], "after": [9.0]}}
 _SMALL = {"dim": 8, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1]}
 
 
@@ -53,7 +53,8 @@ def test_power_of_a_cpu_is_not_known() -> None:
 
 def _row(axis: str, value: int, seconds: float, macs: float, base: bool = False) -> dict[str, Any]:
     return {"axis": axis, "value": value, "seconds": seconds, "macs": macs, "base": base, "peak": 2**20 * value,
-            "energy_uj": 1e3 * macs, "convolutions": 0.5, "steps": [seconds], "watts": None}  # fmt: skip
+            "energy_uj": 1e3 * macs, "convolutions": 0.5, "steps": [seconds], "watts": None,
+            "taken": _TAKEN}  # fmt: skip
 
 
 def test_the_line_goes_through_the_base() -> None:
@@ -70,7 +71,7 @@ def test_scaling_is_drawn(tmp_path: Path) -> None:
     for axis, values in scaling.VALUES["cpu"].items():
         base = scaling.BASE["cpu"][axis]
         rows += [_row(axis, v, 0.1 * v, v, v == base) for v in values]
-    rows[0] = {"axis": "T", "value": 1, "base": False, "reason": "out of memory"}
+    rows[0] = {"axis": "T", "value": 1, "base": False, "reason": "out of memory", "taken": _TAKEN}
     data = {"format": results.FORMAT, "device": "cpu", "provenance": _PROVENANCE, "rows": rows}
     paths = scaling.write(tmp_path, "p", data)
     assert {p.name for p in paths} == {"scaling-p.md", "scaling-p.pdf", "scaling-p.png"}
@@ -91,20 +92,27 @@ def test_the_papers_schedule() -> None:
 
 
 def test_the_price_is_drawn_of_all_machines(tmp_path: Path) -> None:
-    measured = {"seconds": 0.36, "steps": [0.3, 0.36, 0.4], "peak": 2**30, "watts": None}
+    measured = {"seconds": 0.36, "steps": [0.3, 0.36, 0.4], "peak": 2**30, "watts": None, "taken": _TAKEN}
     rows = [
         {"network": "vlif", "title": "VLIF", "in_table_1": False, **measured},
         {"network": "esdnet", "title": "ESDNet", "in_table_1": True, **measured},
-        {"network": "mprnet", "title": "MPRNet", "in_table_1": True, "reason": "out of memory"},
+        {
+            "network": "mprnet",
+            "title": "MPRNet",
+            "in_table_1": True,
+            "reason": "out of memory",
+            "taken": _TAKEN,
+        },
     ]
     for name, watts in (("cpu", None), ("gpu", 500.0)):
         rows = [{**r, "watts": watts} if "seconds" in r else r for r in rows]
         machine = {**_PROVENANCE["machine"], "accelerator": name}  # type: ignore[dict-item]
         data = {"format": results.FORMAT, "device": "cpu", "provenance": {**_PROVENANCE, "machine": machine},
-                "rows": rows, "notes": ["A note."]}  # fmt: skip
+                "rows": rows}  # fmt: skip
         (tmp_path / f"reproduction-{name}.json").write_text(json.dumps(data))
     text = reproduction.write(tmp_path).read_text()
     assert "| ESDNet | 360 ms (300 ms to 400 ms) | 3 | 1.00 GiB | 15 | 15 | 100 | 130 |  |" in text
     assert "| 130 | 65 |" in text and "not measured: out of memory" in text
     assert text.count("Energy is left empty") == 1 and "**Table 1, 1 networks**" in text
+    assert "2030-01-02 at abc, 1 threads. One-minute load average 0.5 to 9: other programs" in text
     assert "VLIF (not in Table 1)" in text
