@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmark.evaluation.evaluate import measure_pictures as measure_pictures
     from benchmark.evaluation.evaluate import summary as summary
     from benchmark.evaluation.meters import PSNRY as PSNRY
     from benchmark.evaluation.meters import SSIMY as SSIMY
@@ -28,6 +29,7 @@ _HOME = {
     "SSIMY": "meters",
     "restore": "tiling",
     "summary": "evaluate",
+    "measure_pictures": "evaluate",
     "piqe": "noreference",
     "metaiqa": "noreference",
     "restore_files": "restoring",

@@ -119,7 +119,11 @@ def measure_pictures(
     def one(pair: tuple[Path | Picture, Path | Picture]) -> Row:
         restored, target = (read_image(p) if isinstance(p, Path) else p for p in pair)
         if restored.shape != target.shape:
-            raise UserError(f"{pair[0]} and {pair[1]} differ in size; pairs must have one size")
+            name = pair[0] if isinstance(pair[0], Path) else "a pair"
+            raise UserError(
+                f"{name}: restored is {restored.shape[1]}×{restored.shape[0]} but target is "
+                f"{target.shape[1]}×{target.shape[0]}; pairs must have one size"
+            )
         levels = [torch.from_numpy(p).permute(2, 0, 1)[None] for p in (restored, target)]
         return {k: values[0] for k, values in _measured("", levels[0], levels[1], chosen).items()}
 

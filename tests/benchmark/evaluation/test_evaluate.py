@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmark.errors import UserError, WorkError
 from benchmark.evaluation import tiling
-from benchmark.evaluation.evaluate import evaluate, summary
+from benchmark.evaluation.evaluate import evaluate, measure_pictures, summary
 from benchmark.evaluation.metrics import psnr_y, ssim_y
 
 
@@ -157,3 +157,31 @@ def test_summary_is_a_mean_over_images_with_infinite_ones_apart() -> None:
         "rainy_psnr_esdnet": 22.5,
     }
     assert summary([]) == {"n": 0, "infinite": {}}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pictures_from_files_and_from_memory_have_the_metrics_values(tmp_path: Path, workers: int) -> None:
+    draws = np.random.default_rng(0)
+    arrays = [
+        tuple(draws.integers(0, 256, (40, 30 + n, 3), dtype=np.uint8) for _ in range(2)) for n in range(4)
+    ]
+    files = []
+    for n, two in enumerate(arrays):
+        files.append((tmp_path / f"{n}a.png", tmp_path / f"{n}b.png"))
+        for path, array in zip(files[-1], two, strict=True):
+            Image.fromarray(array).save(path)
+    threads = torch.get_num_threads()
+    rows = measure_pictures(files, ("esdnet", "matlab"), workers)
+    assert rows == measure_pictures(arrays, ("esdnet", "matlab"), workers)
+    assert torch.get_num_threads() == threads
+    for row, two in zip(rows, arrays, strict=True):
+        a, b = (torch.from_numpy(x).permute(2, 0, 1)[None].double() / 255 for x in two)
+        for name in ("esdnet", "matlab"):
+            assert row[f"psnr_{name}"] == psnr_y(a, b, name).item()
+            assert row[f"ssim_{name}"] == ssim_y(a, b, name).item()
+
+
+def test_pictures_of_two_sizes_are_no_pair() -> None:
+    a, b = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 41, 3), np.uint8)
+    with pytest.raises(UserError, match="a pair: restored is 40×40 but target is 41×40"):
+        measure_pictures([(a, b)], workers=1)
