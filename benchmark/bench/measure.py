@@ -2,7 +2,8 @@
 
 Other programs come and go, so a time by itself says little and the ratio of two times that were taken one right
 after the other says more. Each round measures every side once, every second round in the reverse order; the
-table shows the median of the rounds' ratios with the smallest and the largest.
+table shows the median of the rounds' ratios with the smallest and the largest. The processor time that this process
+used is kept too: its ratio hardly depends on other programs, but knows nothing of work that is shared by cores.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _SOURCES = {
 }
 
 
-def seconds(call: Body, number: int, device: str) -> float:
-    """Seconds a call, over `number` of them; on a GPU until it has finished."""
+def seconds(call: Body, number: int, device: str) -> tuple[float, float]:
+    """Seconds a call and seconds of processor time, over `number` of them; on a GPU until it has finished."""
     _wait(device)
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), time.process_time()
     for _ in range(number):
         call()
     _wait(device)
-    return (time.perf_counter() - begin) / number
+    return (time.perf_counter() - begin) / number, (time.process_time() - used) / number
 
 
 def _wait(device: str) -> None:
@@ -112,6 +113,7 @@ def measure(
             )
             sides[peer.name] = call, _number(first, least)
     taken: dict[str, list[float]] = {name: [] for name in sides}
+    used: dict[str, list[float]] = {name: [] for name in sides}
     begin = time.monotonic()
     for turn in range(rounds):
         if turn >= 2 and time.monotonic() - begin > case.seconds:
@@ -119,13 +121,17 @@ def measure(
         progress(f"{case.name}: round {turn + 1}")
         for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
             call, number = sides[name]
-            taken[name].append(seconds(call, number, case.device))
+            wall, processor = seconds(call, number, case.device)
+            taken[name].append(wall)
+            used[name].append(processor)
     load_averages = {"before": before, "after": load_average()}
     if not case.peers:
         rows[""] = _row(case, None)
     for peer in case.peers:
         if peer.name in sides:
             _fill(rows[peer.name], case, peer, taken[""], taken[peer.name])
+            if case.device == "cpu" and min(used[""]) > 0:
+                rows[peer.name]["processor_ratio"] = spread(_ratios(case, peer, used[""], used[peer.name]))
     for row in rows.values():
         if row["reason"] is None:
             row |= {"ours": spread(taken[""]), "rounds": len(taken[""]), "load": load_averages}
@@ -177,6 +183,7 @@ def _row(case: Case, peer: Peer | None, quantity: str = "time", reason: str | No
         "ours": None,
         "theirs": None,
         "ratio": None,
+        "processor_ratio": None,
         "asked": peer.asked if peer else case.limit,
         "reached": None,
         "difference": None,
@@ -189,12 +196,15 @@ def _row(case: Case, peer: Peer | None, quantity: str = "time", reason: str | No
 
 
 def _fill(row: Row, case: Case, peer: Peer, ours: list[float], theirs: list[float]) -> None:
-    work = case.work / peer.work
-    ratios = [work * b / a for a, b in zip(ours, theirs, strict=True)]
+    ratios = _ratios(case, peer, ours, theirs)
     row["theirs"] = spread(theirs)
     row["ratio"] = {**spread(ratios), "each": [round(x, 4) for x in ratios]}
     if peer.asked is not None:
         row["reached"] = row["ratio"]["median"] >= peer.asked
+
+
+def _ratios(case: Case, peer: Peer, ours: list[float], theirs: list[float]) -> list[float]:
+    return [case.work / peer.work * b / a for a, b in zip(ours, theirs, strict=True)]
 
 
 def _memory(case: Case, peer: Peer, setting: Setting) -> Row:

@@ -55,7 +55,8 @@ def measure_point(point: Point) -> Measured:
     """Measure a point in a new process.
 
     Returns:
-        "steps", the seconds of each timed step; "seconds", their median; "peak", bytes (above the imports on a CPU,
+        "steps", the seconds of each timed step; "seconds", their median; "processor", the mean of their processor
+        seconds, all threads together; "peak", bytes (above the imports on a CPU,
         PyTorch's allocations on a GPU); "watts", None where the device does not say; with `details` also "macs" and
         "energy_uj" of one forward of the batch and "convolutions", their share of a step's time.
 
@@ -103,13 +104,15 @@ def _measured(point: Point) -> Measured:
 
     step()
     steps: list[float] = []
+    used = time.process_time()
     with Power(point.device) as power:
         while len(steps) < point.least or sum(steps) < point.seconds:
             begin = time.perf_counter()
             step()
             steps.append(time.perf_counter() - begin)
+    used = (time.process_time() - used) / len(steps)
     peak = torch.cuda.max_memory_allocated() if point.device == "cuda" else resident()[1] - before
-    found = {"steps": steps, "peak": peak, "watts": power.watts}
+    found = {"steps": steps, "processor": used, "peak": peak, "watts": power.watts}
     if point.details:
         found |= {"convolutions": _share_of_convolutions(step, point.device), **_counted(network, point)}
     return found

@@ -2,6 +2,7 @@
 
 A row of the JSON is a case beside one peer: what was compared (case, what, device, quantity, unit, work, peer,
 peer_work), "ours" and "theirs" in seconds a call or bytes (median, low, high), "ratio" (the same and each round's),
+"processor_ratio" (the same of processor time, where there is one),
 "asked" and "reached", "difference" of the results beside the "agreement" asked for, "rounds", "load" (the system's
 load averages before and after), "profile", and "reason" where it was not measured. Rows measured again replace the
 older ones; each says when and at which commit it was taken.
@@ -132,6 +133,11 @@ def ratio(row: Row) -> str:
     return f"{median}×" if row["rounds"] < 2 else f"{median}× ({low} to {high})"
 
 
+def processor_ratio(row: Row) -> str:
+    """The ratio of processor times."""
+    return f"{_digits(row['processor_ratio']['median'])}×" if row["processor_ratio"] else ""
+
+
 def asked(row: Row) -> str:
     """What is asked for."""
     if row["asked"] is None:
@@ -202,7 +208,7 @@ def circumstances(rows: Sequence[Row]) -> str:
 def markdown(data: Data) -> str:
     """The table of a results file."""
     rows, provenance = data["rows"], data["provenance"]
-    head = ["case", "beside", "ours", "peer's", "ratio", "asked", "reached"]
+    head = ["case", "beside", "ours", "peer's", "ratio", "of processor time", "asked", "reached"]
     body = []
     for row in rows:
         last = reached(row)
@@ -216,6 +222,7 @@ def markdown(data: Data) -> str:
                 amount(row, "ours"),
                 amount(row, "theirs"),
                 ratio(row),
+                processor_ratio(row),
                 asked(row),
                 last,
             ]
@@ -231,7 +238,8 @@ def markdown(data: Data) -> str:
         + f". {versions}.",
         "",
         "The ratio is the peer's time for the same work over ours (of memory: ours over the peer's): median of the",
-        "rounds, lowest and highest in brackets.",
+        "rounds, lowest and highest in brackets. The ratio of the processor times that the two used hardly depends on",
+        "other programs, and does not see what several cores share.",
         "",
         *table(head, body),
         "",

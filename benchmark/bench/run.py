@@ -143,7 +143,7 @@ def _show(rows: Sequence[results.Row]) -> None:
     from rich.table import Table
 
     grid = Table(header_style="bold", pad_edge=False)
-    for head in ("case", "beside", "ours", "peer's", "ratio", "asked", "reached"):
+    for head in ("case", "beside", "ours", "peer's", "ratio", "of CPU time", "asked", "reached"):
         grid.add_column(head, justify="right" if head in ("ours", "peer's") else "left")
     for row in rows:
         colour = {True: "green", False: "red", None: "dim" if row["reason"] else ""}[row["reached"]]
@@ -153,6 +153,7 @@ def _show(rows: Sequence[results.Row]) -> None:
             results.amount(row, "ours"),
             results.amount(row, "theirs"),
             results.ratio(row),
+            results.processor_ratio(row),
             results.asked(row),
             results.reached(row) + (f" ({row['profile']})" if row["profile"] else ""),
             style=colour,

@@ -20,10 +20,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.now, self.calls = 0.0, []
+        self.used = 0.0
 
     def takes(self, name: str, seconds: float, result: object = 1.0) -> Body:
         def call() -> object:
             self.now += seconds
+            self.used += seconds / 2 if name == "ours" else seconds
             self.calls.append(name)
             return result
 
@@ -42,6 +44,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     }
     monkeypatch.setattr(measuring, "load", sides.__getitem__)
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: fake.now)
+    monkeypatch.setattr(measuring.time, "process_time", lambda: fake.used)
     return fake
 
 
@@ -64,6 +67,7 @@ def test_the_ratio_is_the_peers_time_for_the_same_work(clock: Clock, setting: Se
     assert first["ratio"]["median"] == pytest.approx(4) and first["reached"] is True
     assert second["ratio"]["median"] == pytest.approx(2) and second["reached"] is False
     assert second["difference"] == pytest.approx(1) and "differ" in results.reached(second)
+    assert first["processor_ratio"]["median"] == pytest.approx(8) and results.processor_ratio(first) == "8×"
     assert first["rounds"] == 3 and len(first["ratio"]["each"]) == 3
 
 
@@ -159,7 +163,8 @@ def test_results_are_merged_by_case_and_explain_themselves(
     )
     text = markdown_path.read_text()
     assert (
-        "| fake/one | slower | 250 ms | 1 s | 4× (4 to 4) | ≥ 9× | no ([profile](profiles/x.txt)) |" in text
+        "| fake/one | slower | 250 ms | 1 s | 4× (4 to 4) | 8× | ≥ 9× | no ([profile](profiles/x.txt)) |"
+        in text
     )
     assert "not measured: no GPU on this machine" in text and "2030-01-02 at abc" in text
 

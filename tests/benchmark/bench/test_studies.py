@@ -92,7 +92,14 @@ def test_the_papers_schedule() -> None:
 
 
 def test_the_price_is_drawn_of_all_machines(tmp_path: Path) -> None:
-    measured = {"seconds": 0.36, "steps": [0.3, 0.36, 0.4], "peak": 2**30, "watts": None, "taken": _TAKEN}
+    measured = {
+        "seconds": 0.36,
+        "steps": [0.3, 0.36, 0.4],
+        "peak": 2**30,
+        "processor": 0.2,
+        "watts": None,
+        "taken": _TAKEN,
+    }
     rows = [
         {"network": "vlif", "title": "VLIF", "in_table_1": False, **measured},
         {"network": "esdnet", "title": "ESDNet", "in_table_1": True, **measured},
@@ -111,8 +118,9 @@ def test_the_price_is_drawn_of_all_machines(tmp_path: Path) -> None:
                 "rows": rows}  # fmt: skip
         (tmp_path / f"reproduction-{name}.json").write_text(json.dumps(data))
     text = reproduction.write(tmp_path).read_text()
-    assert "| ESDNet | 360 ms (300 ms to 400 ms) | 3 | 1.00 GiB | 15 | 15 | 100 | 130 |  |" in text
+    assert "| ESDNet | 360 ms (300 ms to 400 ms) | 200 ms | 3 | 1.00 GiB | 15 | 15 | 100 | 130 |  |" in text
     assert "| 130 | 65 |" in text and "not measured: out of memory" in text
-    assert text.count("Energy is left empty") == 1 and "**Table 1, 1 networks**" in text
+    assert text.count("Energy is left empty") == 1 and "**Table 1, 1 of its " in text
     assert "2030-01-02 at abc, 1 threads. One-minute load average 0.5 to 9: other programs" in text
+    assert "| PReNet | not measured: derain bench --only reproduction/prenet |" in text
     assert "VLIF (not in Table 1)" in text
