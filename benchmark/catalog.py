@@ -60,6 +60,19 @@ class Network:
     embedded: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
     paper_row: str | None = None  # its row in results/paper/table1.csv
+    choices: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # words that an option may be (or list)
+    lengths: Mapping[str, int] = field(
+        default_factory=dict
+    )  # how many values a list option has, where that is fixed
+
+    def least(self, option: str) -> int | None:
+        """The least value of an option that is a number; None where that is not known (networks from outside)."""
+        if self.target.partition(".")[0] not in ("baselines", "esdnet"):
+            return None
+        # there may be no blocks, but not no channels
+        return 0 if option.endswith(("blocks", "units")) or isinstance(self.options()[option], float) else 1
 
     def load_class(self) -> type[nn.Module]:
         """Import the network's class (this imports torch)."""
@@ -71,21 +84,29 @@ class Network:
 
         An option whose default is not a literal maps to `...`.
         """
-        module, _, attribute = self.target.partition(":")
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            raise UserError(f"network '{self.name}': module {module} is not installed")
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == attribute:
-                for item in node.body:
-                    if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                        return _arguments(item.args)
+        found = _options_in_source(self.target, self.name)
+        if found is not None:
+            return dict(found)
         # inherited or generated constructors are not visible in the source: ask the class itself
         import inspect
 
         parameters = inspect.signature(self.load_class()).parameters.values()
         return {p.name: ... if p.default is p.empty else p.default for p in parameters}
+
+
+@functools.cache
+def _options_in_source(target: str, name: str) -> dict[str, Any] | None:
+    module, _, attribute = target.partition(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise UserError(f"network '{name}': module {module} is not installed")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                    return _arguments(item.args)
+    return None
 
 
 def _arguments(arguments: ast.arguments) -> dict[str, Any]:
@@ -103,6 +124,9 @@ def _arguments(arguments: ast.arguments) -> dict[str, Any]:
             found[name] = ...
     return found
 
+
+_BLOCKS = {"encoder_blocks": 3, "decoder_blocks": 2}
+_NORMS = {"norm": ("tdbn", "bn")}
 
 # fmt: off
 _NETWORKS = (
@@ -248,6 +272,9 @@ _NETWORKS = (
         size_multiple=4, tile=(80, 8), paper_row="ESDNet",
         embedded={"dim": 8, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
                   "time_steps": 2, "start_as_identity": True},
+        choices={**_NORMS, "block": ("srb", "ms", "sew", "ann"), "attention": ("temporal", "channel", "spatial"),
+                 "reset_mechanism": ("zero", "subtract", "none"), "surrogate": ("sigmoid", "atan", "fast_sigmoid")},
+        lengths=_BLOCKS,
     ),
     Network(
         name="spikerain", title="SpikeRain", target="baselines.spikerain:SpikeRain", family="Spiking", year=2026,
@@ -258,7 +285,7 @@ _NETWORKS = (
     and Del Ser, Javier and Ahn, Sangtae},
   booktitle={IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)}, year={2026}}""",
         code="tanvirnwu/SpikeRain@64a182c", licence="MIT", weights="none found",
-        size_multiple=4, tile=(80, 8),
+        size_multiple=4, tile=(80, 8), choices=_NORMS, lengths=_BLOCKS,
         embedded={"dim": 12, "encoder_blocks": [1, 0, 0], "bottleneck_blocks": 0, "decoder_blocks": [0, 1],
                   "time_steps": 2, "growth": 12, "layers": 2, "start_as_identity": True},
     ),
@@ -270,7 +297,7 @@ _NETWORKS = (
   booktitle={AAAI Conference on Artificial Intelligence}, year={2026}}""",
         code="ChrisChen1023/VLIF@36f8cf2", licence="MIT",
         weights="Rain200L, Rain200H and Rain1200 files of the authors' repository",
-        size_multiple=8, tile=(80, 8),
+        size_multiple=8, tile=(80, 8), choices=_NORMS, lengths=_BLOCKS,
         embedded={"dim": 12, "encoder_blocks": [1, 0, 0], "bottleneck_blocks": 0, "decoder_blocks": [0, 1],
                   "time_steps": 2, "threshold": 0.05, "norm": "bn", "decoder_units": 1, "start_as_identity": True},
         variants=(

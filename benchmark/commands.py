@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError
@@ -13,6 +15,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from benchmark.config import RunConfig
     from benchmark.tables import Request
 
 
@@ -48,14 +51,24 @@ def data(options: Namespace) -> int:
 
 def config(options: Namespace) -> int:
     """`derain config`."""
-    from omegaconf import OmegaConf
-
-    from benchmark.config import identity, resolve
+    from benchmark.config import identity, resolve, settings_of, sources
 
     resolved = resolve(options.settings)
+    values, where = settings_of(resolved), sources(options.settings, resolved)
+    values |= {k: os.environ[w.split()[1]] for k, w in where.items() if w.startswith("environment ")}
+    words = {key: f"{key}={_written(value)}" for key, value in values.items()}
+    width = max(map(len, words.values()))
     print(f"# identity {identity(resolved)}")
-    print(OmegaConf.to_yaml(OmegaConf.structured(resolved)), end="")
+    for key, word in words.items():
+        print(f"{word:<{width}}  # {where[key]}")
     return 0
+
+
+def _written(value: Any) -> str:
+    """A value as it is given on the command line."""
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def train(options: Namespace) -> int:
@@ -65,6 +78,7 @@ def train(options: Namespace) -> int:
     resolved = resolve(options.settings)
     if options.dry_run:
         return config(options)
+    _require_root(resolved)
     from benchmark.sweep.records import RECORD, run_folder
     from benchmark.sweep.run import execute
 
@@ -80,6 +94,19 @@ def train(options: Namespace) -> int:
         print(f"{dataset}: not tested: {reason}")
     print(f"record: {run_folder(resolved) / RECORD}")
     return 0
+
+
+def _require_root(resolved: RunConfig) -> None:
+    """Refuse a dataset that is to be brought and is not, before anything slow is imported."""
+    from benchmark.data.specs import dataset_spec
+
+    root = resolved.data.root
+    if dataset_spec(resolved.data.name).embedded:
+        return
+    if root is None:
+        raise UserError(f"data={resolved.data.name} needs the folder that it is in or below: data.root=/data")
+    if not Path(root).is_dir():
+        raise UserError(f"data.root={root}: no such folder")
 
 
 @contextmanager
@@ -199,7 +226,7 @@ def _patch(text: str) -> tuple[int, int, int]:
 def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     """The network with its weights, on its device, and the tiling that the options ask for."""
     from benchmark import catalog
-    from benchmark.config import RunConfig, resolve, tiling
+    from benchmark.config import resolve, tiling
 
     entry = catalog.network(options.model)
     words = [

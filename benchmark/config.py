@@ -9,7 +9,8 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,31 +18,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmark import catalog
+from benchmark import catalog, limits
 from benchmark.errors import UserError, unknown
 
 PRESETS = Path(__file__).parent / "configs"
-
-AUGMENTATIONS = ("none", "horizontal", "flips", "dihedral")
-SCHEDULES = ("cosine", "step", "multistep", "linear", "constant")
-OPTIMIZERS = ("adam", "adamw")
-LOGGERS = ("wandb", "csv")
-LOSSES = (  # benchmark/training has them; named here so that a wrong one is refused before torch is imported
-    "ssim",
-    "l1",
-    "mse",
-    "charbonnier",
-    "l1+ssim",
-    "rescan",
-    "rcdnet",
-    "mprnet",
-    "nafnet",
-    "sfnet",
-    "elformer",
-    "hpcnet",
-    "smartassign",
-)
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true")
 
 
 @dataclass
@@ -195,24 +175,18 @@ def _split(words: Iterable[str]) -> list[tuple[str, Any]]:
         key, sign, value = word.partition("=")
         if not sign or not key:
             raise UserError(f"'{word}': settings are written key=value, for example recipe=paper or seed=1")
+        if "${" in value or value.strip() == "???":
+            raise UserError(f"'{word}': values are written out; there are no references here")
         try:
-            pairs.append((key.lstrip("+"), OmegaConf.from_dotlist([f"v={value}"]).v if value else None))
+            plain: Any = (
+                OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"])) if value else {"v": None}
+            )
+            pairs.append((key.lstrip("+"), plain["v"]))
         except Exception as error:
             raise UserError(
                 f"'{word}': the value is not valid YAML ({str(error).splitlines()[0]})"
             ) from error
     return pairs
-
-
-def _leaves(cls: type, prefix: str = "") -> list[str]:
-    names = []
-    for f in dataclasses.fields(cls):
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else None
-        if dataclasses.is_dataclass(default):
-            names += _leaves(type(default), f"{prefix}{f.name}.")
-        else:
-            names.append(prefix + f.name)
-    return names
 
 
 def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConfig:
@@ -242,84 +216,28 @@ def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConf
                 continue
             if key.startswith("model.") and key != "model.name":
                 catalog.check_options(entry, {key.removeprefix("model."): value})
+                limits.check_option(entry, key.removeprefix("model."), value)
                 config.model.options[key.removeprefix("model.")] = value
                 continue
             if key not in _KEYS:
-                raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", "model.OPTION"])
+                options = [f"model.{option}" for option in entry.options()]
+                raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", *options])
             # devices=2 and tile=80 are text to the schema, numbers to YAML
-            as_text = isinstance(OmegaConf.select(config, key), str) and isinstance(value, (int, float))
+            current = OmegaConf.select(config, key)
+            if isinstance(current, bool) and value not in (True, False, "yes", "no", "on", "off"):
+                raise UserError(f"{key}={value}: true or false")
+            as_text = isinstance(current, str) and isinstance(value, (int, float))
             OmegaConf.update(config, key, str(value) if as_text else value)
         result = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None)
         raise UserError(f"{where}: " * bool(where) + str(error).splitlines()[0]) from error
     assert isinstance(result, RunConfig)
-    _check(result, entry)
+    limits.check(result, entry)
     return result
 
 
-_KEYS = [k for k in _leaves(RunConfig) if k not in ("model.name", "model.options")]
-
-
-def _choice(key: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in tuple(allowed):
-        raise unknown(key, value, allowed)
-
-
-def _check(config: RunConfig, entry: catalog.Network) -> None:
-    recipe = config.recipe
-    _choice("data", config.data.name, catalog.datasets())
-    _choice("recipe.loss", recipe.loss, LOSSES)
-    _choice("recipe.augmentation", recipe.augmentation, AUGMENTATIONS)
-    _choice("recipe.schedule.name", recipe.schedule.name, SCHEDULES)
-    _choice("recipe.schedule.unit", recipe.schedule.unit, ("epoch", "step"))
-    _choice("recipe.optimizer.name", recipe.optimizer.name, OPTIMIZERS)
-    _choice("recipe.precision", recipe.precision, PRECISIONS)
-    _choice("recipe.select", recipe.select, ("best", "last"))
-    _choice("logger", config.logger, LOGGERS)
-    for key, value in (
-        ("recipe.batch", recipe.batch),
-        ("recipe.patch", recipe.patch),
-        ("recipe.steps", recipe.steps),
-        ("recipe.epochs", recipe.epochs),
-        ("recipe.steps_per_epoch", recipe.steps_per_epoch),
-        ("recipe.validate_every", recipe.validate_every),
-        ("recipe.optimizer.lr", recipe.optimizer.lr),
-        ("trainer.checkpoint_every", config.trainer.checkpoint_every),
-        ("evaluation.batch", config.evaluation.batch),
-    ):
-        if value is not None and value <= 0:
-            raise UserError(f"{key}={value}: must be greater than 0")
-    if recipe.steps is None and recipe.epochs is None:
-        raise UserError(
-            "recipe.epochs and recipe.steps are both empty: give one, for example recipe.epochs=1000"
-        )
-    if not 0 <= recipe.validation < 1:
-        raise UserError(
-            f"recipe.validation={recipe.validation}: a share of the training images, from 0 to below 1"
-        )
-    if recipe.select == "best" and not recipe.validation:
-        raise UserError(
-            "recipe.select=best needs held-out images: set recipe.validation (0.05) or recipe.select=last"
-        )
-    if recipe.ema is not None and not 0 < recipe.ema < 1:
-        raise UserError(f"recipe.ema={recipe.ema}: a decay between 0 and 1, for example 0.999")
-    least = max(entry.minimum_size, entry.size_multiple)
-    if recipe.patch < least or recipe.patch % entry.size_multiple:
-        nearest = max(least, round(recipe.patch / entry.size_multiple) * entry.size_multiple)
-        raise UserError(
-            f"recipe.patch={recipe.patch}: {entry.title} trains on patches whose side is a multiple of "
-            f"{entry.size_multiple} and at least {least}, for example {nearest}"
-        )
-    if config.evaluation.tile not in ("authors", "whole"):
-        if not config.evaluation.tile.isdigit():
-            raise UserError(
-                f"evaluation.tile={config.evaluation.tile}: 'authors', 'whole' or a number of pixels"
-            )
-        if int(config.evaluation.tile) <= config.evaluation.overlap:
-            raise UserError(
-                f"evaluation.tile={config.evaluation.tile}: must be larger than evaluation.overlap"
-            )
+_KEYS = [k for k, _ in limits.leaves(RunConfig()) if k not in ("model.name", "model.options")]
 
 
 def model_options(config: RunConfig) -> dict[str, Any]:
@@ -345,13 +263,49 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Every setting under its name on the command line: `model`, `model.dim`, `recipe`, `recipe.batch`, `seed`, …"""
     found: dict[str, Any] = {"model": config.model.name}
-    found |= {f"model.{name}": value for name, value in _plain(model_options(config)).items()}
+    options = {**_defaults(config.model.name), **model_options(config)}
+    found |= {f"model.{name}": value for name, value in _plain(options).items() if value is not ...}
     found |= {"data": config.data.name, "recipe": config.recipe.name}
     plain = to_dict(config)
     for key in _KEYS:
         if key not in ("data.name", "recipe.name"):
             found[key] = functools.reduce(lambda part, name: part[name], key.split("."), plain)
     return found
+
+
+def sources(words: Iterable[str], config: RunConfig) -> dict[str, str]:
+    """Where the value of every setting comes from.
+
+    Args:
+        words: the command line's `key=value` words.
+        config: what they resolve to.
+
+    Returns:
+        For each name in `settings_of(config)`: "command line", a preset's file, "embedded variant" (of the network),
+        "environment NAME", "network's default" or "default".
+    """
+    given = {key for key, _ in _split(words)}
+    found = {
+        key: "network's default" if key.startswith("model.") else "default" for key in settings_of(config)
+    }
+    if config.recipe.embedded:
+        variant = catalog.network(config.model.name).embedded
+        found |= {f"model.{option}": "embedded variant" for option in variant}
+    if "recipe" in given:
+        name = "authors/" + config.model.name if config.recipe.name == "authors" else config.recipe.name
+        preset = OmegaConf.to_container(_preset("recipe", config.recipe.name, config.model.name))
+        found |= {key: f"recipe/{name}.yaml" for key in _flat(preset, "recipe.") if key in found}
+    if os.environ.get("ESDNET_CACHE"):
+        found["data.cache"] = "environment ESDNET_CACHE"
+    return found | {key: "command line" for key in found if key in given}
+
+
+def _flat(data: Any, prefix: str) -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def from_dict(data: Mapping[str, Any]) -> RunConfig:

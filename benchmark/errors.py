@@ -6,7 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
-class UserError(Exception):
+class _OneLineError(Exception):
+    """An error that is told in one line; what cannot be printed in one is written out (`\\n`)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+
+
+class UserError(_OneLineError):
     """The command line, the configuration or the user's files are wrong: one line, exit status 2.
 
     The message says what is wrong, where, and what would be right.
@@ -15,7 +22,7 @@ class UserError(Exception):
     status = 2
 
 
-class WorkError(Exception):
+class WorkError(_OneLineError):
     """The request was right but the work failed (diverged, disk full, out of memory): exit status 1."""
 
     status = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark import catalog
+from benchmark.cli import main
 from benchmark.config import (
     RunConfig,
     from_dict,
@@ -17,6 +20,8 @@ from benchmark.config import (
     presets,
     resolve,
     run_name,
+    settings_of,
+    sources,
     tiling,
     to_dict,
 )
@@ -83,6 +88,49 @@ def test_tiling_is_the_authors_unless_said_otherwise() -> None:
         (["seed"], "key=value"),
         (["seed=["], "not valid YAML"),
         (["logger=tensorboard"], "csv"),
+        (["recipe.optimizer.lr=nan"], "finite"),
+        (["recipe.optimizer.betas=[0.9,.inf]"], "finite"),
+        (["recipe.optimizer.betas=[1,2,3]"], "two numbers"),
+        (["recipe.optimizer.weight_decay=-1"], "at least 0"),
+        (["recipe.schedule.name=step"], "recipe.schedule.every"),
+        (["recipe.schedule.milestones=[3,1]"], "rising"),
+        (["recipe.embedded=3"], "true or false"),
+        (["recipe.name=../x"], "folder's name"),
+        (["recipe={a: 1}"], "unknown recipe"),
+        (["trainer.devices=x"], "which"),
+        (["trainer.devices=0"], "which"),
+        (["trainer.accelerator=cud"], "did you mean 'cuda'"),
+        (["trainer.strategy=dpp"], "did you mean 'ddp'"),
+        (["trainer.threads=0"], "greater than 0"),
+        (["data.workers=-1"], "at least 0"),
+        (["evaluation.overlap=-1"], "at least 0"),
+        (["seed=-1"], "at least 0"),
+        (["seed=4294967296"], "below"),
+        (["seed=1.5"], "seed"),
+        (["out="], "out"),
+        (["recipe.batch=${seed}"], "written out"),
+        (["seed=${oc.env:HOME}"], "written out"),
+        (["out=???"], "written out"),
+        (["data=null"], "unknown data"),
+        (["model.dim=0"], "at least 1"),
+        (["model.dim=abc"], "whole numbers"),
+        (["model.dim=true"], "whole numbers"),
+        (["model.time_steps=-1"], "at least 1"),
+        (["model.bottleneck_blocks=-1"], "at least 0"),
+        (["model.threshold=nan"], "finite"),
+        (["model.refinement=2"], "true or false"),
+        (["model.block=sbr"], "did you mean 'srb'"),
+        (["model.surrogate=sigmoit"], "did you mean 'sigmoid'"),
+        (["model.attention=[temporal,chanel]"], "did you mean 'channel'"),
+        (["model.encoder_blocks=[1,2]"], "3 values"),
+        (["model.encoder_blocks=3"], "a list"),
+        (["model.encoder_blocks=[1,2,x]"], "whole numbers"),
+        (["recipe.optimiser.lr=1"], "did you mean 'recipe.optimizer.lr'"),
+        (["evalution.tile=80"], "did you mean 'evaluation.tile'"),
+        (["trainer.device=1"], "did you mean 'trainer.devices'"),
+        (["sede=1"], "did you mean 'seed'"),
+        (["loger=csv"], "did you mean 'logger'"),
+        (["data.rot=/data"], "did you mean 'data.root'"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(words: list[str], said: str) -> None:
@@ -90,6 +138,97 @@ def test_a_mistake_is_named_in_one_line(words: list[str], said: str) -> None:
         resolve(words)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+_VALUES = st.one_of(
+    st.text(max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(
+        ["[]", "{}", "[1,2]", "null", "true", "{a: 1}", "[[]]", "!!python/object:os", "&a", "'", "a: b"]
+    ),
+)
+
+
+@settings(max_examples=150)
+@given(st.sampled_from([*settings_of(RunConfig()), "model.", "data.", "recipe.optimizer", "", "."]), _VALUES)
+def test_any_word_resolves_or_is_refused_in_one_line(key: str, value: str) -> None:
+    try:
+        config = resolve([f"{key}={value}"])
+    except UserError as error:
+        assert str(error) and "\n" not in str(error)
+    else:
+        assert run_name(from_dict(to_dict(config))) == run_name(config)
+
+
+@given(st.sampled_from(sorted(settings_of(RunConfig()))), st.data())
+def test_a_misspelt_key_is_answered_with_the_right_one(key: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(key) - 1))
+    wrong = key[:at] + key[at + 1 :]
+    if len(key) < 4 or wrong in settings_of(RunConfig()) or not wrong.rpartition(".")[2]:
+        return
+    with pytest.raises(UserError) as error:
+        resolve([f"{wrong}=1"])
+    nearest = key.removeprefix("model.") if wrong.startswith("model.") else key
+    assert f"'{nearest}'" in str(error.value)
+
+
+def test_the_choices_of_options_are_what_the_networks_take() -> None:
+    from benchmark import catalog
+    from esdnet import kernels
+    from esdnet.blocks import MixedAttention
+    from esdnet.network import BLOCKS
+
+    choices = catalog.network("esdnet").choices
+    assert set(choices["block"]) == set(BLOCKS)
+    assert set(choices["reset_mechanism"]) == set(kernels.RESETS)
+    assert set(choices["surrogate"]) == set(kernels.SURROGATES)
+    assert set(choices["attention"]) == set(MixedAttention.KINDS)
+
+
+@pytest.mark.parametrize("name", list(catalog.networks()))
+def test_what_a_network_is_made_with_is_not_refused(name: str) -> None:
+    entry = catalog.network(name)
+    for options in (entry.options(), entry.embedded, *(v.options for v in entry.variants)):
+        resolve([f"model={name}", *(f"model.{k}={json.dumps(v)}" for k, v in options.items())])
+
+
+def test_every_value_has_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ESDNET_CACHE", "/somewhere")
+    words = ["model=esdnet", "recipe=embedded", "recipe.batch=2", "model.dim=6", "seed=1"]
+    config = resolve(words)
+    found = sources(words, config)
+    assert found.keys() == settings_of(config).keys()
+    for key, where in {
+        "model": "command line",
+        "model.dim": "command line",
+        "model.time_steps": "embedded variant",
+        "model.beta": "network's default",
+        "recipe": "command line",
+        "recipe.batch": "command line",
+        "recipe.optimizer.lr": "recipe/embedded.yaml",
+        "recipe.optimizer.eps": "default",
+        "data": "default",
+        "data.cache": "environment ESDNET_CACHE",
+        "seed": "command line",
+    }.items():
+        assert found[key] == where, key
+    assert (
+        sources(["model=nafnet", "recipe=authors"], resolve(["model=nafnet", "recipe=authors"]))[
+            "recipe.loss"
+        ]
+        == "recipe/authors/nafnet.yaml"
+    )
+
+
+def test_what_derain_config_prints_asks_for_the_same_run(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model=vlif", "data=embedded-12", "recipe=embedded", "recipe.optimizer.lr=1e-7", "seed=2"]
+    assert main(["config", *words]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"# identity {identity(resolve(words))}"
+    assert all("  # " in line for line in printed[1:])
+    again = [line.partition("  # ")[0].rstrip() for line in printed[1:]]
+    assert identity(resolve(again)) == identity(resolve(words))
 
 
 def test_identity_depends_on_the_question_alone() -> None:

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.config import LOSSES as NAMES
 from benchmark.config import RecipeConfig, ScheduleConfig, resolve
 from benchmark.errors import UserError
+from benchmark.limits import LOSSES as NAMES
 from benchmark.training.distances import charbonnier, ssim
 from benchmark.training.losses import LOSSES, get_loss
 from benchmark.training.schedules import learning_rate_factor

@@ -1,0 +1,218 @@
+"""Values that a setting cannot have: what is refused before anything is imported or begun. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from benchmark import catalog
+from benchmark.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from benchmark.config import RunConfig
+
+LOSSES = (  # benchmark/training has them; named here so that a wrong one is refused before torch is imported
+    "ssim",
+    "l1",
+    "mse",
+    "charbonnier",
+    "l1+ssim",
+    "rescan",
+    "rcdnet",
+    "mprnet",
+    "nafnet",
+    "sfnet",
+    "elformer",
+    "hpcnet",
+    "smartassign",
+)
+
+CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
+    "data.name": catalog.datasets,
+    "recipe.loss": lambda: LOSSES,
+    "recipe.augmentation": lambda: ("none", "horizontal", "flips", "dihedral"),
+    "recipe.schedule.name": lambda: ("cosine", "step", "multistep", "linear", "constant"),
+    "recipe.schedule.unit": lambda: ("epoch", "step"),
+    "recipe.optimizer.name": lambda: ("adam", "adamw"),
+    "recipe.precision": lambda: ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"),
+    "recipe.select": lambda: ("best", "last"),
+    "trainer.accelerator": lambda: ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.strategy": lambda: ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn", "fsdp"),
+    "logger": lambda: ("wandb", "csv"),
+}
+
+_POSITIVE = (
+    "recipe.batch",
+    "recipe.patch",
+    "recipe.steps",
+    "recipe.epochs",
+    "recipe.steps_per_epoch",
+    "recipe.validate_every",
+    "recipe.gradient_clip",
+    "recipe.optimizer.lr",
+    "recipe.optimizer.eps",
+    "recipe.schedule.gamma",
+    "trainer.nodes",
+    "trainer.threads",
+    "trainer.checkpoint_every",
+    "trainer.log_every",
+    "evaluation.batch",
+)
+_NOT_NEGATIVE = (
+    "data.workers",
+    "evaluation.overlap",
+    "recipe.optimizer.weight_decay",
+    "recipe.schedule.every",
+    "recipe.schedule.final_lr",
+    "recipe.schedule.start",
+    "recipe.schedule.warmup",
+    "seed",
+)
+_SEEDS = 2**32
+
+
+def check(config: RunConfig, entry: catalog.Network) -> None:
+    """Refuse values that cannot be.
+
+    Args:
+        config: the resolved configuration.
+        entry: of its network.
+
+    Raises:
+        UserError: names the setting, its value and what would be right.
+    """
+    values = dict(leaves(config))
+    for key, value in values.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
+            raise UserError(f"{key}={value}: must be a finite number")
+    for key, allowed in CHOICES.items():
+        if values[key] not in tuple(allowed()):
+            shown = key.removesuffix(".name") if key == "data.name" else key
+            raise unknown(shown, str(values[key]), allowed())
+    for key in _POSITIVE:
+        if values[key] is not None and values[key] <= 0:
+            raise UserError(f"{key}={values[key]}: must be greater than 0")
+    for key in _NOT_NEGATIVE:
+        if values[key] < 0:
+            raise UserError(f"{key}={values[key]}: must be at least 0")
+    if config.seed >= _SEEDS:
+        raise UserError(f"seed={config.seed}: must be below {_SEEDS}")
+    _recipe(config)
+    _patch(config, entry)
+    _tile(config)
+    if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)+", config.trainer.devices):
+        raise UserError(
+            f"trainer.devices={config.trainer.devices}: 'auto', -1 for all, how many, or which, as in 0,1"
+        )
+    if not re.fullmatch(r"\w[\w.+-]*", config.recipe.name):
+        raise UserError(
+            f"recipe.name={config.recipe.name}: letters, digits, '.', '-' and '_', for a folder's name"
+        )
+    if not config.out:
+        raise UserError("out: the folder of the runs must have a name, for example out=runs")
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a configuration, by its dotted name, with its value."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def _recipe(config: RunConfig) -> None:
+    recipe, schedule = config.recipe, config.recipe.schedule
+    if recipe.steps is None and recipe.epochs is None:
+        raise UserError(
+            "recipe.epochs and recipe.steps are both empty: give one, for example recipe.epochs=1000"
+        )
+    if not 0 <= recipe.validation < 1:
+        raise UserError(
+            f"recipe.validation={recipe.validation}: a share of the training images, from 0 to below 1"
+        )
+    if recipe.select == "best" and not recipe.validation:
+        raise UserError(
+            "recipe.select=best needs held-out images: set recipe.validation (0.05) or recipe.select=last"
+        )
+    if recipe.ema is not None and not 0 < recipe.ema < 1:
+        raise UserError(f"recipe.ema={recipe.ema}: a decay between 0 and 1, for example 0.999")
+    betas = recipe.optimizer.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(
+            f"recipe.optimizer.betas={betas}: two numbers from 0 to below 1, for example [0.9,0.999]"
+        )
+    if schedule.name == "step" and not schedule.every:
+        raise UserError("recipe.schedule.name=step needs recipe.schedule.every, greater than 0")
+    if sorted(schedule.milestones) != schedule.milestones or any(m < 0 for m in schedule.milestones):
+        raise UserError(f"recipe.schedule.milestones={schedule.milestones}: rising numbers, at least 0")
+
+
+def _patch(config: RunConfig, entry: catalog.Network) -> None:
+    patch, multiple = config.recipe.patch, entry.size_multiple
+    least = max(entry.minimum_size, multiple)
+    if patch < least or patch % multiple:
+        nearest = max(least, round(patch / multiple) * multiple)
+        raise UserError(
+            f"recipe.patch={patch}: {entry.title} trains on patches whose side is a multiple of "
+            f"{multiple} and at least {least}, for example {nearest}"
+        )
+
+
+def _tile(config: RunConfig) -> None:
+    tile, overlap = config.evaluation.tile, config.evaluation.overlap
+    if tile in ("authors", "whole"):
+        return
+    if not tile.isdecimal():
+        raise UserError(f"evaluation.tile={tile}: 'authors', 'whole' or a number of pixels")
+    if int(tile) <= overlap:
+        raise UserError(f"evaluation.tile={tile}: must be larger than evaluation.overlap")
+
+
+def check_option(entry: catalog.Network, option: str, value: Any) -> None:
+    """Refuse a constructor option of a kind that its default is not of, or that the catalogue says cannot be.
+
+    What only the constructor knows (widths that must divide, say) it refuses when the network is built.
+
+    Raises:
+        UserError: names the option, its value and what would be right.
+    """
+    default = entry.options()[option]
+    given = f"model.{option}={value}"
+    if option in entry.choices:
+        allowed = entry.choices[option]
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if one is not None and not isinstance(one, bool) and one not in allowed:
+                raise unknown(f"model.{option}", str(one), allowed)
+    if default is None or default is ... or value == default:
+        return
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise UserError(f"{given}: true or false")
+    elif isinstance(default, (int, float)):
+        _number(given, value, type(default), entry.least(option))
+    elif isinstance(default, str):
+        if not isinstance(value, str):
+            raise UserError(f"{given}: a word, such as {default}")
+    elif isinstance(default, (tuple, list)):
+        if not isinstance(value, (list, tuple)) or not value:
+            raise UserError(f"{given}: a list, such as [{','.join(map(str, default))}]")
+        if entry.lengths.get(option, len(value)) != len(value):
+            raise UserError(
+                f"{given}: {entry.lengths[option]} values, such as [{','.join(map(str, default))}]"
+            )
+        for one in value:
+            _number(given, one, type(default[0]) if default else float, entry.least(option))
+
+
+def _number(given: str, value: Any, kind: type, least: int | None) -> None:
+    kinds = (int,) if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        raise UserError(f"{given}: {'whole numbers' if kind is int else 'finite numbers'} are needed here")
+    if least is not None and value < least:
+        raise UserError(f"{given}: must be at least {least}")
