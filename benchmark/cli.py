@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmark.errors import UserError, WorkError, unknown
+from benchmark.errors import UserError, WorkError, out_of_memory, unknown
 
 
 class _Parser(argparse.ArgumentParser):
@@ -196,12 +196,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, WorkError) as error:
         print(f"derain: {error}", file=sys.stderr)
         return error.status
-    except KeyboardInterrupt:
-        print("derain: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (MemoryError, OSError, RuntimeError) as error:
+        told = _resource(error)
+        if told is None:
+            raise
+        print(f"derain: {told}", file=sys.stderr)
+        return told.status
+    except KeyboardInterrupt:
+        print("derain: interrupted", file=sys.stderr)
+        return 130
+
+
+def _resource(error: BaseException) -> UserError | WorkError | None:
+    """The line for memory or a disk that did not suffice; None for what is a fault of this suite."""
+    from benchmark.files import explained
+
+    if out_of_memory(error):
+        return WorkError(
+            f"out of memory ({' '.join(str(error).split())[:120]}): use smaller pictures, tiles or batches"
+        )
+    return explained(error, Path.cwd())
 
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:

@@ -164,9 +164,9 @@ def evaluate(options: Namespace) -> int:
     if options.csv:
         import pandas as pd
 
-        from benchmark.files import write_text
+        from benchmark.escapes import write_csv
 
-        write_text(options.csv, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        write_csv(options.csv, pd.DataFrame(rows))
         print(f"one row an image: {options.csv}")
     return 0
 

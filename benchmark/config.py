@@ -107,6 +107,7 @@ class TrainerConfig:
     strategy: str = "auto"
     threads: int | None = None  # CPU threads; None: torch's default
     checkpoint_every: int = 500  # steps between saves of last.ckpt
+    accept_changed_code: bool = False  # go on with a training that other code began
     log_every: int = 50  # steps
 
 
@@ -320,6 +321,25 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
 def identity(config: RunConfig) -> str:
     """A hash of all that the result depends on: the same for the same question, on any machine."""
     return _hash(config, _IDENTITY)
+
+
+def differences(plain: Mapping[str, Any], config: RunConfig) -> list[str]:
+    """In what that matters to the result another configuration (plain data) differs: "seed 4 there, 12 here"."""
+    there, here = _leaves_of(plain), _leaves_of(to_dict(config))
+    return [
+        f"{key} {there.get(key, 'not set')} there, {here.get(key, 'not set')} here"
+        for key in sorted(there.keys() | here.keys())
+        if any(key == part or key.startswith(f"{part}.") for part in _IDENTITY)
+        and there.get(key) != here.get(key)
+    ]
+
+
+def _leaves_of(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in _plain(data).items():
+        inner = _leaves_of(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        found.update(inner)
+    return found
 
 
 def training_identity(config: RunConfig) -> str:

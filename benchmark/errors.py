@@ -1,4 +1,4 @@
-"""The two ways a command ends badly, and the words for a misspelt name."""
+"""The ways a command ends badly, and the words for a misspelt name."""
 
 from __future__ import annotations
 
@@ -26,6 +26,24 @@ class WorkError(_OneLineError):
     """The request was right but the work failed (diverged, disk full, out of memory): exit status 1."""
 
     status = 1
+
+
+class Diverged(WorkError):  # noqa: N818
+    """A loss, a weight or a restored picture is not a finite number any more."""
+
+
+class OutOfMemory(WorkError):  # noqa: N818
+    """The memory of the machine or of its accelerator did not suffice."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, CUDA's, or the CPU allocator's plain RuntimeError."""
+    if isinstance(error, (MemoryError, OutOfMemory)):
+        return True
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return "OutOfMemoryError" in names or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
 
 
 _LISTED = 16

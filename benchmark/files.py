@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import hashlib
 import json
 import os
+import platform
+import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +23,44 @@ LEFTOVER_PREFIX = ".derain-"
 LEFTOVER_SUFFIX = ".tmp"
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
 def write_failure(path: Path, error: OSError) -> UserError | WorkError:
     """The one line for a write that failed: no permission is the user's (2), a full disk the work's (1)."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _FULL:
         return WorkError(f"{path}: the disk is full or the quota is used up; free some room and run it again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in _REFUSED:
         return UserError(f"{path}: no permission to write there; choose another folder")
     if error.errno == errno.ENAMETOOLONG:
         return UserError(f"{path}: the name is too long for this file system; give a shorter one")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return UserError(f"{path}: a file stands where a folder is needed, or the reverse")
     return WorkError(f"{path}: writing failed: {error.strerror or error}")
+
+
+def explained(error: BaseException, folder: Path) -> UserError | WorkError | None:
+    """The one line for an error that other packages let through while they wrote below `folder`.
+
+    None where it does not say that the disk is full or that it may not be written to.
+    """
+    if isinstance(error, OSError) and error.errno in (*_FULL, *_REFUSED, errno.EFBIG):
+        return write_failure(Path(os.fsdecode(error.filename)) if error.filename else folder, error)
+    return None
+
+
+def _of_the_system(error: BaseException) -> OSError | None:
+    """The system's error behind another package's: in its chain, or in its words ("os error 28")."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno is not None:
+            return seen
+        told = re.search(r"\(os error (\d+)\)", str(seen))
+        if told:
+            return OSError(int(told.group(1)), os.strerror(int(told.group(1))))
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def make_folder(path: Path) -> None:
@@ -43,6 +75,11 @@ def make_folder(path: Path) -> None:
         raise write_failure(path, error) from None
 
 
+def temporary_name(folder: Path) -> Path:
+    """A name in `folder` that no other process takes, and by which `clean_leftovers` knows whose it was."""
+    return folder / f"{LEFTOVER_PREFIX}{_here()}-{os.getpid()}-{secrets.token_hex(4)}{LEFTOVER_SUFFIX}"
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well, removed when not.
@@ -54,29 +91,58 @@ def atomic(path: Path) -> Iterator[Path]:
         UserError, WorkError: as `write_failure`, for what fails inside the block too.
     """
     make_folder(path.parent)
-    temporary = path.parent / f"{LEFTOVER_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{LEFTOVER_SUFFIX}"
+    temporary = temporary_name(path.parent)
     try:
         yield temporary
         temporary.replace(path)
-    except OSError as error:
-        raise write_failure(path, error) from None
+    except (UserError, WorkError):
+        raise
+    except Exception as error:
+        cause = _of_the_system(error)
+        if cause is None:
+            raise
+        raise write_failure(path, cause) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
+@functools.cache
+def _here() -> str:
+    """Six digits that tell this machine (and container) from others, so that a process number means something."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:6]
+
+
+def _writer_is_gone(name: str) -> bool:
+    """Whether the process that a temporary file is named after was one of this machine and has ended."""
+    told = re.fullmatch(rf"{re.escape(LEFTOVER_PREFIX)}{_here()}-(\d+)-.*", name)
+    if told is None:
+        return False
+    try:
+        os.kill(int(told.group(1)), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:
     """Remove temporary files that a killed process left in `folder`; returns how many.
 
-    Only what nobody has touched for `older_than` seconds, so that a live writer (on another host, perhaps)
-    is safe.
+    At once where the writer was a process of this machine that is no more; else (a writer on another host, perhaps)
+    what nobody has touched for `older_than` seconds.
     """
     removed = 0
     limit = time.time() - older_than
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{LEFTOVER_PREFIX}*{LEFTOVER_SUFFIX}"):
             with contextlib.suppress(OSError):
-                if path.is_file() and path.stat().st_mtime < limit:
+                if path.is_file() and (_writer_is_gone(path.name) or path.stat().st_mtime < limit):
                     path.unlink()
                     removed += 1
     return removed
@@ -108,7 +174,7 @@ def _finite(data: Any) -> Any:
 
 
 def require_writable(folder: str | Path) -> None:
-    """Refuse early to work towards a folder that cannot be written to.
+    """Refuse early to work towards a folder that cannot be written to; what a killed writer left there is removed.
 
     Raises:
         UserError: it cannot be made or written to.
@@ -117,3 +183,18 @@ def require_writable(folder: str | Path) -> None:
     with atomic(probe) as temporary:
         temporary.write_bytes(b"x")
     probe.unlink(missing_ok=True)
+    clean_leftovers(Path(folder))
+
+
+def require_room(folder: Path, size: int, what: str) -> None:
+    """Refuse early to write `size` bytes to a disk that has not that much room.
+
+    Raises:
+        WorkError: there is less.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise WorkError(
+            f"{folder}: {what} need {size / 2**30:.1f} GiB, {free / 2**30:.1f} are free; "
+            "make room, or choose another folder"
+        )

@@ -177,7 +177,7 @@ def _line(rate: Rates, layers: int) -> str:
 def _write(path: Path, rates: list[Rates]) -> None:
     import pandas as pd
 
-    from benchmark.files import write_text
+    from benchmark.escapes import write_csv
 
     rows = []
     for rate in rates:
@@ -186,7 +186,7 @@ def _write(path: Path, rates: list[Rates]) -> None:
             for t, (rain, background) in enumerate(zip(*rate.by_step, strict=True), 1):
                 row |= {f"rain_{t}": rain, f"background_{t}": background}
         rows.append(row)
-    write_text(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_csv(path, pd.DataFrame(rows))
 
 
 def _read(path: Path) -> Tensor:

@@ -307,7 +307,9 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(machine)}, "
         f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
     )
-    mixed = len({r["commit"] for r in records}) > 1
+    # digests too: a commit says nothing of changes since, and other code may have begun a training
+    codes = {c for r in records for c in (*r.get("training", {}).get("code", []), r.get("code")) if c}
+    mixed = len({r["commit"] for r in records}) > 1 or len(codes) > 1
     return [made, *(["Mixed commits: the rows were not all made by the same code."] if mixed else [])]
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError
+from benchmark.escapes import csv_text, in_latex, in_markdown
 from benchmark.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "×": r"$\times$"}
 
 
 def _cell(value: Any, digits: int) -> str:
@@ -26,11 +25,11 @@ def _cell(value: Any, digits: int) -> str:
 
 def markdown(frame: pd.DataFrame, digits: int = 5) -> str:
     """A table in Markdown; numbers to so many significant digits."""
-    head = [str(c) for c in frame.columns]
+    head = [in_markdown(str(c)) for c in frame.columns]
     numeric = [frame[c].dtype.kind in "if" for c in frame.columns]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("--:" if n else "---" for n in numeric) + " |"]
     lines += [
-        "| " + " | ".join(_cell(v, digits).replace("|", r"\|") for v in record) + " |"
+        "| " + " | ".join(in_markdown(_cell(v, digits)) for v in record) + " |"
         for record in frame.astype(object).itertuples(index=False)
     ]
     return "\n".join(lines) + "\n"
@@ -38,16 +37,12 @@ def markdown(frame: pd.DataFrame, digits: int = 5) -> str:
 
 def latex(frame: pd.DataFrame, digits: int = 5) -> str:
     """A table for the booktabs package."""
-
-    def escaped(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in text)
-
     columns = "".join("r" if frame[c].dtype.kind in "if" else "l" for c in frame.columns)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    lines.append(" & ".join(escaped(str(c)) for c in frame.columns) + r" \\")
+    lines.append(" & ".join(in_latex(str(c)) for c in frame.columns) + r" \\")
     lines.append(r"\midrule")
     lines += [
-        " & ".join(escaped(_cell(v, digits)) for v in record) + r" \\"
+        " & ".join(in_latex(_cell(v, digits)) for v in record) + r" \\"
         for record in frame.astype(object).itertuples(index=False)
     ]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
@@ -69,7 +64,7 @@ def write(frame: pd.DataFrame, path: str | Path, preface: str = "") -> Path:
     if path.suffix == ".md":
         text = (preface.rstrip() + "\n\n" if preface else "") + markdown(frame)
     elif path.suffix == ".csv":
-        text = frame.to_csv(index=False)
+        text = csv_text(frame)
     elif path.suffix == ".tex":
         text = "".join(f"% {line}\n" for line in preface.splitlines()) + latex(frame)
     elif path.suffix == ".json":

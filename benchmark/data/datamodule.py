@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from benchmark.data.datasets import PairedImages, RandomCrops, hold_out, open_pairs
@@ -49,6 +50,7 @@ class _CropLoader(DataLoader[dict[str, Any]]):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin,
+            generator=torch.Generator(),  # an iterator draws a seed: not from the stream that networks draw from
         )
         self._counts = {
             "images": len(crops),
@@ -222,7 +224,8 @@ class RainDataModule(pl.LightningDataModule):
         """The held-out images, whole, one a batch."""
         self.setup("fit")
         assert self.held_out is not None
-        return DataLoader(self.held_out, batch_size=1, shuffle=False, collate_fn=_only)
+        own = torch.Generator()  # as in training: validation must not move the global random state
+        return DataLoader(self.held_out, batch_size=1, shuffle=False, collate_fn=_only, generator=own)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The test pairs, whole, one a batch."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import Diverged, UserError
 from benchmark.evaluation.metrics import (
     CONVENTIONS,
     Convention,
@@ -59,7 +59,8 @@ def evaluate(
 
     Raises:
         UserError: no pairs, a pair of different sizes, no such convention, an impossible tile.
-        WorkError: the network's output is not finite (the image is named), out of memory.
+        Diverged: the network's output is not finite (the image is named).
+        OutOfMemory: a tile (or a whole picture) does not fit.
     """
     chosen = [convention_named(c) for c in conventions]
     if device is not None:
@@ -73,7 +74,7 @@ def evaluate(
             restored = restore(model, rainy, tile, overlap, batch)
             for i, (_, pair) in enumerate(group):
                 if not bool(torch.isfinite(restored[i]).all()):
-                    raise WorkError(f"{pair['name']}: the network's output has NaN or infinite values")
+                    raise Diverged(f"{pair['name']}: the network's output has NaN or infinite values")
             columns = {
                 **_measured("", restored, target, chosen),
                 **_measured("rainy_", rainy, target, chosen),

@@ -36,7 +36,7 @@ class _ImageMean(Metric):
     def update(self, restored: Tensor, target: Tensor) -> None:
         """Add a batch: two (N, 3, H, W) in [0, 1]; the restored one may overshoot."""
         values = self._measure(restored.detach(), target.detach())
-        finite = torch.isfinite(values)
+        finite = ~torch.isinf(values)  # a NaN is not perfection: it stays in the mean, and shows there
         self.total += values[finite].sum()
         self.count += finite.sum()
         self.infinite += (~finite).sum()

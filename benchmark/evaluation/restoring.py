@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import OutOfMemory, UserError, WorkError
 from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile
 from benchmark.evaluation.metrics import to_8_bit
-from benchmark.evaluation.tiling import OutOfMemory, Progress, restore
+from benchmark.evaluation.tiling import Progress, restore
 from benchmark.evaluation.videos import VIDEO_EXTENSIONS, restore_video
 
 Picture = NDArray[np.uint8]

@@ -31,7 +31,7 @@ from itertools import cycle, product
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import UserError, WorkError, unknown
+from benchmark.errors import OutOfMemory, UserError, out_of_memory, unknown
 
 SMALLEST = 16  # every network of the catalogue takes this; smaller pictures are padded to it
 # as many tiles at once as have about this many pixels: enough to keep the device busy, little enough to fit
@@ -41,10 +41,6 @@ _ONE_AT_A_TIME = frozenset({"cpu"})
 BLENDS = ("distance", "feather")
 
 Progress = Callable[[int, int], None]
-
-
-class OutOfMemory(WorkError):  # noqa: N818
-    """Not even one tile (or one whole picture) fits into the device's memory."""
 
 
 def restore(
@@ -227,8 +223,10 @@ def _pieces(
                 raise ValueError(f"the network made {tuple(restored.shape)} of {tuple(rainy.shape)}")
             restored = restored.to(images.device)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             if len(chunk) == 1:
                 raise OutOfMemory(
                     f"out of memory restoring {width}×{height} pixels on {device}: give a smaller tile"
@@ -239,11 +237,3 @@ def _pieces(
         done += len(chunk)
         if progress is not None:
             progress(done, len(places))
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return True
-    return "allocate memory" in str(error)  # what the CPU's allocator says in a plain RuntimeError

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from benchmark.catalog import Network
+from benchmark.escapes import in_markdown
 from benchmark.report.paper import printed, results
 
 HEADERS = (
@@ -62,19 +63,20 @@ def _citation(entry: Network) -> str:
 def markdown(entries: Sequence[Network]) -> str:
     """The list as a Markdown table."""
     rows = [HEADERS, tuple("---" for _ in HEADERS), *map(_cells, entries)]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    return "".join(f"| {' | '.join(in_markdown(cell) for cell in row)} |\n" for row in rows)
 
 
 def show(entries: Sequence[Network]) -> None:
     """The list in the terminal."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(header_style="bold", pad_edge=False)
     for header in HEADERS:
         table.add_column(header, justify="right" if header in HEADERS[4:6] else "left")
     for entry in entries:
-        table.add_row(*_cells(entry))
+        table.add_row(*map(escape, _cells(entry)))
     console = Console()
     (console if console.is_terminal else Console(width=160)).print(table)
 

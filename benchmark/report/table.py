@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.errors import UserError
+from benchmark.escapes import csv_text, in_latex, in_markdown, one_line
 from benchmark.files import write_json, write_text
 
 MINUS = "−"
@@ -128,9 +129,9 @@ def _printed(cell: Cell, column: Column, separator: str = ", ") -> str:
 def markdown(table: Table) -> str:
     """Markdown: each cell the measured figure, in brackets the printed one and the difference."""
     letters = table.reasons()
-    lines = [f"# {table.title}", ""]
-    lines += [f"{note}\n" for note in table.notes]
-    lines.append("| | " + " | ".join(_escape(c.title) for c in table.columns) + " |")
+    lines = [f"# {in_markdown(table.title)}", ""]
+    lines += [f"{one_line(note)}\n".replace("<", "&lt;") for note in table.notes]
+    lines.append("| | " + " | ".join(in_markdown(c.title) for c in table.columns) + " |")
     lines.append("| --- |" + " ---: |" * len(table.columns))
     for row in table.rows:
         texts = []
@@ -144,18 +145,14 @@ def markdown(table: Table) -> str:
             texts.append(
                 f"{own} ({printed})" if printed and own else own or (f"({printed})" if printed else "")
             )
-        lines.append(f"| {_escape(row.label)} | " + " | ".join(texts) + " |")
+        lines.append(f"| {in_markdown(row.label)} | " + " | ".join(texts) + " |")
     if letters:
-        lines += ["", *[f"<sup>{letter}</sup> {_escape(reason)}  " for reason, letter in letters.items()]]
+        lines += ["", *[f"<sup>{letter}</sup> {in_markdown(reason)}  " for reason, letter in letters.items()]]
     return "\n".join(lines) + "\n"
 
 
 def _footnote(letter: str | None) -> str:
     return f"<sup>{letter}</sup>" if letter else ""
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def frame(table: Table) -> pd.DataFrame:
@@ -188,58 +185,37 @@ def frame(table: Table) -> pd.DataFrame:
 
 def csv(table: Table) -> str:
     """CSV, full precision; text that a spreadsheet would take for a formula is quoted with an apostrophe."""
-    data = frame(table)
-    for name in ("method", "reason"):
-        data[name] = [f"'{v}" if str(v)[:1] in "=+-@\t\r" and v else v for v in data[name]]
-    return data.to_csv(index=False, lineterminator="\n")
+    return csv_text(frame(table))
 
 
 def latex(table: Table) -> str:
     """A LaTeX tabular (booktabs); the printed figure in brackets behind the measured one."""
     letters = table.reasons()
     lines = [
-        f"% {table.title}",
+        f"% {one_line(table.title)}",
         "\\begin{tabular}{l" + "r" * len(table.columns) + "}",
         "\\toprule",
-        " & ".join(["Method", *(_tex(c.title) for c in table.columns)]) + " \\\\",
+        " & ".join(["Method", *(in_latex(c.title) for c in table.columns)]) + " \\\\",
         "\\midrule",
     ]
     for row in table.rows:
-        texts = [_tex(row.label)]
+        texts = [in_latex(row.label)]
         for column in table.columns:
             cell = table.cell(row, column)
             text = measured(cell, column.digits) if cell.value is not None else ""
             if cell.value is None and cell.reason in letters:
                 text = f"$^{{{letters[cell.reason]}}}$"
-            text = text if text.startswith("$") else _tex(text)
+            text = text if text.startswith("$") else in_latex(text)
             if BEST in cell.mark:
                 text = f"\\textbf{{{text}}}"
             if cell.paper is not None:
-                text += f" ({_tex(_number(cell.paper, column.digits))})"
+                text += f" ({in_latex(_number(cell.paper, column.digits))})"
             texts.append(text.strip())
         lines.append(" & ".join(texts) + " \\\\")
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"% {letter}: {reason}" for reason, letter in letters.items()]
+    lines += [f"% {letter}: {one_line(reason)}" for reason, letter in letters.items()]
     lines += [f"% {line}" for note in table.notes for line in note.splitlines()]
     return "\n".join(lines) + "\n"
-
-
-_TEX = {
-    "&": "\\&",
-    "%": "\\%",
-    "_": "\\_",
-    "#": "\\#",
-    "$": "\\$",
-    "±": "$\\pm$",
-    MINUS: "$-$",
-    "∞": "$\\infty$",
-    "×": "$\\times$",
-    "≈": "$\\approx$",
-}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in text)
 
 
 def write(table: Table, folder: str | Path) -> list[Path]:
@@ -282,13 +258,14 @@ def _read_cell(data: dict[str, Any]) -> Cell:
 def show(table: Table) -> None:
     """Print the table to the terminal: the measured figure, beneath it the printed one, beneath that the difference."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     letters = table.reasons()
-    grid = RichTable(title=table.title, title_justify="left", header_style="bold", pad_edge=False)
+    grid = RichTable(title=escape(table.title), title_justify="left", header_style="bold", pad_edge=False)
     grid.add_column("")
     for column in table.columns:
-        grid.add_column(column.title, justify="right", no_wrap=False)
+        grid.add_column(escape(column.title), justify="right", no_wrap=False)
     for row in table.rows:
         texts = []
         for column in table.columns:
@@ -298,7 +275,7 @@ def show(table: Table) -> None:
             own = f"[bold]{own}[/bold]" if BEST in cell.mark else own
             printed = _printed(cell, column, "\n")
             texts.append(f"{own}\n[dim]{printed}[/dim]" if printed else own)
-        grid.add_row(row.label, *texts)
+        grid.add_row(escape(row.label), *texts)
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)

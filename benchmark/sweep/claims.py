@@ -18,7 +18,6 @@ import errno
 import json
 import os
 import platform
-import secrets
 import sys
 import threading
 import time
@@ -30,7 +29,7 @@ from types import TracebackType
 from typing import Any
 
 from benchmark.errors import WorkError
-from benchmark.files import LEFTOVER_PREFIX, LEFTOVER_SUFFIX, clean_leftovers, make_folder, write_json
+from benchmark.files import clean_leftovers, make_folder, temporary_name, write_json
 
 BEAT = 2.0  # seconds
 PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
@@ -129,7 +128,7 @@ def left_open(folder: Path, now: float | None = None) -> bool:
 def storage_time(folder: Path) -> float:
     """The time by the clock of the storage that holds a folder: file times of other machines compare with it."""
     make_folder(folder)
-    probe = _temporary(folder)
+    probe = temporary_name(folder)
     try:
         with probe.open("x") as file:
             return os.fstat(file.fileno()).st_mtime
@@ -206,7 +205,7 @@ class Claim:
         """
         make_folder(self.folder)
         clean_leftovers(self.folder)
-        mine = _temporary(self.folder)
+        mine = temporary_name(self.folder)
         write_json(mine, self._told())
         try:
             top = _highest(self.folder)
@@ -282,10 +281,6 @@ def _end() -> None:
         "derain: another process has taken this run over; ended without saving", file=sys.stderr, flush=True
     )
     os._exit(1)
-
-
-def _temporary(folder: Path) -> Path:
-    return folder / f"{LEFTOVER_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{LEFTOVER_SUFFIX}"
 
 
 def _link(source: Path, target: Path) -> bool:

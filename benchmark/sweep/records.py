@@ -17,9 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import RunConfig, identity, run_name
+from benchmark.config import RunConfig, differences, identity, run_name
 from benchmark.errors import UserError
 from benchmark.files import write_json
+from benchmark.sources import code_digest
 
 FORMAT = 1
 RECORD = "record.json"
@@ -68,8 +69,10 @@ def find_record(config: RunConfig) -> Record | None:
     """The record of a run, if it has been done."""
     record = read_record(run_folder(config))
     if record is not None and record["identity"] != identity(config):
+        told = "; ".join(differences(record.get("config", {}), config))
         raise UserError(
             f"{run_folder(config) / RECORD}: is of configuration {record['identity']}, not {identity(config)}"
+            + f" ({told})" * bool(told)
         )
     return record
 
@@ -92,6 +95,7 @@ def provenance() -> Record:
     return {
         "command": command_line(),
         "commit": commit(),
+        "code": code_digest(),
         "machine": machine(),
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

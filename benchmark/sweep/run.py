@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import traceback
@@ -19,8 +20,8 @@ from benchmark.config import (
     training_identity,
 )
 from benchmark.data.specs import dataset_spec
-from benchmark.errors import UserError, WorkError
-from benchmark.files import require_writable, write_text
+from benchmark.errors import Diverged, OutOfMemory, UserError, WorkError, out_of_memory
+from benchmark.files import explained, require_writable, write_text
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.records import (
     FAILURE,
@@ -98,7 +99,8 @@ def _attempt(
         record = _train_and_test(config, folder, progress, tracker)
     except SystemExit:  # a process of a parallel training that has nothing more to do
         raise
-    except BaseException as error:
+    except BaseException as original:
+        error = _told(original, config, folder)
         expected = isinstance(error, (UserError, WorkError))
         failure = {
             "identity": identity(config),
@@ -109,9 +111,13 @@ def _attempt(
             "traceback": [] if expected else without_home(traceback.format_exc()).splitlines()[-12:],
             **provenance(),
         }
-        write_record(folder, failure, FAILURE)
+        # where the disk is what failed there is no room for the reason either; it is raised
+        with contextlib.suppress(UserError, WorkError):
+            write_record(folder, failure, FAILURE)
         tracker.close(failed=True)
-        raise
+        if error is original:
+            raise
+        raise error from original
     write_record(folder, record)
     (folder / FAILURE).unlink(missing_ok=True)
     tracker.done(record, lambda: _costs(config))
@@ -130,14 +136,23 @@ def _as_yaml(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def _told(error: BaseException, config: RunConfig, folder: Path) -> BaseException:
+    """The error in a line of ours where it says that memory or disk ran out, else as it is."""
+    if out_of_memory(error) and not isinstance(error, OutOfMemory):
+        recipe = config.recipe
+        return OutOfMemory(
+            f"out of memory with batches of {recipe.batch} patches of {recipe.patch} px; nothing is made smaller "
+            "unasked: set a smaller recipe.batch (which makes another run), or use a larger device"
+        )
+    return explained(error, folder) or error
+
+
 def _state(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptedTraining":
         return "interrupted"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory(error):
         return "out of memory"
-    if isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error):  # torch has no type for it
-        return "out of memory"
-    if isinstance(error, WorkError) and str(error).startswith("diverged"):
+    if isinstance(error, Diverged):
         return "diverged"
     return "failed"
 
@@ -190,6 +205,7 @@ def _trained(
         "final_loss": trained.final_loss,
         "validation_psnr_y": trained.validation_psnr_y,
         "weights": trained.checkpoint.name,
+        "code": trained.code,
         "data": trained.data,
     }
 

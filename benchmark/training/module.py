@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.config import RecipeConfig
-from benchmark.errors import WorkError
+from benchmark.errors import Diverged
 from benchmark.evaluation.meters import PSNRY, SSIMY
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.losses import get_loss
@@ -56,13 +56,13 @@ class Restoration(pl.LightningModule):
         """The recipe's loss on one batch of crops.
 
         Raises:
-            WorkError: the loss is not a finite number.
+            Diverged: the loss is not a finite number.
         """
         rainy, target = batch["rainy"], batch["target"]
         outputs = self.network.training_outputs(rainy) if self.all_outputs else [self.network(rainy)]
         loss = self.loss([o.float() for o in outputs], rainy, target)
         if not torch.isfinite(loss):
-            raise WorkError(
+            raise Diverged(
                 f"diverged at step {self.global_step}: the loss is {loss.item()}; the last checkpoint is kept "
                 "(try a lower recipe.optimizer.lr or recipe.gradient_clip=1)"
             )
@@ -103,7 +103,17 @@ class Restoration(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the weights are of, and the random state that exact resumption needs."""
+        """Add what the weights are of, and the random state that exact resumption needs.
+
+        Raises:
+            Diverged: a weight is not finite; the checkpoint before, which is good, stays as it is.
+        """
+        bad = [k for k, v in checkpoint["state_dict"].items() if not torch.isfinite(v).all()]
+        if bad:
+            raise Diverged(
+                f"diverged at step {self.global_step}: {bad[0]} is not finite; the last good checkpoint is kept "
+                "(try a lower recipe.optimizer.lr or recipe.gradient_clip=1)"
+            )
         checkpoint["derain"] = self.description
         numpy_state: Any = np.random.get_state()  # noqa: NPY002
         python_state = random.getstate()

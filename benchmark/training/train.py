@@ -16,13 +16,14 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
-from benchmark.checkpoints import read_checkpoint
-from benchmark.config import RunConfig, identity, model_options, to_dict
+from benchmark.config import RunConfig, model_options
 from benchmark.data import RainDataModule
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import WorkError
+from benchmark.files import require_writable
 from benchmark.models import create_model
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
 from benchmark.training.module import Restoration
+from benchmark.training.saving import WholeFiles, description, may_go_on, require_room_for
 
 Progress = Callable[[int, int], None]
 
@@ -38,6 +39,7 @@ class Trained:
     seconds: float  # of wall time, over all parts of a training that was cut off
     final_loss: float
     validation_psnr_y: float | None  # of the chosen checkpoint on held-out images
+    code: list[str]  # digests of the code that took part, the last one's last
     data: dict[str, Any]
 
 
@@ -86,14 +88,13 @@ def train(
     per_epoch = data.steps_per_epoch
     total = recipe.steps or (recipe.epochs or 1) * per_epoch
     network = create_model(config.model.name, **model_options(config))
-    description: dict[str, Any] = {
-        "identity": identity(config),
-        "model": {"name": config.model.name, "options": _plain(model_options(config))},
-        "config": to_dict(config),
-    }
-    module = Restoration(network, recipe, total, per_epoch, description)
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
+    require_writable(checkpoints)
+    require_room_for(network, checkpoints, averaged=recipe.ema is not None)
+    described = description(config, _plain(model_options(config)))
+    may_go_on(last, config, described)
+    module = Restoration(network, recipe, total, per_epoch, described)
     validate = recipe.select == "best"
     every = min(recipe.validate_every, total)
     report = Report(progress, last)
@@ -148,8 +149,8 @@ def train(
             deterministic="warn" if accelerator in ("cpu", "auto") else False,
             use_distributed_sampler=False,  # the batch sampler gives every process its share of one global batch
             default_root_dir=folder,
+            plugins=[WholeFiles()],
         )
-        _refuse_another(last, description["identity"])
         trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
         if trainer.global_step < total:
             raise WorkError(
@@ -167,6 +168,7 @@ def train(
         seconds=report.seconds,
         final_loss=report.loss,
         validation_psnr_y=float(best.best_model_score) if validate and best.best_model_score else None,
+        code=described["code"],
         data=data.provenance(),
     )
 
@@ -177,15 +179,3 @@ def _devices(text: str) -> int | str:
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
-
-
-def _refuse_another(last: Path, expected: str) -> None:
-    """A checkpoint in the run's folder must be of this very configuration."""
-    if not last.is_file():
-        return
-    found = read_checkpoint(last).get("derain", {}).get("identity")
-    if found != expected:
-        raise UserError(
-            f"{last} was made by another configuration (identity {found}, this one is {expected}); "
-            "choose another out=… or remove that folder"
-        )

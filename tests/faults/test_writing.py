@@ -1,0 +1,214 @@
+"""Faults 1 and 9: killed while writing, and nowhere to write. What was there stays whole.
+
+Further: `test_writing_replaces_whole_or_not_at_all` (pictures), `test_a_killed_builder_leaves_nothing_that_is_used`
+and `test_a_full_disk_is_noticed_before_and_while_writing` (cache), `test_a_full_disk_ends_the_work` (restored
+pictures).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import files
+from benchmark.cli import main
+from benchmark.config import resolve
+from benchmark.errors import UserError, WorkError
+from benchmark.files import require_room, require_writable, write_json, write_text
+from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
+from benchmark.sweep.run import execute
+
+TINY = [
+    "model=prenet",
+    "model.stages=1",
+    "model.channels=4",
+    "model.residual_blocks=1",
+    "data=embedded-light",
+    "recipe=embedded",
+    "recipe.batch=2",
+    "recipe.patch=16",
+    "recipe.steps=4",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "evaluation.tile=whole",
+]
+
+# how each is written: the code defines write(n), which writes n into every row
+WRITERS = {
+    "record": (
+        "from benchmark.sweep.records import write_record\n"
+        "def write(n): write_record(folder, {'identity': str(n), 'rows': [n] * 1000})\n",
+        RECORD,
+    ),
+    "table": (
+        "from benchmark.report.table import Cell, Column, Row, Table, write as write_table\n"
+        "def write(n): write_table(Table('t', 'T', [Column('x', 'X')],\n"
+        "    [Row(str(i), {'x': Cell(float(n))}) for i in range(1000)]), folder)\n",
+        "t.csv",
+    ),
+    "checkpoint": (
+        "import torch\n"
+        "from benchmark.training.saving import WholeFiles\n"
+        "def write(n): WholeFiles().save_checkpoint({'n': torch.full((1000,), n)}, folder / 'last.ckpt')\n",
+        "last.ckpt",
+    ),
+}
+# the process kills itself: with half of the bytes written, or with all of them and not yet renamed
+KILLS = {
+    "half": (
+        "def half(kind):\n"
+        "    def write(self, data, **options):\n"
+        "        with self.open(kind) as file: file.write(data[:len(data) // 2])\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return write\n"
+        "pathlib.Path.write_text, pathlib.Path.write_bytes = half('w'), half('wb')\n"
+    ),
+    "unnamed": "pathlib.Path.replace = lambda self, to: os.kill(os.getpid(), signal.SIGKILL)\n",
+}
+
+
+def _written(path: Path) -> int:
+    """What a whole file says was written; an error where it is not whole."""
+    if path.suffix == ".ckpt":
+        (value,) = set(torch.load(path, weights_only=True)["n"].tolist())
+    elif path.suffix == ".json":
+        record = json.loads(path.read_text())
+        (value,) = {*record["rows"], int(record["identity"])}
+    else:
+        lines = path.read_text().splitlines()[1:]
+        assert len(lines) == 1000
+        (value,) = {float(line.split(",")[1]) for line in lines}
+    return int(value)
+
+
+@pytest.mark.parametrize("when", KILLS)
+@pytest.mark.parametrize("what", WRITERS)
+def test_a_kill_while_writing_leaves_the_old_one(tmp_path: Path, what: str, when: str) -> None:
+    code, name = WRITERS[what]
+    script = "import os, pathlib, signal, sys\n"
+    script += f"folder = pathlib.Path({str(tmp_path)!r})\n{code}write(1)\n{KILLS[when]}write(2)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert _written(tmp_path / name) == 1
+    assert len(list(tmp_path.glob(".derain-*"))) == 1
+    require_writable(tmp_path)
+    assert not list(tmp_path.glob(".derain-*")), "the leftover goes as soon as somebody works there again"
+    assert _written(tmp_path / name) == 1
+
+
+def test_leftovers_of_others_are_left_until_they_are_old(tmp_path: Path) -> None:
+    with files.atomic(tmp_path / "mine") as live:
+        live.write_text("being written")
+        elsewhere = tmp_path / ".derain-ffffff-1-aa.tmp"
+        elsewhere.write_text("a process on another host")
+        assert files.clean_leftovers(tmp_path) == 0
+        os.utime(elsewhere, (1, 1))
+        assert files.clean_leftovers(tmp_path) == 1
+        assert live.exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB; needs the right to mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if sys.platform != "linux" or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full(small_disk: Path) -> None:
+    write_json(small_disk / "old.json", {"rows": [1]})
+    with pytest.raises(WorkError, match="disk is full"):
+        write_json(small_disk / "old.json", {"rows": list(range(1_000_000))})
+    assert json.loads((small_disk / "old.json").read_text()) == {"rows": [1]}
+    assert [p.name for p in small_disk.iterdir()] == ["old.json"]
+    with pytest.raises(WorkError, match=r"checkpoints need 1\.0 GiB, 0\.0 are free"):
+        require_room(small_disk, 2**30, "the checkpoints")
+
+
+def test_a_training_on_a_full_disk_says_so_at_once_and_hurts_nothing(small_disk: Path) -> None:
+    words = [*TINY, "model.channels=100", f"out={small_disk}"]
+    with pytest.raises(WorkError, match=r"the checkpoints need .* are free"):
+        execute(resolve(words))
+    assert read_record(run_folder(resolve(words)), FAILURE) is not None
+    # it fills up in the middle: the logger of another package finds out, the line is ours
+    config = resolve([*TINY, "recipe.steps=100000", "trainer.log_every=1", f"out={small_disk}"])
+
+    def fill(step: int, steps: int) -> None:
+        with (small_disk / "filler").open("ab") as filler:
+            try:
+                while filler.write(b"x" * 65536):
+                    filler.flush()
+            except OSError:
+                pass
+
+    with pytest.raises(WorkError, match="disk is full") as raised:
+        execute(config, fill)
+    assert "\n" not in str(raised.value)
+    assert not (run_folder(config) / RECORD).exists()
+
+
+def test_a_limit_on_file_sizes_is_told_in_a_line(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\n"
+        "from benchmark.cli import main\n"
+        "import benchmark.sweep.run\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
+        f"sys.exit(main({['train', *TINY, f'out={tmp_path}']!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("step ")]
+    assert len(lines) == 1 and lines[0].startswith("derain: ") and "File too large" in lines[0], done.stderr
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, WorkError, "disk is full"),
+        (errno.EDQUOT, WorkError, "quota"),
+        (errno.EROFS, UserError, "no permission to write"),
+        (errno.EACCES, UserError, "no permission to write"),
+        (errno.EIO, WorkError, "writing failed: Input/output error"),
+    ],
+)
+def test_every_way_a_write_fails_has_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], words: str
+) -> None:
+    write_text(tmp_path / "table.md", "old")
+
+    def refused(self: Path, text: str, encoding: str | None = None) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    with pytest.raises(kind, match=words):
+        write_text(tmp_path / "table.md", "new")
+    monkeypatch.undo()
+    assert (tmp_path / "table.md").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_read_only_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch, capsys) -> None:
+    def refused(self: Path, data: bytes) -> int:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    assert main(["train", *TINY, f"out={tmp_path}"]) == 2
+    assert main(["table", "1", "--models", "prenet", "--runs", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all("no permission to write" in line for line in said)
