@@ -34,22 +34,44 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--markdown", action="store_true", help="as a Markdown table")
     models.add_argument("--bibtex", action="store_true", help="the citations")
 
-    data = commands.add_parser("data", help="check a dataset, or render rain over clean photographs")
+    data = commands.add_parser(
+        "data", help="check or import a dataset, or render rain over clean photographs"
+    )
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     check = actions.add_parser("check", help="what is there, which dataset it is, what is missing or damaged")
     check.add_argument("path", type=Path)
+    importing = actions.add_parser(
+        "import", help="unpack a dataset's archive (zip, tar, tar.gz) safely, and check it"
+    )
+    importing.add_argument("archive", type=Path)
+    importing.add_argument("-o", "--out", type=Path, required=True, help="new folder, such as /data/Rain200H")
+    importing.add_argument(
+        "--max-size", type=float, default=64, metavar="GIB", help="refuse more, unpacked (64)"
+    )
+    importing.add_argument(
+        "--max-files", type=int, default=200_000, metavar="N", help="refuse more files (200000)"
+    )
+    importing.add_argument(
+        "--max-ratio",
+        type=float,
+        default=100,
+        metavar="R",
+        help="refuse to grow more than R-fold (100)",
+    )
+    _dry_run(importing)
     render = actions.add_parser("render", help="render rain over your own clean photographs")
     render.add_argument("clean", type=Path, help="folder of clean photographs")
     render.add_argument("-o", "--out", type=Path, required=True, help="new folder for input/ and target/")
     render.add_argument("--regime", default="heavy", help="light, heavy, mixed or twelve (default heavy)")
     render.add_argument("--seed", type=int, default=0)
+    _dry_run(render)
 
     settings = "settings such as model=esdnet data=rain200h data.root=/data recipe=paper seed=1"
     train = commands.add_parser(
         "train", help="train and test one network", description=f"SETTINGS: {settings}"
     )
     train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
-    train.add_argument("--dry-run", action="store_true", help="print the configuration and stop")
+    _dry_run(train)
 
     config = commands.add_parser("config", help="print the configuration that settings resolve to")
     config.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
@@ -61,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--csv", type=Path, help="also write one row an image")
     evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
+    _dry_run(evaluate)
 
     restore = commands.add_parser("restore", help="restore your own pictures and videos")
     _network(restore)
@@ -68,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("-o", "--out", type=Path, required=True, help="folder for the restored pictures")
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     restore.add_argument("--compare", action="store_true", help="also rainy and restored side by side")
+    _dry_run(restore)
 
     cost = commands.add_parser("cost", help="count parameters, operations, spikes and energy")
     cost.add_argument("--model", help="a network's name, or any importable module:Class")
@@ -114,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         shown.add_argument("--recipe", default="embedded", help="whose runs (default embedded)")
         shown.add_argument("--models", help="names with commas between (default: all)")
         shown.add_argument("-o", "--out", type=Path, help=f"default RUNS/{name}/RECIPE")
+        _dry_run(shown)
 
     bench = commands.add_parser("bench", help="measure speed and memory beside the peers', in one run")
     bench.add_argument("--only", metavar="NAMES", help="cases, groups or studies, commas between (--list)")
@@ -155,6 +180,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+
+
 def _table(
     parser: argparse.ArgumentParser, metavar: str = "KEY=VALUE", help: str = "settings for all runs"
 ) -> None:
@@ -167,7 +196,13 @@ def _table(
     )
     parser.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
     parser.add_argument("--out", type=Path, help="folder of the tables (default RUNS/tables/RECIPE)")
-    parser.add_argument("--plan", action="store_true", help="print what would be run, and stop")
+    parser.add_argument(
+        "--plan",
+        "--dry-run",
+        dest="plan",
+        action="store_true",
+        help="print what would be run, and write nothing",
+    )
 
 
 def _network(parser: argparse.ArgumentParser, checkpoint_required: bool = True) -> None:

@@ -15,6 +15,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from torch import nn
 
+    from benchmark import catalog
     from benchmark.config import RunConfig
     from benchmark.tables import Request
 
@@ -37,16 +38,42 @@ def models(options: Namespace) -> int:
 
 
 def data(options: Namespace) -> int:
-    """`derain data check` and `derain data render`."""
+    """`derain data check`, `derain data import` and `derain data render`."""
     from benchmark import data as datasets
 
+    if options.action == "import":
+        return _import(options)
     if options.action == "render":
-        count = datasets.render(options.clean, options.out, regime=options.regime, seed=options.seed)
-        print(f"{count} pairs written to {options.out}/input and {options.out}/target")
+        count = datasets.render(
+            options.clean, options.out, regime=options.regime, seed=options.seed, dry_run=options.dry_run
+        )
+        done = "would be written" if options.dry_run else "written"
+        print(f"{count} pairs {done} to {options.out}/input and {options.out}/target")
         return 0
     report = datasets.check(options.path)
     print("\n".join(report.lines()))
     return 1 if report.problems else 0
+
+
+def _import(options: Namespace) -> int:
+    from benchmark.data.archives import Limits, import_archive
+
+    for flag, value in (
+        ("--max-size", options.max_size),
+        ("--max-files", options.max_files),
+        ("--max-ratio", options.max_ratio),
+    ):
+        if not value > 0:
+            raise UserError(f"{flag} {value:g}: must be greater than 0")
+    limits = Limits(int(options.max_size * 2**30), options.max_files, options.max_ratio)
+    found = import_archive(options.archive, options.out, limits, dry_run=options.dry_run)
+    done = "would be unpacked" if options.dry_run else "unpacked"
+    print(f"{found.files} files, {found.size / 2**20:.1f} MiB, {done} to {options.out}")
+    if found.report is None:
+        print("\n".join(f"  {folder}: {count} files" for folder, count in found.folders.items()))
+        return 0
+    print("\n".join(found.report.lines()))
+    return 1 if found.report.problems else 0
 
 
 def config(options: Namespace) -> int:
@@ -76,10 +103,15 @@ def train(options: Namespace) -> int:
     from benchmark.config import resolve
 
     resolved = resolve(options.settings)
+    from benchmark.sweep.records import RECORD, find_record, run_folder
+
     if options.dry_run:
+        folder = run_folder(resolved)
+        begun = (folder / "checkpoints" / "last.ckpt").is_file()
+        state = "is done in" if find_record(resolved) else "would go on in" if begun else "would be done in"
+        print(f"# this run {state} {folder}")
         return config(options)
     _require_root(resolved)
-    from benchmark.sweep.records import RECORD, run_folder
     from benchmark.sweep.run import execute
 
     with _training_bar() as progress:
@@ -143,6 +175,8 @@ def _training_bar() -> Iterator[Callable[[int, int], None]]:
 
 def evaluate(options: Namespace) -> int:
     """`derain evaluate`."""
+    if options.dry_run:
+        return _dry_evaluate(options)
     network, device, tile, overlap = _loaded(options)
     from benchmark.data import open_pairs
     from benchmark.evaluation.evaluate import evaluate as measure
@@ -171,8 +205,33 @@ def evaluate(options: Namespace) -> int:
     return 0
 
 
+def _dry_evaluate(options: Namespace) -> int:
+    from benchmark.data.layouts import list_pairs
+    from benchmark.data.specs import dataset_spec
+
+    _, _, tile, overlap = _asked(options)
+    pairs = list_pairs(dataset_spec("folder"), options.data, "test")
+    print(
+        f"{len(pairs)} pairs would be measured, {f'in tiles of {tile}, overlap {overlap}' if tile else 'whole'}"
+    )
+    for what, path in (("one row an image", options.csv), ("the restored pictures", options.save)):
+        if path:
+            print(f"{what} would be written to {path}")
+    return 0
+
+
 def restore(options: Namespace) -> int:
     """`derain restore`."""
+    if options.dry_run:
+        from benchmark.evaluation.restoring import planned
+
+        _asked(options)
+        for source, destination in planned(options.inputs, options.out):
+            there = "" if not destination.exists() else ", which would be replaced"
+            if there and not options.overwrite:
+                raise UserError(f"{destination} exists already: give another output folder, or --overwrite")
+            print(f"{source} would be restored to {destination}{there}")
+        return 0
     network, device, tile, overlap = _loaded(options)
     from benchmark.evaluation import restore_files
 
@@ -223,8 +282,8 @@ def _patch(text: str) -> tuple[int, int, int]:
     return left, top, size
 
 
-def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
-    """The network with its weights, on its device, and the tiling that the options ask for."""
+def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, int]:
+    """The catalogue's entry, the configuration and the tiling that the options ask for, the checkpoint being there."""
     from benchmark import catalog
     from benchmark.config import resolve, tiling
 
@@ -236,12 +295,18 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     ]
     if options.overlap is not None:
         words.append(f"evaluation.overlap={options.overlap}")
-    resolved: RunConfig = resolve(words)
+    resolved = resolve(words)
     tile, overlap = tiling(resolved)
     if options.overlap is not None:
         overlap = options.overlap
     if options.checkpoint is not None and not options.checkpoint.is_file():
         raise UserError(f"checkpoint {options.checkpoint}: no such file")
+    return entry, resolved, tile, overlap
+
+
+def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
+    """The network with its weights, on its device, and the tiling that the options ask for."""
+    entry, resolved, tile, overlap = _asked(options)
 
     import torch
 
@@ -354,6 +419,8 @@ def figures(options: Namespace) -> int:
     """`derain figures`."""
     from benchmark.showing import make_figures
 
+    if options.dry_run:
+        return _dry_show(options, "figures")
     return make_figures(options.runs, options.recipe, _listed(options.models), options.out)
 
 
@@ -361,7 +428,18 @@ def report(options: Namespace) -> int:
     """`derain report`."""
     from benchmark.showing import make_report
 
+    if options.dry_run:
+        return _dry_show(options, "report")
     return make_report(options.runs, options.recipe, _listed(options.models), options.out)
+
+
+def _dry_show(options: Namespace, what: str) -> int:
+    from benchmark.showing import find
+
+    found = find(options.runs, options.recipe, _listed(options.models))
+    folder = options.out or Path(options.runs) / what / options.recipe
+    print(f"the {what} of {len(found.runs)} runs ({', '.join(found.names)}) would be written to {folder}")
+    return 0
 
 
 def sync(options: Namespace) -> int:

@@ -132,7 +132,7 @@ def _writer_is_gone(name: str) -> bool:
 
 
 def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:
-    """Remove temporary files that a killed process left in `folder`; returns how many.
+    """Remove temporary files and folders that a killed process left in `folder`; returns how many.
 
     At once where the writer was a process of this machine that is no more; else (a writer on another host, perhaps)
     what nobody has touched for `older_than` seconds.
@@ -142,8 +142,8 @@ def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{LEFTOVER_PREFIX}*{LEFTOVER_SUFFIX}"):
             with contextlib.suppress(OSError):
-                if path.is_file() and (_writer_is_gone(path.name) or path.stat().st_mtime < limit):
-                    path.unlink()
+                if _writer_is_gone(path.name) or path.stat().st_mtime < limit:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                     removed += 1
     return removed
 

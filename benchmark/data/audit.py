@@ -378,6 +378,7 @@ def render(
     density: str | None = None,
     composition: str = "additive",
     progress: bool = True,
+    dry_run: bool = False,
 ) -> int:
     """Rain over a user's own photographs: `out/input/NAME.png` and `out/target/NAME.png`; returns how many.
 
@@ -392,6 +393,7 @@ def render(
         density: one of the regime's; None: each in turn.
         composition: "additive" or "screen".
         progress: show a bar on stderr.
+        dry_run: look whether it could be done, write nothing.
 
     Raises:
         UserError: nothing to read, a damaged photograph, or something in the way.
@@ -414,6 +416,8 @@ def render(
     densities = [density] if density else list(kind.densities)
     for path in photographs:  # what can be seen to be wrong is seen before anything is written
         image_size(path)
+    if dry_run:
+        return len(names)
     for side in ("input", "target"):
         make_folder(out / side)
 

@@ -41,6 +41,24 @@ def over_seeds(values: Sequence[float], wanted: int, paper: float | None, reason
     return Cell(statistics.fmean(values), paper, deviation, len(values), wanted)
 
 
+def infinite_notes(records: Sequence[Record], datasets: Sequence[str], convention: str) -> list[str]:
+    """A sentence for each mean of PSNR that leaves pictures out because they are identical to their targets."""
+    said = []
+    for record in records:
+        for dataset in datasets:
+            mean = record["results"].get(dataset, {}).get("mean", {})
+            for column, what in ((f"psnr_{convention}", "restored"), (f"rainy_psnr_{convention}", "rainy")):
+                count = mean.get("infinite", {}).get(column)
+                if count:
+                    by = catalog.network(record["config"]["model"]["name"]).title
+                    shown = f"restored by {by}" if what == "restored" else "as they came"
+                    said.append(
+                        f"{count} of {mean['n']} pictures of {dataset}, {shown}, are identical to their targets: their "
+                        "PSNR is infinite and in no mean (where all are, the mean is ∞)."
+                    )
+    return list(dict.fromkeys(said))
+
+
 def _average(cells: Sequence[Cell], paper: float | None) -> Cell:
     """The mean over test sets, only where all of them were measured."""
     values = [c.value for c in cells]
@@ -163,7 +181,12 @@ def table1(
         f"Table 1, PSNR-Y (dB) and SSIM-Y, convention `{convention}`",
         columns,
         rows,
-        [*notes, *seeds_note(seeds), *sentence(compared, records)],
+        [
+            *notes,
+            *seeds_note(seeds),
+            *sentence(compared, records),
+            *infinite_notes(records, datasets, convention),
+        ],
     )
 
 

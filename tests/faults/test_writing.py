@@ -48,13 +48,13 @@ TINY = [
 WRITERS = {
     "record": (
         "from benchmark.sweep.records import write_record\n"
-        "def write(n): write_record(folder, {'identity': str(n), 'rows': [n] * 1000})\n",
+        "def write(n): write_record(folder, {'identity': str(n), 'rows': [n] * 100})\n",
         RECORD,
     ),
     "table": (
         "from benchmark.report.table import Cell, Column, Row, Table, write as write_table\n"
         "def write(n): write_table(Table('t', 'T', [Column('x', 'X')],\n"
-        "    [Row(str(i), {'x': Cell(float(n))}) for i in range(1000)]), folder)\n",
+        "    [Row(str(i), {'x': Cell(float(n))}) for i in range(100)]), folder)\n",
         "t.csv",
     ),
     "checkpoint": (
@@ -87,7 +87,7 @@ def _written(path: Path) -> int:
         (value,) = {*record["rows"], int(record["identity"])}
     else:
         lines = path.read_text().splitlines()[1:]
-        assert len(lines) == 1000
+        assert len(lines) == 100
         (value,) = {float(line.split(",")[1]) for line in lines}
     return int(value)
 

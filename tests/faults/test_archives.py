@@ -1,0 +1,254 @@
+"""Fault 11: archives that reach out of the folder, hold links or devices, or are bombs. Nothing of them is written."""
+
+from __future__ import annotations
+
+import io
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.cli import main
+from benchmark.data import archives
+from benchmark.data.archives import Limits, import_archive
+from benchmark.errors import UserError, WorkError
+
+RNG = np.random.default_rng(0)
+
+
+def _picture(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _dataset(count: int = 3) -> dict[str, bytes]:
+    return {
+        f"Rain200H/{split}/{side}/{i}.png": _picture(100 * i + 10 * (side == "target") + (split == "test"))
+        for split in ("train", "test")
+        for side in ("input", "target")
+        for i in range(1, count + 1)
+    }
+
+
+def _zip(path: Path, files: dict[str, bytes], packed: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content, packed)
+    return path
+
+
+def _tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o4777
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+MAKERS: dict[str, Callable[[Path, dict[str, bytes]], Path]] = {
+    "zip": _zip,
+    "tar": _tar,
+    "tar.gz": lambda path, files: _tar(path, files, "w:gz"),
+    "tar.bz2": lambda path, files: _tar(path, files, "w:bz2"),
+    "tar.xz": lambda path, files: _tar(path, files, "w:xz"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_dataset_is_unpacked_recognised_and_checked(tmp_path: Path, kind: str, capsys) -> None:
+    archive = MAKERS[kind](
+        tmp_path / "download.part", {**_dataset(), "__MACOSX/x": b"", "readme.txt": b"hello"}
+    )
+    out = tmp_path / "data" / "set"
+    words = ["data", "import", str(archive), "-o", str(out)]
+    assert main([*words, "--dry-run"]) == 0
+    assert "13 files" in capsys.readouterr().out and not (tmp_path / "data").exists()
+    assert main(words) == 1, "a set of 3 pairs is not Rain200H as published: said, but imported"
+    said = capsys.readouterr().out
+    assert "Rain200H train, 3 pairs" in said and "3 here, 1800 published" in said
+    for name, content in _dataset().items():
+        assert (out / name).read_bytes() == content
+    files = [p for p in out.rglob("*") if p.is_file()]
+    assert len(files) == 13
+    assert not any(p.stat().st_mode & (stat.S_ISUID | 0o111) for p in files), "no permissions of their own"
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["set"]
+    assert main(words) == 2, "what is there is not unpacked over"
+
+
+def _refused(tmp_path: Path, archive: Path, words: str, limits: Limits | None = None) -> None:
+    before = sorted(p for p in tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=words) as raised:
+        import_archive(archive, tmp_path / "deep" / "out", limits)
+    assert (
+        str(archive) in str(raised.value)
+        and "\n" not in str(raised.value)
+        and "\x1b" not in str(raised.value)
+    )
+    assert sorted(p for p in tmp_path.rglob("*")) == before, "nothing was written"
+
+
+BAD_NAMES = {
+    "../evil.png": "leads out",
+    "a/../../evil.png": "leads out",
+    "a/..": "leads out",
+    "..\\evil.png": "leads out",
+    "/etc/passwd": "absolute",
+    "\\\\server\\share": "absolute",
+    "C:\\evil.png": "absolute",
+    "c:evil.png": "absolute",
+    "a\x1b[31m/b.png": "control characters",
+    "a\nb.png": "control characters",
+    "x" * 300 + ".png": "255 bytes",
+    "/".join("abcdefghij" * 4): "folders deep",
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_names_that_lead_elsewhere(tmp_path: Path, kind: str, name: str) -> None:
+    archive = MAKERS[kind](tmp_path / "a", {**_dataset(1), name: b"evil"})
+    _refused(tmp_path, archive, BAD_NAMES[name])
+
+
+def test_a_name_cut_off_by_a_nul(tmp_path: Path) -> None:
+    archive = _zip(tmp_path / "a.zip", {**_dataset(1), "good.pngXXXXX": b"evil"})
+    archive.write_bytes(archive.read_bytes().replace(b"good.pngXXXXX", b"good.png\0.exe"))
+    _refused(tmp_path, archive, "control characters|is damaged")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (tarfile.SYMTYPE, "a link"),
+        (tarfile.LNKTYPE, "a link"),
+        (tarfile.CHRTYPE, "a device"),
+        (tarfile.BLKTYPE, "a device"),
+        (tarfile.FIFOTYPE, "a pipe"),
+    ],
+)
+def test_links_devices_and_pipes_in_tar(tmp_path: Path, kind: bytes, words: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo("input/1.png")
+        info.type, info.linkname = kind, "/etc/passwd"
+        archive.addfile(info)
+    _refused(tmp_path, tmp_path / "a.tar", words)
+
+
+@pytest.mark.parametrize(("mode", "words"), [(stat.S_IFLNK, "a link"), (stat.S_IFCHR, "a device")])
+def test_links_and_devices_in_zip(tmp_path: Path, mode: int, words: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo("input/1.png")
+        info.external_attr = (mode | 0o777) << 16
+        archive.writestr(info, "/etc/passwd")
+    _refused(tmp_path, tmp_path / "a.zip", words)
+
+
+def test_two_entries_for_one_place(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, pytest.warns(UserWarning):
+        for content in (_picture(1), _picture(2)):
+            archive.writestr("input/1.png", content)
+    _refused(tmp_path, tmp_path / "a.zip", "in it twice")
+    _refused(tmp_path, _tar(tmp_path / "a.tar", {"a": b"1", "./a": b"2"}), "in it twice")
+    _refused(tmp_path, _tar(tmp_path / "b.tar", {"a": b"1", "a/b": b"2"}), "a file and a folder")
+
+
+def test_an_encrypted_zip(tmp_path: Path) -> None:
+    archive = _zip(tmp_path / "a.zip", _dataset(1))
+    data = bytearray(archive.read_bytes())
+    for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := data.find(magic, at + 1)) >= 0:
+            data[at + flags] |= 1
+    archive.write_bytes(data)
+    _refused(tmp_path, archive, "encrypted")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
+def test_bombs(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "_UNSUSPICIOUS", 1 << 20)
+    archive = MAKERS[kind](tmp_path / "a", {"input/1.png": b"\0" * (8 << 20)})
+    _refused(tmp_path, archive, r"100 times its size.*--max-ratio")
+    _refused(tmp_path, archive, "0.00390625 GiB.*--max-size", Limits(size=4 << 20, ratio=1e9))
+    many = MAKERS[kind](tmp_path / "b", {f"input/{i}.png": b"" for i in range(30)})
+    _refused(tmp_path, many, "more than 20 files.*--max-files", Limits(files=20))
+
+
+def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
+    archive = _zip(tmp_path / "a.zip", {"input/1.png": b"\0" * 5000})
+    data = archive.read_bytes()
+    assert data.count((5000).to_bytes(4, "little")) >= 2
+    archive.write_bytes(data.replace((5000).to_bytes(4, "little"), (50).to_bytes(4, "little")))
+    _refused(tmp_path, archive, "damaged|announces")
+
+
+def test_a_header_that_would_fill_the_memory(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("input/1.png")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 33
+    (tmp_path / "a.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + b"\0" * 20480)
+    _refused(tmp_path, tmp_path / "a.tar", "a header of 8589934592 bytes|damaged")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "no archive"),
+        (b"<html>Not found</html>", "no archive"),
+        (b"PK\x03\x04 and nothing more", "no archive"),
+        (b"\x1f\x8b and nothing more", "no archive"),
+        (b"Rar!\x1a\x07\x00", "RAR"),
+        (b"\0" * 20480, "no pictures|no archive"),
+    ],
+)
+def test_what_is_no_archive(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    _refused(tmp_path, tmp_path / "a.zip", words)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_download_that_was_cut_off(tmp_path: Path, kind: str) -> None:
+    archive = MAKERS[kind](tmp_path / "a", _dataset())
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size * 2 // 3])
+    _refused(tmp_path, archive, "damaged|no archive")
+
+
+def test_an_archive_without_pictures_and_other_mistakes(tmp_path: Path) -> None:
+    _refused(tmp_path, _zip(tmp_path / "a.zip", {"readme.txt": b"hello"}), "is no dataset: .*no pictures")
+    with pytest.raises(UserError, match="no such file"):
+        import_archive(tmp_path / "none.zip", tmp_path / "out")
+    assert (
+        main(["data", "import", str(tmp_path / "a.zip"), "-o", str(tmp_path / "x"), "--max-files", "0"]) == 2
+    )
+
+
+def test_a_full_disk_and_a_kill_leave_nothing_that_is_used(tmp_path: Path, monkeypatch) -> None:
+    archive = _zip(tmp_path / "a.zip", _dataset())
+    out = tmp_path / "data" / "out"
+
+    def full(path: Path, size: int, what: str) -> None:
+        raise WorkError(f"{path}: {what} need more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archives, "require_room", full)
+        with pytest.raises(WorkError, match="the unpacked files need more"):
+            import_archive(archive, out)
+    code = (
+        "import os, signal\n"
+        "from benchmark.data import archives\n"
+        "archives._audited = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"archives.import_archive({str(archive)!r}, {str(out)!r})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
+    assert not out.exists() and len(list(out.parent.iterdir())) == 1
+    import_archive(archive, out)
+    assert [p.name for p in out.parent.iterdir()] == ["out"], "the leftover is gone"

@@ -1,0 +1,180 @@
+"""Fault 17: wrong words are answered before torch is imported, and `--dry-run` writes nothing.
+
+Further: `test_mistakes_end_with_one_line_and_status_2`, `test_answers_without_torch`, `test_help_is_short_and_quick`,
+`test_a_mistake_is_named_in_one_line` (settings).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.cli import main
+
+# what is typed: what the answer must hold
+WRONG = {
+    "trian": "did you mean 'train'",
+    "train modle=esdnet": "unknown setting 'modle'",
+    "train model=esdnt": "did you mean 'esdnet'",
+    "train data=rain200": "did you mean 'rain200",
+    "train recipe=papre": "did you mean 'paper'",
+    "train recipe.lr=1": "did you mean 'recipe.optimizer.lr'",
+    "train recipe.loss=sim": "did you mean 'ssim'",
+    "train recipe.batch=0": "must be greater than 0",
+    "train recipe.batch=many": "recipe.batch",
+    "train recipe.patch=63": "64",
+    "train model.tim_steps=2": "did you mean 'time_steps'",
+    "train seed": "key=value",
+    "train seed=[": "YAML",
+    "train logger=wandbb": "did you mean 'wandb'",
+    "train --dryrun": "--dryrun",
+    "config recipe.steps=x": "recipe.steps",
+    "evaluate --model prenet --data .": "--checkpoint",
+    "evaluate --model prenett --checkpoint x --data .": "did you mean 'prenet'",
+    "evaluate --model prenet --checkpoint none.pth --data .": "no such file",
+    "evaluate --model prenet --checkpoint none.pth --data . --tile big": "evaluation.tile=big",
+    "restore --model prenet --checkpoint none.pth a.png -o out": "no such file",
+    "restore --model prenet --checkpoint none.pth a.png": "-o",
+    "table 9": "unknown table '9'",
+    "table 1 --models prenett": "did you mean 'prenet'",
+    "table 1 --seeds a": "--seeds a",
+    "table 1 --recipe papr": "did you mean 'paper'",
+    "table 1 --data /nowhere": "no such folder",
+    "table 1 --values 1,2": "--values",
+    "table neuronn": "did you mean 'neuron'",
+    "ablations tabel3": "table3",
+    "data chek .": "check",
+    "data check /nowhere": "/nowhere",
+    "data import none.zip -o out": "no such file",
+    "data import none.zip": "-o",
+    "data render /nowhere -o out": "/nowhere",
+    "data render . -o out --regime heavyy": "did you mean 'heavy'",
+    "figures --runs /nowhere": "/nowhere",
+    "report --runs /nowhere --models prenett": "did you mean 'prenet'",
+    "inspect --model esdnet": "--image",
+    "models nafnett": "did you mean 'nafnet'",
+    "--nonsense": "--nonsense",
+}
+
+HARNESS = """
+import contextlib, io, json, sys
+from benchmark.cli import main
+answers = []
+for line in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        status = main(line.split())
+    heavy = sorted({"torch", "torchvision", "pytorch_lightning", "wandb", "pyiqa", "ray"} & set(sys.modules))
+    answers.append([status, said.getvalue(), heavy])
+print(json.dumps(answers))
+"""
+
+
+def test_every_wrong_line_is_answered_in_one_line_without_torch(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS, json.dumps(list(WRONG))], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    for (line, words), (status, said, heavy) in zip(WRONG.items(), json.loads(done.stdout), strict=True):
+        assert status == 2, (line, said)
+        assert said.startswith("derain: ") and said.count("\n") == 1, (line, said)
+        assert words in said, (line, said)
+        assert not heavy, (line, heavy)
+    assert not list(tmp_path.iterdir()), "nothing was written"
+
+
+def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsys) -> None:
+    from benchmark import commands
+
+    for error, status, words in (
+        (MemoryError(), 1, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
+        (OSError(28, "No space left on device", "/full/file"), 1, "/full/file: the disk is full"),
+        (PermissionError(13, "Permission denied", "/root/x"), 2, "/root/x: no permission"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ):
+
+        def fail(options: object, error: BaseException = error) -> int:
+            raise error
+
+        monkeypatch.setattr(commands, "models", fail)
+        assert main(["models"]) == status
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
+
+
+def _snapshot(folder: Path) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for side in ("input", "target"):
+        (tmp_path / "set" / side).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / side / f"{i}.png")
+    (tmp_path / "weights.pth").write_bytes(b"not looked into")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("train model=prenet", "would be done in runs/paper/prenet"),
+        ("table 1", "42 runs, 42 to do"),
+        ("table 2", "to do"),
+        ("table 4 --values 1,2", "2 runs, 2 to do"),
+        ("ablations", "to do"),
+        (
+            "evaluate --model prenet --checkpoint weights.pth --data set --csv rows.csv",
+            "2 pairs would be measured",
+        ),
+        (
+            "restore --model prenet --checkpoint weights.pth set/input -o out",
+            "would be restored to out/0.png",
+        ),
+        ("data render set/target -o rained", "2 pairs would be written"),
+    ],
+)
+def test_dry_runs_say_what_would_be_done_and_write_nothing(place: Path, line: str, says: str, capsys) -> None:
+    before = _snapshot(place)
+    assert main([*line.split(), "--dry-run"]) == 0
+    assert says in capsys.readouterr().out
+    assert _snapshot(place) == before
+
+
+def test_dry_runs_of_what_draws_from_records(place: Path, capsys) -> None:
+    from benchmark.config import resolve
+    from benchmark.sweep.run import execute
+
+    words = [
+        "model=prenet",
+        "model.stages=1",
+        "model.channels=4",
+        "model.residual_blocks=1",
+        "recipe=embedded",
+    ]
+    words += ["data=embedded-light", "recipe.steps=1", "recipe.batch=1", "recipe.patch=16", "logger=csv"]
+    execute(resolve([*words, "out=runs", "trainer.accelerator=cpu", "evaluation.tile=whole"]))
+    before = _snapshot(place)
+    for name in ("figures", "report"):
+        assert main([name, "--dry-run"]) == 0
+        assert f"of 1 runs (prenet) would be written to runs/{name}/embedded" in capsys.readouterr().out
+    assert main(["train", *words, "out=runs", "evaluation.tile=whole", "--dry-run"]) == 0
+    assert "is done in" in capsys.readouterr().out
+    assert _snapshot(place) == before
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m benchmark.cli models --bibtex | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ))
+    assert done.stderr == ""
