@@ -40,7 +40,7 @@ class DataConfig:
     root: str | None = None  # the folder that holds the dataset, or one above it
     workers: int = 0  # loader processes; the decoded cache makes none necessary for small runs
     cache: str | None = None  # folder of the decoded cache; None: ~/.cache/esdnet-benchmark
-    accept_problems: bool = False  # train on although names have no partner or training files are tested
+    accept_problems: bool = False  # train on although the audit finds faults; the record lists them
 
 
 @dataclass

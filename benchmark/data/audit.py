@@ -8,10 +8,13 @@ the eight turns and mirrorings.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +22,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.cache import cores, progress_bar, read_pair
+from benchmark.data.cache import cache_folder, content_key, cores, progress_bar, read_pair
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     Found,
     Pair,
     dataset_of,
     find,
+    find_split,
     folder_role,
     list_photographs,
     picture_folders,
@@ -34,7 +38,7 @@ from benchmark.data.layouts import (
 from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError, unknown
-from benchmark.files import make_folder
+from benchmark.files import make_folder, write_json
 
 Picture = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
@@ -42,6 +46,7 @@ Bits = NDArray[np.bool_]
 # of 256 bits: the two nearest different photographs of BSDS500 are 31 apart, the same one saved as JPEG of
 # quality 60 at most 16
 _NEAR = 20
+_FLAT = 16  # grey levels: the hash of a picture of less contrast says nothing
 _SHOWN = 10
 
 
@@ -196,20 +201,72 @@ def check(path: str | Path, progress: bool = True, workers: int | None = None) -
     looked: dict[tuple[str | None, str | None], list[_Looked]] = defaultdict(list)
     if not found:
         return _photographs(path, report, progress, workers)
+    _look_at_pairs(found, looked, report, progress, workers)
+    _outside(path, found, report, workers)
+    _judge(found, looked, report)
+    return report
+
+
+def training_problems(
+    spec: Dataset, root: str | Path, cache: str | Path | None = None, progress: bool = True
+) -> list[str]:
+    """What speaks against training on a dataset: all that `check` finds wrong with its training and test splits.
+
+    The answer is kept beside the decoded cache, for as long as no file changes.
+
+    Args:
+        spec: a dataset with a training split.
+        root: where it lies, or a folder above it.
+        cache: folder of the decoded cache.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: there is no training split.
+    """
+    found = find_split(spec, root, "train")
+    with contextlib.suppress(UserError):  # without a test split there is nothing to overlap with
+        found = list(dict.fromkeys([*found, *find_split(spec, root, "test")]))
+    pairs = [pair for f in found for pair in f.pairs]
+    if not pairs:
+        return [line for f in found for line in f.problems()]
+    lone = "".join(line for f in found for line in f.problems())
+    key = hashlib.sha256(f"{content_key(pairs)} {spec.name} {lone}".encode(errors="replace")).hexdigest()[:20]
+    kept = cache_folder(cache) / f"audit-{key}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(line) for line in json.loads(kept.read_text(encoding="utf-8"))["problems"]]
+    report = Report(Path(root))
+    looked: dict[tuple[str | None, str | None], list[_Looked]] = defaultdict(list)
+    _look_at_pairs(found, looked, report, progress, None)
+    _judge(found, looked, report)
+    write_json(kept, {"problems": report.problems})
+    return report.problems
+
+
+def _look_at_pairs(
+    found: Sequence[Found],
+    looked: dict[tuple[str | None, str | None], list[_Looked]],
+    report: Report,
+    progress: bool,
+    workers: int | None,
+) -> None:
     total = sum(len(f.pairs) for f in found)
-    with progress_bar(f"reading {total} pairs", total, progress) as step, _pool(workers) as pool:
+    with progress_bar(f"checking {total} pairs", total, progress) as step, _pool(workers) as pool:
         for f in found:
             good, bad = _read_all(pool.map(_look, f.pairs), step)
             report.problems += f.problems() + bad
             report.parts.append(_part(f, good))
             looked[f.dataset, f.split] += good
-    _outside(path, found, report, workers)
+
+
+def _judge(
+    found: Sequence[Found], looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report
+) -> None:
     _identical_pairs(looked, report)
     _counts(report)
     _missing_numbers(found, report)
     _repeated(looked, report)
+    _alike(looked, report)
     _overlap(looked, report)
-    return report
 
 
 def _pool(workers: int | None) -> ThreadPoolExecutor:
@@ -342,6 +399,32 @@ def _repeated(looked: dict[tuple[str | None, str | None], list[_Looked]], report
         (report.remarks if split == "train" else report.problems).append(line)
 
 
+def _alike(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
+    """Clean pictures of one split that show the same scene and are not the same bytes."""
+    for (dataset, split), part in looked.items():
+        clear = [one for one in part if one.contrast >= _FLAT]
+        pairs = [(i, j) for i, j in _near(clear, clear) if i < j and clear[i].pixels != clear[j].pixels]
+        if not pairs:
+            continue
+        first, second = (clear[k].label for k in pairs[0])
+        where = f"{DATASETS[dataset].title if dataset else 'unknown set'}{f' {split}' if split else ''}"
+        line = f"{where}: {len({j for _, j in pairs})} image(s) show nearly what another shows ({first}, {second})"
+        (report.remarks if split == "train" else report.problems).append(line)
+
+
+def _near(some: Sequence[_Looked], others: Sequence[_Looked]) -> Iterator[tuple[int, int]]:
+    """Positions of pictures whose hashes are within `_NEAR` bits, upright."""
+    if not some or not others:
+        return
+    bits = np.unpackbits(np.stack([one.hashes[0] for one in others]), axis=1).astype(np.float32)
+    mine = np.unpackbits(np.stack([one.hashes[0] for one in some]), axis=1).astype(np.float32)
+    for start in range(0, len(mine), 1024):
+        block = mine[start : start + 1024]
+        apart = block.sum(1)[:, None] + bits.sum(1)[None] - 2 * block @ bits.T
+        for i, j in zip(*np.nonzero(apart <= _NEAR), strict=True):
+            yield start + int(i), int(j)
+
+
 def _overlap(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
     """Test pictures whose background is in the training split of the same dataset."""
     for (dataset, split), tests in looked.items():
@@ -351,7 +434,7 @@ def _overlap(looked: dict[tuple[str | None, str | None], list[_Looked]], report:
         upright = np.unpackbits(np.stack([t.hashes[0] for t in trains]), axis=1).astype(np.float32)
         matches = []
         for one in tests:
-            if one.contrast < 16:
+            if one.contrast < _FLAT:
                 continue
             turned = np.unpackbits(one.hashes, axis=1).astype(np.float32)
             # bits that differ, for every turn and every training picture

@@ -10,10 +10,13 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from benchmark.data.audit import training_problems
 from benchmark.data.datasets import PairedImages, RandomCrops, hold_out, open_pairs
 from benchmark.data.layouts import list_pairs
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError
+
+_KEPT = 20  # problems that a record lists
 
 
 class _Draws:
@@ -102,7 +105,8 @@ class RainDataModule(pl.LightningDataModule):
         seed: of the crops; which images are held out does not depend on it.
         workers: loader processes.
         cache: folder of the decoded cache.
-        strict: refuse pairs that do not match one to one, and a test split that shares training files.
+        strict: refuse what the audit finds wrong: names without a partner, counts that are not the published ones,
+            test images that are trained on. Without it the record lists what was accepted.
         progress: show a bar while the cache is built.
     """
 
@@ -135,6 +139,7 @@ class RainDataModule(pl.LightningDataModule):
         self.crops: RandomCrops | None = None
         self.held_out: PairedImages | None = None
         self.remarks: list[str] = []
+        self.problems: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Read (or render, or decode into the cache) the training split; once.
@@ -145,6 +150,7 @@ class RainDataModule(pl.LightningDataModule):
         """
         if self.crops is not None or stage in ("test", "predict"):
             return
+        self._audit()
         images = open_pairs(
             self.spec.training,
             self.root,
@@ -160,6 +166,19 @@ class RainDataModule(pl.LightningDataModule):
         kept, held = hold_out(images, self.validation)
         self.crops = RandomCrops(images.select(kept), self.patch, self.augmentation, self.seed)
         self.held_out = images.select(held)
+
+    def _audit(self) -> None:
+        """Look for what is wrong with the dataset; kept for the record where it is accepted."""
+        spec = dataset_spec(self.spec.training)
+        if spec.embedded or self.root is None:
+            return
+        self.problems = training_problems(spec, self.root, self.cache, self.progress)
+        if self.problems and self.strict:
+            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            raise UserError(
+                f"{self.problems[0]}{more}; 'derain data check {self.root}' lists all. To train all the same set "
+                "data.accept_problems=true, which the record keeps"
+            )
 
     def _refuse_overlap(self) -> None:
         spec = dataset_spec(self.spec.training)
@@ -244,4 +263,7 @@ class RainDataModule(pl.LightningDataModule):
             "digest": images.source.digest,
             "strict": self.strict,
             "remarks": list(self.remarks),
+            # a record tells no folder of the user's
+            "problems": [p.replace(str(self.root), "data.root") for p in self.problems[:_KEPT]],
+            "problems_in_all": len(self.problems),
         }

@@ -1,0 +1,146 @@
+"""Faults 12 and 13: datasets that are not what they should be. One audit lists all; training needs an explicit flag.
+
+Further: `test_everything_that_is_wrong_is_listed_at_once`, `test_overlap_is_found_through_changes`,
+`test_overlap_is_found_through_compression_in_photographs`, `test_bad_folders_get_one_line` (layouts),
+`test_pairing_is_a_partial_bijection_that_loses_no_name`; pictures: `tests/benchmark/data/test_images.py`, where each
+kind of the list in `benchmark/data/images.py` has its outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.cli import main
+from benchmark.config import resolve
+from benchmark.data import audit
+from benchmark.data.audit import check
+from benchmark.data.images import read_image, write_image
+from benchmark.errors import UserError
+from benchmark.sweep.records import FAILURE, RECORD, run_folder
+from benchmark.sweep.run import execute
+
+
+def _scene(seed: int) -> np.ndarray:
+    """Something smooth, with a hash of its own."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 200, (6, 8, 3), dtype=np.uint8))
+    return np.asarray(small.resize((64, 48), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A sound set of 6 training and 2 test pairs."""
+    root = tmp_path / "set"
+    for split, seeds in (("train", range(6)), ("test", range(10, 12))):
+        for i, seed in enumerate(seeds):
+            clean = _scene(seed)
+            write_image(root / split / "target" / f"{i}.png", clean)
+            write_image(
+                root / split / "input" / f"{i}.png", np.minimum(clean.astype(int) + 40, 255).astype(np.uint8)
+            )
+    return root
+
+
+def _words(root: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("model=prenet", "model.stages=1", "model.channels=4", "model.residual_blocks=1"),
+        *(
+            "data=folder",
+            f"data.root={root}",
+            f"data.cache={out / 'cache'}",
+            "recipe=embedded",
+            "recipe.steps=1",
+        ),
+        *(
+            "recipe.batch=1",
+            "recipe.patch=16",
+            "logger=csv",
+            "trainer.accelerator=cpu",
+            "evaluation.tile=whole",
+        ),
+        *(f"out={out}", *more),
+    ]
+
+
+def test_a_sound_set_trains_without_a_word(dataset: Path, tmp_path: Path, monkeypatch) -> None:
+    record = execute(resolve(_words(dataset, tmp_path / "runs")))
+    assert record["training"]["data"]["problems"] == []
+    # looked at once: a second run finds the answer
+    monkeypatch.setattr(audit, "_look", lambda pair: pytest.fail("looked at again"))
+    execute(resolve(_words(dataset, tmp_path / "runs", "seed=1")))
+
+
+def _overlap(root: Path) -> None:
+    clean = read_image(root / "train" / "target" / "3.png")[:, ::-1]  # mirrored, and a little darker
+    write_image(root / "test" / "target" / "7.png", np.ascontiguousarray(clean) // 8 * 7)
+    write_image(root / "test" / "input" / "7.png", np.ascontiguousarray(clean) // 2)
+
+
+def _lone(root: Path) -> None:
+    (root / "train" / "target" / "2.png").unlink()
+
+
+def _twice(root: Path) -> None:
+    for side in ("input", "target"):
+        picture = read_image(root / "test" / side / "0.png")
+        write_image(root / "test" / side / "8.png", np.clip(picture.astype(int) + 1, 0, 255).astype(np.uint8))
+
+
+def _same(root: Path) -> None:
+    write_image(root / "train" / "input" / "4.png", read_image(root / "train" / "target" / "4.png"))
+
+
+FAULTS = {
+    "a test scene is trained on": (_overlap, "show a scene that is trained on too"),
+    "a name has no partner": (_lone, "no clean image of that name"),
+    "a test picture comes twice": (_twice, "nearly what another shows"),
+    "rainy is clean": (_same, "rainy and clean image are the same"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_training_goes_on_only_with_the_flag_which_the_record_keeps(
+    dataset: Path, tmp_path: Path, fault: str
+) -> None:
+    spoil, words = FAULTS[fault]
+    spoil(dataset)
+    assert any(words in line for line in check(dataset).problems)
+    config = resolve(_words(dataset, tmp_path / "runs"))
+    with pytest.raises(UserError, match=words) as raised:
+        execute(config)
+    assert "data check" in str(raised.value) and "\n" not in str(raised.value)
+    assert (run_folder(config) / FAILURE).is_file() and not (run_folder(config) / RECORD).exists()
+    accepted = resolve(_words(dataset, tmp_path / "runs", "data.accept_problems=true"))
+    record = json.loads(json.dumps(execute(accepted)))
+    assert record["config"]["data"]["accept_problems"] is True
+    assert any(words in line for line in record["training"]["data"]["problems"])
+    assert str(tmp_path) not in json.dumps(record["training"])
+    assert run_folder(accepted) != run_folder(config), "another identity: its figures are no other run's"
+
+
+def test_a_set_that_is_not_as_published_needs_the_flag(dataset: Path, tmp_path: Path) -> None:
+    named = dataset.rename(dataset.with_name("Rain200H"))
+    words = [w if w != "data=folder" else "data=rain200h" for w in _words(named, tmp_path / "runs")]
+    with pytest.raises(UserError, match="Rain200H train: 6 here, 1800 published"):
+        execute(resolve(words))
+
+
+def test_one_audit_lists_all_faults(dataset: Path, capsys) -> None:
+    for spoil, _ in FAULTS.values():
+        spoil(dataset)
+    (dataset / "train" / "input" / "5.png").write_bytes(b"")
+    (dataset / "train" / "target" / "0.png").write_bytes(
+        (dataset / "train" / "target" / "0.png").read_bytes()[:-80]
+    )
+    (dataset / "lonely" / "input").mkdir(parents=True)
+    write_image(dataset / "lonely" / "input" / "1.png", _scene(30))
+    assert main(["data", "check", str(dataset)]) == 1
+    said = capsys.readouterr().out
+    others = ("is empty (0 bytes)", "damaged", "without a folder of their partners")
+    for words in (*(w for _, w in FAULTS.values()), *others):
+        assert words in said
