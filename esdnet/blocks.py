@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esdnet import winograd
+from esdnet import attention, winograd
 from esdnet.sizes import crop_to, pad_to_multiple
 
 
@@ -219,20 +219,35 @@ class MixedAttention(nn.Module):
         self.channel = PoolGate(channels, channel_reduction) if "channel" in kinds else None
         self.spatial = nn.Conv2d(2, 1, 3, padding=1, bias=False) if "spatial" in kinds else None
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(T, N, C, H, W) to the same shape, not negative."""
+    def _weigh(self, means: Tensor, maxima: Tensor) -> Tensor:
+        """A weight for each step and channel from the pools over H and W: (T, N, C), or (T, N, 1)."""
+        weights = torch.ones_like(means[:, :, :1])
+        if self.temporal is not None:
+            weights = self.temporal(means.mean(2).T, maxima.amax(2).T).T.unsqueeze(2)
+        if self.channel is not None:
+            weights = weights * self.channel((means * weights).mean(0), (maxima * weights).amax(0))
+        return weights
+
+    def forward(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(T, N, C, H, W) to the same shape, not negative; added to `onto`."""
+        if self.channel is not None and self.spatial is not None and attention.usable(frames):
+            spatial = self.spatial
+            gates = [gate for gate in (self.temporal, self.channel) if gate is not None]
+            return attention.attend(
+                frames,
+                onto,
+                self._weigh,
+                lambda maps: spatial(maps).sigmoid(),
+                [parameter for gate in gates for parameter in gate.parameters()],
+                list(spatial.parameters()),
+            )
         if self.temporal is not None or self.channel is not None:
-            means, maxima = frames.mean((3, 4)), frames.amax((3, 4))
-            weights = torch.ones_like(means[:, :, :1])
-            if self.temporal is not None:
-                weights = self.temporal(means.mean(2).T, maxima.amax(2).T).T.unsqueeze(2)
-            if self.channel is not None:
-                weights = weights * self.channel((means * weights).mean(0), (maxima * weights).amax(0))
+            weights = self._weigh(frames.mean((3, 4)), frames.amax((3, 4)))
             frames = frames * weights[..., None, None]
         if self.spatial is not None:
             maps = torch.stack([frames.mean((0, 2)), frames.amax((0, 2))], dim=1)
             frames = frames * self.spatial(maps).sigmoid()
-        return frames.relu()
+        return frames.relu() if onto is None else frames.relu() + onto
 
 
 class SpikingResidualBlock(nn.Module):
@@ -248,7 +263,7 @@ class SpikingResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, parts: Parts, channels: int, attention: nn.Module | None = None, shortcut: bool = True
+        self, parts: Parts, channels: int, attention: MixedAttention | None = None, shortcut: bool = True
     ) -> None:
         super().__init__()
         self.residual = nn.Sequential(
@@ -262,9 +277,7 @@ class SpikingResidualBlock(nn.Module):
         branch = self.residual(frames)
         if self.shortcut is not None:
             branch = self.shortcut(frames, branch)
-        if self.attention is not None:
-            branch = self.attention(branch)
-        return branch + frames
+        return branch + frames if self.attention is None else self.attention(branch, frames)
 
 
 class PostActivationBlock(nn.Module):

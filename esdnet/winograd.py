@@ -60,14 +60,16 @@ def usable(conv: nn.Conv2d, images: Tensor) -> bool:
     )
 
 
-def _transformed(weight: Tensor, transposed: bool = False) -> Tensor:
+def _transformed(weight: Tensor, turned: bool = False) -> Tensor:
     """(16, in, out) from (out, in, 3, 3); for the gradient of the images (16, out, in), of the kernels turned."""
-    points = weight.new_tensor(_POINTS)
-    if transposed:
-        points = points.flip(1)
-    rows = weight.flatten(2).permute((2, 0, 1) if transposed else (2, 1, 0)).reshape(9, -1)
-    order = (weight.shape[0], weight.shape[1]) if transposed else (weight.shape[1], weight.shape[0])
-    return (torch.kron(points, points) @ rows).view(16, *order)
+    K, C = weight.shape[:2]
+    made = weight.new_empty((16, K, C) if turned else (16, C, K))
+    lib: Any = _library()
+    source = weight.contiguous()
+    lib.transform_weights(
+        native.address(source), native.address(made), ctypes.c_long(K), ctypes.c_long(C), int(turned)
+    )
+    return made
 
 
 def _run(
@@ -110,7 +112,7 @@ class _Convolution(torch.autograd.Function):
         gradient = grads[0].contiguous(memory_format=torch.channels_last)
         by_images = by_weight = None
         if ctx.needs_input_grad[0]:
-            by_images = _run(gradient, _transformed(weight, transposed=True))
+            by_images = _run(gradient, _transformed(weight, turned=True))
         if ctx.needs_input_grad[1]:
             images = images.contiguous(memory_format=torch.channels_last)
             threads = torch.get_num_threads()
