@@ -9,7 +9,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report clean
+.PHONY: help setup test lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ figures: table1 ## The figures (PDF and PNG), after Table 1's runs
 
 report: table1 table2 ## One HTML page of tables, figures, pictures, costs and provenance
 	$(DERAIN) report $(SHOW_OPTIONS)
+
+sweep: setup ## A W&B sweep of Table 1, for agents; others with SWEEP=table3, table4, table5 or bayes
+	$(DERAIN) sweep $(or $(SWEEP),table1)
 
 clean: ## Remove .venv and caches; runs/ and results/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

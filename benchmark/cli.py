@@ -150,6 +150,20 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", type=int, help="threads of every side (default: one for each core)")
     bench.add_argument("-o", "--out", type=Path, help="folder (default results/bench)")
 
+    sweep = commands.add_parser("sweep", help="start a W&B sweep, for agents on any number of machines")
+    sweep.add_argument(
+        "name", nargs="?", help="table1, table3, table4, table5, bayes or your YAML; none: list them"
+    )
+
+    shown = commands.add_parser(
+        "dashboard", help="build the W&B workspace: tables, energy, spike rates, pictures"
+    )
+    shown.add_argument("--project", help="of W&B (default: WANDB_PROJECT, or esdnet-benchmark)")
+    shown.add_argument("--entity", help="user or team of W&B (default: the key's)")
+    shown.add_argument("--runs", default="runs", help="folder of the runs, for their tables (default runs)")
+    shown.add_argument("--recipe", default="embedded", help="whose tables and test sets (default embedded)")
+    shown.add_argument("--dry-run", action="store_true", help="print the workspace as JSON, send nothing")
+
     sync = commands.add_parser("sync", help="send to W&B what was logged offline")
     sync.add_argument("runs", nargs="?", type=Path, default=Path("runs"), help="folder of the runs (runs)")
     sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")

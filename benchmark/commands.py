@@ -442,6 +442,25 @@ def _dry_show(options: Namespace, what: str) -> int:
     return 0
 
 
+def sweep(options: Namespace) -> int:
+    """`derain sweep`."""
+    from benchmark.sweep.agents import start, sweeps
+
+    if options.name is None:
+        print("\n".join(f"{name:<8} {path}" for name, path in sweeps().items()))
+        return 0
+    return start(options.name)
+
+
+def dashboard(options: Namespace) -> int:
+    """`derain dashboard`."""
+    from benchmark.dashboard import dashboard as build
+
+    tables = Path(options.runs) / "tables" / options.recipe
+    embedded = options.recipe == "embedded"
+    return build(options.project, options.entity, tables, embedded, options.dry_run)
+
+
 def sync(options: Namespace) -> int:
     """`derain sync`."""
     from benchmark.sweep.tracking import sync as send

@@ -190,16 +190,38 @@ def _split(words: Iterable[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
+def _with_study(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The pairs with `study=NAME row=NAME` replaced by the settings of that row, as a table of the study has them."""
+    chosen = {key: str(value) for key, value in pairs if key in ("study", "row")}
+    if not chosen:
+        return pairs
+    if len(chosen) < 2:
+        raise UserError("study and row go together, for example study=table3 row=SRB")
+    study = catalog.study(chosen["study"])
+    variants = {v.name: v for v in study.variants}
+    if chosen["row"] not in variants:
+        raise unknown(f"row of study {study.name}", chosen["row"], variants)
+    given = [(key, value) for key, value in pairs if key not in chosen]
+    own = dict(variants[chosen["row"]].settings)
+    for key, value in given:
+        if key in own:
+            raise UserError(
+                f"'{key}={value}': row {chosen['row']} of study {study.name} sets it; leave one out"
+            )
+    return [("model", study.model), *study.base.items(), *given, *own.items()]
+
+
 def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConfig:
     """The configuration that a list of `key=value` words asks for.
 
     `model=NAME`, `data=NAME` and `recipe=NAME` choose; `model.OPTION=…` sets a constructor option;
-    `recipe.optimizer.lr=…` and the like change one value. Later words win.
+    `recipe.optimizer.lr=…` and the like change one value; `study=table3 row=SRB` stands for the settings of that row
+    of an ablation study. Later words win.
 
     Raises:
         UserError: an unknown key or name (the nearest is given), a wrong type or an impossible value.
     """
-    pairs = _split(words)
+    pairs = _with_study(_split(words))
     chosen = {k: v for k, v in pairs if k in ("model", "data", "recipe")}
     base = base or RunConfig()
     model = str(chosen.get("model", base.model.name))
@@ -222,7 +244,7 @@ def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConf
                 continue
             if key not in _KEYS:
                 options = [f"model.{option}" for option in entry.options()]
-                raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", *options])
+                raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", "study", "row", *options])
             # devices=2 and tile=80 are text to the schema, numbers to YAML
             current = OmegaConf.select(config, key)
             if isinstance(current, bool) and value not in (True, False, "yes", "no", "on", "off"):
@@ -282,10 +304,12 @@ def sources(words: Iterable[str], config: RunConfig) -> dict[str, str]:
         config: what they resolve to.
 
     Returns:
-        For each name in `settings_of(config)`: "command line", a preset's file, "embedded variant" (of the network),
-        "environment NAME", "network's default" or "default".
+        For each name in `settings_of(config)`: "command line", "study NAME", a preset's file, "embedded variant" (of
+        the network), "environment NAME", "network's default" or "default".
     """
-    given = {key for key, _ in _split(words)}
+    words = list(words)
+    given = dict(_split(words))
+    in_study = {key for key, _ in _with_study(list(_split(words)))} - given.keys()
     found = {
         key: "network's default" if key.startswith("model.") else "default" for key in settings_of(config)
     }
@@ -298,6 +322,7 @@ def sources(words: Iterable[str], config: RunConfig) -> dict[str, str]:
         found |= {key: f"recipe/{name}.yaml" for key in _flat(preset, "recipe.") if key in found}
     if os.environ.get("ESDNET_CACHE"):
         found["data.cache"] = "environment ESDNET_CACHE"
+    found |= {key: f"study {given['study']}" for key in found if key in in_study}
     return found | {key: "command line" for key in found if key in given}
 
 

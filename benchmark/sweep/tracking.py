@@ -32,6 +32,7 @@ LEARNING_RATE = "train/learning_rate"
 VALIDATION = ("validation/psnr_y", "validation/ssim_y")
 SPIKE_RATES = "spike_rate/"  # and the level
 PICTURES = "pictures/"  # and the test set, and a number: rainy, restored, target side by side
+VARIANT = "variant"
 PARAMETERS = "cost/parameters"
 ENERGY, ENERGY_PAPER = "cost/energy_full_uj", "cost/energy_paper_uj"
 OPERATIONS, OPERATIONS_PAPER = "cost/operations_full", "cost/operations_paper"
@@ -78,9 +79,12 @@ def under_agent() -> bool:
 def words(config: RunConfig) -> dict[str, Any]:
     """A run's settings as W&B shows them: under the names of the command line, without paths.
 
-    The parameters of a sweep have the same names and values, so that the two agree.
+    The parameters of a sweep have the same names and values, so that the two agree. `VARIANT` has the network's options
+    that were asked for, in one word to group by.
     """
-    return {key: value for key, value in settings_of(config).items() if key not in _PRIVATE}
+    asked = " ".join(f"{k}={json.dumps(v)}" for k, v in sorted(config.model.options.items()))
+    shown = {key: value for key, value in settings_of(config).items() if key not in _PRIVATE}
+    return {**shown, VARIANT: asked or "as its authors'"}
 
 
 def figures(record: Record, costs: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:

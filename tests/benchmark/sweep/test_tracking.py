@@ -354,10 +354,13 @@ def test_figures_leave_out_what_is_not_there_or_not_finite() -> None:
 
 def test_words_are_settings_that_resolve_to_the_same_run() -> None:
     config = resolve(["model=esdnet", "model.time_steps=2", "recipe=authors", "recipe.optimizer.lr=0.01"])
-    again = resolve([f"{k}={json.dumps(v)}" for k, v in words(config).items() if k != "recipe"] + ["seed=0"])
+    again = resolve(
+        [f"{k}={json.dumps(v)}" for k, v in words(config).items() if k not in ("recipe", "variant")]
+    )
     again.recipe.name = config.recipe.name
     assert run_name(again) == run_name(config)
     assert set(settings_of(config)) - set(words(config)) == {"out", "data.root", "data.cache"}
+    assert words(config)["variant"] == "time_steps=2"
 
 
 def test_a_run_does_not_need_wandb(tmp_path: Path) -> None:

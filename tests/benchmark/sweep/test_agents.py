@@ -1,0 +1,179 @@
+"""W&B's sweep files: what W&B takes, settings that exist, and the runs of the tables."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmark import catalog
+from benchmark.cli import main
+from benchmark.config import identity, resolve, settings_of
+from benchmark.errors import UserError
+from benchmark.sweep import plan
+from benchmark.sweep.agents import sweeps
+from benchmark.sweep.tracking import VALIDATION, under_agent
+
+# W&B's schema of a sweep (wandb/sweeps, src/sweeps/config/schema.json), as far as these files go; draft 7
+NUMBER = {"type": "number"}
+
+
+def _parameter(required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["method"],
+    "additionalProperties": False,
+    "properties": {
+        **{name: {"type": "string"} for name in ("name", "description", "program", "project", "entity")},
+        "method": {"enum": ["grid", "random", "bayes"]},
+        "command": {"type": "array"},
+        "run_cap": {"type": "integer", "exclusiveMinimum": 0},
+        "metric": {
+            "type": "object",
+            "required": ["name"],
+            "additionalProperties": False,
+            "properties": {"name": {"type": "string"}, "goal": {"enum": ["minimize", "maximize"]}},
+        },
+        "parameters": {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_.-]*$"},
+            "additionalProperties": {
+                "anyOf": [
+                    _parameter(
+                        ["values"],
+                        values={"type": "array", "minItems": 1},
+                        distribution={"const": "categorical"},
+                    ),
+                    _parameter(["value"], value={}),
+                    _parameter(["min", "max"], min=NUMBER, max=NUMBER, distribution={"const": "uniform"}),
+                    _parameter(
+                        ["min", "max"],
+                        min={"type": "integer"},
+                        max={"type": "integer"},
+                        distribution={"const": "int_uniform"},
+                    ),
+                    _parameter(
+                        ["min", "max", "distribution"],
+                        min={"type": "number", "exclusiveMinimum": 0},
+                        max=NUMBER,
+                        distribution={"const": "log_uniform_values"},
+                    ),
+                ]
+            },
+        },
+    },
+}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _words(sweep: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    """The words after `derain train` in the command that W&B's agent makes of a sweep's command and a choice."""
+    utils = pytest.importorskip("wandb.sdk.launch.sweeps.utils")
+    made = utils.create_sweep_command_args({"args": {k: {"value": v} for k, v in values.items()}})
+    command: list[str] = []
+    for word in utils.create_sweep_command(list(sweep["command"])):
+        command += made["args_no_hyphens"] if word == "${args_no_hyphens}" else [word]
+    assert command[:2] == ["derain", "train"]
+    return command[2:]
+
+
+def _grid(sweep: dict[str, Any]) -> list[list[str]]:
+    names = list(sweep["parameters"])
+    lists = [sweep["parameters"][name]["values"] for name in names]
+    return [_words(sweep, dict(zip(names, chosen, strict=True))) for chosen in itertools.product(*lists)]
+
+
+@pytest.mark.parametrize("name", list(sweeps()))
+def test_wandb_takes_the_file(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    sweep = _read(sweeps()[name])
+    jsonschema.Draft7Validator(SCHEMA).validate(sweep)
+    assert all(p["min"] < p["max"] for p in sweep["parameters"].values() if "min" in p)
+
+
+@pytest.mark.parametrize("name", list(sweeps()))
+def test_every_parameter_is_a_setting_with_values_that_can_be(name: str) -> None:
+    sweep = _read(sweeps()[name])
+    known = {*settings_of(resolve(["model=esdnet"])), "study", "row"}
+    assert set(sweep["parameters"]) <= known
+    for parameter, space in sweep["parameters"].items():
+        for value in space.get("values") or [space["min"], space["max"]]:
+            others = {k: (s.get("values") or [s["min"]])[0] for k, s in sweep["parameters"].items()}
+            resolve(_words(sweep, {**others, parameter: value}))
+
+
+def test_the_sweep_of_table_1_has_its_runs() -> None:
+    sweep = _read(sweeps()["table1"])
+    assert sweep["parameters"]["seed"]["values"] == [0, 1, 2]
+    sweep["parameters"]["seed"]["values"] = [1]
+    runs = [identity(resolve(words)) for words in _grid(sweep)]
+    assert sorted(runs) == sorted(identity(c) for c in plan.table1("embedded", None, seeds=(1,)).runs)
+
+
+@pytest.mark.parametrize("name", ["table3", "table4", "table5"])
+def test_the_sweep_of_a_study_has_its_runs(name: str) -> None:
+    runs = {identity(resolve(words)) for words in _grid(_read(sweeps()[name]))}
+    study = catalog.study(name)
+    settings = {v.name: v.settings for v in study.variants}
+    rows = plan.rows(study.model, settings, "embedded", None, (0, 1, 2), study.base)
+    assert runs == {identity(c) for row in rows.values() for c in row}
+
+
+def test_hyper_parameters_are_chosen_on_held_out_images() -> None:
+    sweep = _read(sweeps()["bayes"])
+    assert sweep["metric"] == {"name": VALIDATION[0], "goal": "maximize"}
+    config = resolve([w for w in sweep["command"][2:] if not w.startswith("${")])
+    assert config.recipe.select == "best" and config.recipe.validation > 0
+    assert config.recipe.validate_every < (config.recipe.steps or 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["study=table3"], "go together"),
+        (["row=SRB"], "go together"),
+        (["study=table3", "row=SRBB"], "did you mean 'SRB'"),
+        (["study=tabel3", "row=SRB"], "table3"),
+        (["study=table4", "row=2", "model.time_steps=3"], "leave one out"),
+    ],
+)
+def test_a_row_that_is_not_there_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        resolve(words)
+
+
+def test_starting_a_sweep(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_PROJECT", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    assert main(["sweep"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(sweeps())
+    assert main(["sweep", "table1"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "wandb login" in said and "wandb sweep" in said
+    assert main(["sweep", "table11"]) == 2 and "did you mean 'table1'" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert main(["sweep", "bayes"]) == 0
+    assert asked == [
+        [sys.executable, "-m", "wandb", "sweep", "--project", "esdnet-benchmark", str(sweeps()["bayes"])]
+    ]
+    assert not under_agent()
