@@ -38,7 +38,8 @@ ENERGY, ENERGY_PAPER = "cost/energy_full_uj", "cost/energy_paper_uj"
 OPERATIONS, OPERATIONS_PAPER = "cost/operations_full", "cost/operations_paper"
 
 PROJECT = "esdnet-benchmark"
-_INIT_SECONDS = 30.0  # to reach the server before the run is kept offline
+_ANSWER_SECONDS = 10.0  # for the server to answer before a run is logged offline
+_INIT_SECONDS = 60.0  # for W&B to start
 _FINISH_SECONDS = 120.0  # for what is left to upload; the rest is on disk for `derain sync`
 _SHOWN = 3  # pictures a test set
 # paths say nothing to others, and where a run's results lie is not what it is
@@ -62,7 +63,7 @@ def has_key() -> bool:
 
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlsplit(_server()).hostname or ""
     named = os.environ.get("NETRC")
     for path in (Path(named),) if named else (Path.home() / ".netrc", Path.home() / "_netrc"):
         with contextlib.suppress(OSError, netrc.NetrcParseError):
@@ -137,15 +138,14 @@ class Tracker:
             except ImportError as error:
                 raise RuntimeError(f"{error}: pip install wandb, or logger=csv") from None
             mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-            if mode == "online":
-                try:
-                    self._run = self._init(wandb, "online")
-                except Exception as error:
-                    print(
-                        f"derain: W&B is not reached ({_first_line(error)}); logged offline", file=sys.stderr
-                    )
-            if self._run is None:
-                self._run = self._init(wandb, "offline" if mode == "online" else mode)
+            # asked first: an attempt to start online that failed would leave the run's id taken
+            if mode == "online" and (why := _unreachable()):
+                print(
+                    f"derain: W&B is not reached ({why}); logged offline, derain sync sends it",
+                    file=sys.stderr,
+                )
+                mode = "offline"
+            self._run = self._init(wandb, mode)
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
             self._run.define_metric(VALIDATION[0], step_metric=STEP, step_sync=True, summary="max")
@@ -234,6 +234,26 @@ class Tracker:
             with self._safely():
                 self._run.finish(exit_code=int(failed))
             self._run = None
+
+
+def _unreachable() -> str:
+    """Why W&B's server gives no answer; empty where it does, whatever the answer."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        urllib.request.urlopen(_server(), timeout=_ANSWER_SECONDS).close()
+    except urllib.error.HTTPError:
+        return ""
+    except urllib.error.URLError as error:
+        return str(error.reason)
+    except (OSError, ValueError) as error:
+        return _first_line(error)
+    return ""
+
+
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
 def _first_line(error: Exception) -> str:

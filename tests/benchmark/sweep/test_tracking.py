@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterator
@@ -221,11 +223,9 @@ class _Run:
 def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     wandb: Any = types.ModuleType("wandb")
     wandb.runs = []
-    wandb.unreachable = False
+    monkeypatch.setattr(tracking, "_unreachable", lambda: "")
 
     def init(**options: Any) -> _Run:
-        if wandb.unreachable and options["mode"] == "online":
-            raise TimeoutError("no answer from the server")
         wandb.runs.append(_Run(wandb, **options))
         return wandb.runs[-1]
 
@@ -280,13 +280,35 @@ def test_a_server_that_does_not_answer_leaves_the_run_offline(
     fake: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    fake.unreachable = True
+    monkeypatch.setattr(tracking, "_unreachable", lambda: "no answer")
     tracker = _tracker(tmp_path)
     tracker.log({"x": 1.0}, 1)
     tracker.log({"x": 2.0}, 2)
     (run,) = fake.runs
     assert run.options["mode"] == "offline" and len(run.logged) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_server_that_is_down_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:  # bound, and nobody listens
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        assert tracking._unreachable()
+
+
+class _Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_server_that_answers_is_reached_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Answers) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert tracking._unreachable() == ""
 
 
 def test_a_fault_is_said_once_and_touches_nothing(fake: Any, tmp_path: Path, capsys: Any) -> None:
