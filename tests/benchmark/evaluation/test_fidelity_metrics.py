@@ -8,6 +8,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from benchmark.errors import UserError
+from benchmark.evaluation import metrics
 from benchmark.evaluation.meters import PSNRY, SSIMY
 from benchmark.evaluation.metrics import CONVENTIONS, Convention, fidelity, finite_mean, psnr_y, ssim_y
 
@@ -202,3 +203,23 @@ def test_grey_levels_are_what_a_file_of_the_picture_holds() -> None:
         assert torch.equal(a, b)
     with pytest.raises(ValueError, match="divide by 255"):
         psnr_y(levels[0], levels[1])
+
+
+@pytest.mark.parametrize("size", [(11, 11), (11, 40), (12, 27), (75, 33)])
+def test_the_compiled_similarity_is_that_of_torch(size: tuple[int, int]) -> None:
+    if metrics._compiled() is None:
+        pytest.skip("no C compiler")
+    a, b = (255 * torch.rand(size[0] + 6, size[1] + 8, dtype=torch.float64) for _ in range(2))
+    b = 0.7 * a + 0.3 * b
+    for one, other in ((a[3:-3, 4:-4], b[3:-3, 4:-4]), (a[3:-3, 4:-4].clone(), b[3:-3, 4:-4])):
+        compiled, filtered = metrics._mean_similarity(one, other), metrics._filtered_similarity(one, other)
+        assert 0.1 < filtered < 0.999
+        torch.testing.assert_close(compiled, filtered, atol=1e-12, rtol=0)
+        assert metrics._mean_similarity(one, one) == 1
+
+
+def test_without_a_compiler_the_values_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    restored, target = pair()
+    with_compiler = ssim_y(restored, target)
+    monkeypatch.setattr(metrics, "_compiled", lambda: None)
+    torch.testing.assert_close(ssim_y(restored, target), with_compiler, atol=1e-12, rtol=0)
