@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DERAIN := $(BIN)/derain
 
-# make table1 DATA=/data RECIPE=paper MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 SET="recipe.epochs=10 logger=wandb"
+# make table1 DATA=/data RECIPE=paper MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 RETRY=failed PLAN=1 SET="recipe.epochs=10 logger=wandb"
 TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MODELS),--models $(MODELS)) \
-	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") $(SET)
+	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") \
+	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean

@@ -124,10 +124,17 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
     _table(table)
     table.add_argument("--models", help="Tables 1 and 2: names with commas between (default: all)")
+    table.add_argument("--datasets", help="Table 1: columns, names with commas between (default: all)")
     table.add_argument("--values", help="a study over one setting: other values, such as 1,3,8 for Table 4")
     ablations = commands.add_parser("ablations", help="Tables 3, 4 and 5, or other ablation studies")
     _table(ablations, "STUDY … KEY=VALUE …", "names of studies (default: table3 table4 table5), and settings")
     ablations.add_argument("--list", action="store_true", help="list the studies, and stop")
+    run = commands.add_parser(
+        "run", help="do a saved plan (derain table … --save-plan FILE), print its tables"
+    )
+    run.add_argument("plan_file", metavar="PLAN", type=Path, help="YAML or JSON")
+    run.add_argument("settings", nargs="*", metavar="EXECUTOR", help=_EXECUTORS)
+    _runs(run)
 
     for name, what in (
         ("figures", "draw the figures of the runs that are done (PDF and PNG)"),
@@ -198,24 +205,36 @@ def _dry_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
 
 
+_EXECUTORS = (
+    "what does the runs: executor=ray executor.address=… executor.gpus=1; executor=slurm (default: local)"
+)
+
+
 def _table(
     parser: argparse.ArgumentParser, metavar: str = "KEY=VALUE", help: str = "settings for all runs"
 ) -> None:
-    parser.add_argument("settings", nargs="*", metavar=metavar, help=help)
+    parser.add_argument("settings", nargs="*", metavar=metavar, help=f"{help}; {_EXECUTORS}")
     parser.add_argument("--data", help="folder of the published datasets (default: the embedded ones)")
     parser.add_argument("--recipe", help="default: embedded without --data, else paper")
     parser.add_argument("--seeds", default="0", help="such as 0, 0,1,2 or 0..4 (default 0)")
     parser.add_argument(
-        "--workers", type=int, help="runs at a time (default: 2 cores each get one, at most 8)"
+        "--save-plan", type=Path, metavar="FILE", help="write the plan to a YAML or JSON file, and stop"
     )
+    _runs(parser)
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, help="runs at a time (default: one a GPU, or a core up to 8)")
     parser.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
     parser.add_argument("--out", type=Path, help="folder of the tables (default RUNS/tables/RECIPE)")
     parser.add_argument(
-        "--plan",
-        "--dry-run",
-        dest="plan",
-        action="store_true",
-        help="print what would be run, and write nothing",
+        "--plan", action="store_true", help="print the runs, their states and what they will take, and stop"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="as --plan, but measure no steps and write nothing"
+    )
+    parser.add_argument(
+        "--retry", metavar="STATES", help="try again: failed, diverged, out-of-memory (commas), or all"
     )
 
 
@@ -241,7 +260,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
             if words[0] not in known:
                 raise unknown("command", words[0], known)
-        return _run(parser.parse_args(words), parser)
+        options, rest = parser.parse_known_args(words)
+        # argparse takes all positional words in one piece; settings may stand behind options too
+        if rest and hasattr(options, "settings") and all("=" in w and not w.startswith("-") for w in rest):
+            options.settings += rest
+        elif rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return _run(options, parser)
     except (UserError, WorkError) as error:
         print(f"derain: {error}", file=sys.stderr)
         return error.status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -358,20 +358,18 @@ def table(options: Namespace) -> int:
     from benchmark.tables import make_ablations, make_table1, make_table2
 
     which, values = options.number, _listed(options.values)
-    request = _request(options, options.settings, _listed(options.models))
+    request = _request(options, options.settings, _listed(options.models), _listed(options.datasets))
     if which in ("1", "2"):
         if values:
             raise UserError("--values is for a study over one setting, such as derain table 4 --values 1,3,8")
+        if request.datasets and which == "2":
+            raise UserError("--datasets is for Table 1; Table 2 has one: photographs=FOLDER gives others")
         return make_table1(request) if which == "1" else make_table2(request)
     if not which.endswith((".yaml", ".yml")) and which not in ("3", "4", "5", *catalog.studies()):
         raise unknown("table", which, ["1", "2", "3", "4", "5", *catalog.studies()])
-    study = catalog.study(which)
-    if values:
-        try:
-            study = study.with_values([_value(v) for v in values])
-        except ValueError as error:
-            raise UserError(f"--values {options.values}: {error}") from None
-    return make_ablations([study], request)
+    if request.datasets:
+        raise UserError("--datasets is for Table 1; an ablation is made on Rain200H alone")
+    return make_ablations([which], request, [_value(v) for v in values])
 
 
 def ablations(options: Namespace) -> int:
@@ -386,23 +384,44 @@ def ablations(options: Namespace) -> int:
         return 0
     settings = [word for word in options.settings if "=" in word]
     names = [word for word in options.settings if "=" not in word]
-    studies = [catalog.study(name) for name in names or ("table3", "table4", "table5")]
-    return make_ablations(studies, _request(options, settings))
+    return make_ablations(names or ["table3", "table4", "table5"], _request(options, settings))
 
 
-def _request(options: Namespace, settings: list[str], models: list[str] | None = None) -> Request:
+def run(options: Namespace) -> int:
+    """`derain run`."""
+    from benchmark.tables import make_plan
+
+    request = _request(options, options.settings)
+    if request.settings:
+        raise UserError(
+            f"'{request.settings[0]}': settings of runs stand in the plan; executor.… can be given here"
+        )
+    return make_plan(options.plan_file, request)
+
+
+def _request(
+    options: Namespace, settings: list[str], models: Sequence[str] = (), datasets: Sequence[str] = ()
+) -> Request:
+    from benchmark.sweep.executors import take_settings
+    from benchmark.sweep.states import retried
     from benchmark.tables import Request
 
+    executor, others = take_settings(settings, options.workers)
+    saved = options.command == "run"
     return Request(
-        root=options.data,
-        recipe=options.recipe,
-        models=models or (),
-        seeds=_seeds(options.seeds),
-        settings=settings,
-        workers=options.workers,
+        root=None if saved else options.data,
+        recipe=None if saved else options.recipe,
+        models=models,
+        seeds=(0,) if saved else _seeds(options.seeds),
+        settings=others,
+        executor=executor,
+        retry=retried(options.retry),
+        datasets=datasets,
         runs=options.runs,
         out=options.out,
-        plan_only=options.plan,
+        plan_only=options.plan or options.dry_run,
+        measure=not options.dry_run,
+        save_plan=None if saved else options.save_plan,
     )
 
 

@@ -170,7 +170,12 @@ def _preset(group: str, name: str, model: str) -> DictConfig:
     return loaded
 
 
-def _split(words: Iterable[str]) -> list[tuple[str, Any]]:
+def pairs_of(words: Iterable[str]) -> list[tuple[str, Any]]:
+    """The keys and values of `key=value` words.
+
+    Raises:
+        UserError: a word is not of that form.
+    """
     pairs = []
     for word in words:
         key, sign, value = word.partition("=")
@@ -221,7 +226,7 @@ def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConf
     Raises:
         UserError: an unknown key or name (the nearest is given), a wrong type or an impossible value.
     """
-    pairs = _with_study(_split(words))
+    pairs = _with_study(pairs_of(words))
     chosen = {k: v for k, v in pairs if k in ("model", "data", "recipe")}
     base = base or RunConfig()
     model = str(chosen.get("model", base.model.name))
@@ -308,8 +313,8 @@ def sources(words: Iterable[str], config: RunConfig) -> dict[str, str]:
         the network), "environment NAME", "network's default" or "default".
     """
     words = list(words)
-    given = dict(_split(words))
-    in_study = {key for key, _ in _with_study(list(_split(words)))} - given.keys()
+    given = dict(pairs_of(words))
+    in_study = {key for key, _ in _with_study(list(pairs_of(words)))} - given.keys()
     found = {
         key: "network's default" if key.startswith("model.") else "default" for key in settings_of(config)
     }
@@ -345,7 +350,7 @@ def from_dict(data: Mapping[str, Any]) -> RunConfig:
 
 def identity(config: RunConfig) -> str:
     """A hash of all that the result depends on: the same for the same question, on any machine."""
-    return _hash(config, _IDENTITY)
+    return digest(question(config))
 
 
 def differences(plain: Mapping[str, Any], config: RunConfig) -> list[str]:
@@ -369,21 +374,27 @@ def _leaves_of(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def training_identity(config: RunConfig) -> str:
     """A hash of all that the trained weights depend on: runs that differ in how they are tested share it."""
-    return _hash(config, [key for key in _IDENTITY if not key.startswith("evaluation.")])
+    asked = question(config)
+    return digest({key: value for key, value in asked.items() if not key.startswith("evaluation.")})
 
 
-def _hash(config: RunConfig, keys: Iterable[str]) -> str:
-    plain = to_dict(config)
-    relevant: dict[str, Any] = {}
-    for key in keys:
-        value: Any = plain
+def question(config: RunConfig) -> dict[str, Any]:
+    """All that a run's result depends on, as plain data; `digest` of it is the identity."""
+    asked: dict[str, Any] = {}
+    for key in _IDENTITY:
+        value: Any = config
         for part in key.split("."):
-            value = value[part]
-        relevant[key] = value
-    relevant["model"] = {"name": config.model.name, "options": _own_options(config)}
+            value = getattr(value, part)
+        asked[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+    asked["model"] = {"name": config.model.name, "options": _own_options(config)}
     if config.data.name == "folder":
-        relevant["data.root"] = str(Path(config.data.root or ".").resolve())
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+        asked["data.root"] = str(Path(config.data.root or ".").resolve())
+    return asked
+
+
+def digest(asked: Mapping[str, Any]) -> str:
+    """The hash that identifies a question."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _own_options(config: RunConfig) -> dict[str, Any]:
@@ -406,4 +417,9 @@ def _plain(value: Any) -> Any:
 
 def run_name(config: RunConfig) -> str:
     """The folder name of a run: readable, and unique by its identity."""
-    return f"{config.model.name}-{config.data.name}-seed{config.seed}-{identity(config)}"
+    return name_of(config, identity(config))
+
+
+def name_of(config: RunConfig, identity: str) -> str:
+    """`run_name` where the identity is known already."""
+    return f"{config.model.name}-{config.data.name}-seed{config.seed}-{identity}"

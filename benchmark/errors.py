@@ -46,6 +46,22 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
+class Interrupted(WorkError):  # noqa: N818
+    """Work was asked to stop by a signal, and can be gone on with; exit status 128 and the signal's number."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.status = 128 + signum
+
+
+class Stop(BaseException):
+    """A signal came while there was nothing to save. No `Exception`, so that nobody takes it for a broken file."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__("interrupted; run the same command to go on")
+        self.status = 128 + signum
+
+
 _LISTED = 16
 
 

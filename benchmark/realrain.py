@@ -15,23 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark import catalog
-from benchmark.config import RunConfig, resolve
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_json
 from benchmark.gallery import Photograph, Run, restore_photographs
 from benchmark.report.realrain import PIQE, table2
 from benchmark.report.table import Table
+from benchmark.sweep import plan as plans
 from benchmark.sweep.plan import Plan, table_datasets
 from benchmark.sweep.records import (
     Record,
-    find_record,
     provenance,
     read_record,
     without_home,
     write_record,
 )
+from benchmark.sweep.states import DONE, state_of
 
 SCORES = "scores.json"
 SET = "rw-data"  # the photographs of the paper's Table 2
@@ -175,18 +174,13 @@ def plan(
     """
     if root is not None and not Path(root).is_dir():
         raise UserError(f"DATA={root}: no such folder")
-    names = [catalog.network(m).name for m in models] or list(catalog.networks())
     data = training_set(embedded=root is None)
-    planned: list[RunConfig] = []
-    for seed in seeds:
-        for model in names:
-            own = [f"model={model}", f"data={data}", f"recipe={recipe}", f"seed={seed}", f"out={out}"]
-            planned.append(resolve([*own, *([f"data.root={root}"] if root else []), *words]))
-    if root is not None and any(find_record(c) is None for c in planned):
+    planned = plans.table2(recipe, root, data, models, seeds, words, out)
+    if root is not None and any(state_of(run).name != DONE for run in planned.runs):
         from benchmark.data.layouts import find_split
 
         find_split(dataset_spec(data), root, "train")
-    return Plan(tuple(planned), {})
+    return planned
 
 
 def open_photographs(given: str | None, root: str | None) -> Photographs:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
-from benchmark.config import RunConfig, run_name
+from benchmark.config import RunConfig
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
+from benchmark.planning import show_plan
 from benchmark.report import ablations as drawn
 from benchmark.report.table import Table, show, write
 from benchmark.report.tables import ranks, table1
 from benchmark.sweep import plan as plans
+from benchmark.sweep import planfile
 from benchmark.sweep.costs import counted_costs, full_costs, trained_costs
-from benchmark.sweep.local import Outcome, run_all
+from benchmark.sweep.driver import drive
+from benchmark.sweep.executors import ExecutorConfig, open_executor
 from benchmark.sweep.progress import Display
-from benchmark.sweep.records import FAILURE, Record, find_record, read_record, run_folder
+from benchmark.sweep.records import FAILURE, Record, command_line, find_record, read_record
+from benchmark.sweep.states import BROKEN, DONE, State, state_of
 
 if TYPE_CHECKING:
     from ablations import Study, Variant
@@ -46,10 +49,14 @@ class Request:
         models: networks of Table 1; empty for all.
         seeds: one run each.
         settings: `key=value` words for all runs.
-        workers: runs at a time; None: by the machine.
+        executor: what does the runs; its `workers` are the runs at a time.
+        retry: states of earlier attempts to try again.
+        datasets: test sets of Table 1; empty for all.
         runs: folder of the runs.
         out: folder of the tables; None: below `runs`.
         plan_only: print what would be run, and stop.
+        measure: with `plan_only`, measure the steps that are not known.
+        save_plan: a file to write the plan to, instead of running it.
     """
 
     root: str | None = None
@@ -57,10 +64,14 @@ class Request:
     models: Sequence[str] = ()
     seeds: Sequence[int] = (0,)
     settings: Sequence[str] = ()
-    workers: int | None = None
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    retry: tuple[str, ...] = ()
+    datasets: Sequence[str] = ()
     runs: str = "runs"
     out: Path | None = None
     plan_only: bool = False
+    measure: bool = True
+    save_plan: Path | None = None
 
     @property
     def recipe_name(self) -> str:
@@ -94,75 +105,45 @@ class Request:
 def make_table1(request: Request) -> int:
     """Do what Table 1 needs, print and write it; returns the exit status (1 if a run failed)."""
     plan = plans.table1(
-        request.recipe_name, request.root, request.models, request.seeds, request.words, request.runs
+        request.recipe_name,
+        request.root,
+        request.models,
+        request.seeds,
+        request.words,
+        request.runs,
+        request.datasets,
     )
-    names = list(dict.fromkeys(c.model.name for c in plan.runs))
-    datasets = plans.table_datasets(embedded=request.root is None)
-
-    def draw() -> list[Path]:
-        records, failures = _found(plan.runs)
-        costs = full_costs(names, Path(request.runs) / "costs")
-        paths: list[Path] = []
-        tables: list[Table] = []
-        for name, convention in (("table1", "esdnet"), ("table1_matlab", "matlab")):
-            tables.append(
-                table1(
-                    name,
-                    datasets,
-                    records,
-                    models=names,
-                    seeds=len(request.seeds),
-                    failures=failures,
-                    absent=plan.absent,
-                    costs=costs,
-                    convention=convention,
-                    notes=[request.note, *made_by(records)],
-                )
-            )
-            paths += write(tables[-1], request.folder)
-        kind = [EMBEDDED] if request.root is None else []
-        places = ranks("table1_ranks", datasets, records, models=names, notes=[*kind, *made_by(records)])
-        show(tables[0])
-        show(places)
-        return [*paths, *write(places, request.folder)]
-
-    return _make(request, plan, draw)
+    return _make(request, _heading(request, ["1"]), plan)
 
 
 def make_table2(request: Request) -> int:
     """Do what Table 2 needs, print and write it; returns the exit status (1 if a run or a photograph failed)."""
     from benchmark import realrain
-    from benchmark.gallery import Run
 
     options, words = realrain.take_options(request.words)
     photographs = realrain.open_photographs(options.photographs, request.root)
     plan = realrain.plan(
         request.recipe_name, request.root, request.models, request.seeds, words, request.runs
     )
-
-    def draw() -> list[Path]:
-        records, failures = _found(plan.runs)
-        table = realrain.draw(
-            options,
-            photographs,
-            [Run(run_folder(c), r) for c in plan.runs if (r := find_record(c)) is not None],
-            list(dict.fromkeys(c.model.name for c in plan.runs)),
-            Path(request.runs) / "realrain",
-            failures,
-            [realrain.note(options, request.root), *made_by(records)],
-        )
-        show(table)
-        return write(table, request.folder)
-
-    return max(_make(request, plan, draw), int(bool(photographs.left_out)))
+    heading = replace(_heading(request, ["2"]), settings=words)
+    heading = replace(heading, options=[w for w in request.words if w not in words])
+    return max(_make(request, heading, plan), int(bool(photographs.left_out)))
 
 
-def make_ablations(studies: Sequence[Study], request: Request) -> int:
-    """Do what ablation studies need, print and write their tables; returns the exit status (1 if a run failed)."""
+def make_ablations(studies: Sequence[str], request: Request, values: Sequence[Any] = ()) -> int:
+    """Do what ablation studies need, print and write their tables; returns the exit status (1 if a run failed).
+
+    Args:
+        studies: names, or paths of YAML files.
+        request: what they are made from.
+        values: of the one setting that a study goes over, instead of its own.
+    """
     if request.models:
-        raise UserError("--models is for Table 1; an ablation varies one network (model: in its YAML)")
-    rows = {
-        study.name: plans.rows(
+        raise UserError("--models is for Tables 1 and 2; an ablation varies one network (model: in its YAML)")
+    runs: list[plans.Planned] = []
+    for study in _studies(studies, values):
+        runs += plans.rows(
+            study.name,
             study.model,
             {v.name: v.settings for v in study.variants},
             request.recipe_name,
@@ -172,47 +153,140 @@ def make_ablations(studies: Sequence[Study], request: Request) -> int:
             request.words,
             request.runs,
         )
-        for study in studies
-    }
-    runs = plans.unique(c for study in rows.values() for row in study.values() for c in row)
-
-    def draw() -> list[Path]:
-        paths: list[Path] = []
-        for study in studies:
-            paths += _draw_study(study, rows[study.name], request)
-        return paths
-
-    return _make(request, plans.Plan(runs, {}), draw)
+    heading = replace(_heading(request, studies), values=list(values) or None)
+    return _make(request, heading, plans.Plan(plans.unique(runs)))
 
 
-def _draw_study(study: Study, rows: dict[str, tuple[RunConfig, ...]], request: Request) -> list[Path]:
+def make_plan(path: Path, request: Request) -> int:
+    """Do a saved plan, print and write its tables; returns the exit status (1 if a run failed)."""
+    heading, plan = planfile.load(path, request.runs)
+    for table in heading.tables:
+        if table not in ("1", "2"):
+            catalog.study(table)
+    request = replace(request, root=heading.data, recipe=heading.recipe, settings=heading.settings or [])
+    return _make(request, heading, plan)
+
+
+def _heading(request: Request, tables: Sequence[str]) -> planfile.Heading:
+    return planfile.Heading(
+        tables=list(tables),
+        data=request.root,
+        recipe=request.recipe_name,
+        datasets=list(request.datasets),
+        settings=request.words,
+    )
+
+
+def _studies(names: Sequence[str], values: Sequence[Any] | None) -> list[Study]:
+    studies = [catalog.study(name) for name in names]
+    if not values:
+        return studies
+    try:
+        return [study.with_values(values) for study in studies]
+    except ValueError as error:
+        raise UserError(f"--values {','.join(map(str, values))}: {error}") from None
+
+
+def _draw(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
+    """Print and write every table of a plan; returns the files."""
+    paths: list[Path] = []
+    for table in heading.tables:
+        if table == "1":
+            paths += _draw_table1(request, heading, plan)
+        elif table == "2":
+            paths += _draw_table2(request, heading, plan)
+        else:
+            (study,) = _studies([table], heading.values)
+            paths += _draw_study(study, request, plan)
+    return paths
+
+
+def _draw_table1(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
+    records, failures = _found(plan.runs)
+    names = list(dict.fromkeys(r.config.model.name for r in plan.runs))
+    datasets = plans.chosen_datasets(heading.datasets or (), embedded=request.root is None)
+    costs = full_costs(names, Path(request.runs) / "costs")
+    paths: list[Path] = []
+    tables: list[Table] = []
+    for name, convention in (("table1", "esdnet"), ("table1_matlab", "matlab")):
+        tables.append(
+            table1(
+                name,
+                datasets,
+                records,
+                models=names,
+                seeds=_seeds(plan.runs),
+                failures=failures,
+                absent=plan.absent,
+                costs=costs,
+                convention=convention,
+                notes=[request.note, *made_by(records)],
+            )
+        )
+        paths += write(tables[-1], request.folder)
+    kind = [EMBEDDED] if request.root is None else []
+    places = ranks("table1_ranks", datasets, records, models=names, notes=[*kind, *made_by(records)])
+    show(tables[0])
+    show(places)
+    return [*paths, *write(places, request.folder)]
+
+
+def _draw_table2(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
+    from benchmark import realrain
+    from benchmark.gallery import Run
+
+    options, _ = realrain.take_options(heading.options or ())
+    photographs = realrain.open_photographs(options.photographs, request.root)
+    records, failures = _found(plan.runs)
+    table = realrain.draw(
+        options,
+        photographs,
+        [Run(p.folder, r) for p in plan.runs if (r := _record(p)) is not None],
+        list(dict.fromkeys(p.config.model.name for p in plan.runs)),
+        Path(request.runs) / "realrain",
+        failures,
+        [realrain.note(options, request.root), *made_by(records)],
+    )
+    show(table)
+    return write(table, request.folder)
+
+
+def _seeds(runs: Sequence[plans.Planned]) -> int:
+    return len({r.config.seed for r in runs})
+
+
+def _draw_study(study: Study, request: Request, plan: plans.Plan) -> list[Path]:
     variants = []
+    shown = [r for r in plan.runs if any(name == study.name for name, _ in r.rows)]
     for variant in study.variants:
-        runs = rows[variant.name]
+        runs = [r for r in shown if (study.name, variant.name) in r.rows]
+        if not runs:  # taken out of the plan
+            continue
         records, failures = _found(runs)
-        full, counted = _counted(variant, runs[0], request)
+        full, counted = _counted(variant, runs[0].config, request)
         variants.append(
             drawn.Variant(
                 variant.name,
                 variant.label,
                 records=records,
                 failures=failures,
-                trained=[cost for c in runs if find_record(c) and (cost := _trained(c)) is not None],
+                trained=[cost for r in runs if _record(r) and (cost := _trained(r)) is not None],
                 full=full,
                 counted=counted,
                 value=variant.value,
             )
         )
+    if not variants:
+        raise UserError(f"the plan has no run of a row of {study.name}; rows are written {study.name}/ROW")
     every = [r for v in variants for r in v.records]
-    first = rows[study.variants[0].name][0]
     table = drawn.ablation_table(
         study.name,
         study.title,
-        first.data.name,
+        shown[0].config.data.name,
         variants,
         paper=study.paper,
         paper_row=catalog.network(study.model).paper_row,
-        seeds=len(request.seeds),
+        seeds=_seeds(shown),
         notes=[*study.notes, *([request.note] if study.paper else []), *made_by(every)],
     )
     show(table)
@@ -235,59 +309,74 @@ def _counted(
     return full["full"], printed["paper"]
 
 
-def _trained(config: RunConfig) -> dict[str, Any] | None:
+def _trained(run: plans.Planned) -> dict[str, Any] | None:
     try:
-        costs = trained_costs(config)
+        costs = trained_costs(run.config)
     except (UserError, WorkError) as error:
-        print(f"{run_name(config)}: its cost is not counted: {error}", file=sys.stderr)
+        print(f"{run.label}: its cost is not counted: {error}", file=sys.stderr)
         return None
     return costs["full"] if costs else None
 
 
-def _make(request: Request, plan: plans.Plan, draw: Callable[[], list[Path]]) -> int:
+def _make(request: Request, heading: planfile.Heading, plan: plans.Plan) -> int:
     """The way of every table: the plan's runs, then what is drawn from their records."""
+    if request.save_plan is not None:
+        planfile.save(request.save_plan, heading, plan.runs, f"Made by: {command_line()}")
+        print(f"wrote {request.save_plan}: {len(plan.runs)} runs; to do it: derain run {request.save_plan}")
+        return 0
     if request.plan_only:
-        print_plan(plan)
+        show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
         return 0
     require_writable(request.folder)
-    outcomes = do(plan, request.workers)
-    print("\n".join(f"wrote {p}" for p in draw()))
-    bad = [o for o in outcomes if o.state != "done"]
-    for outcome in bad:
-        print(f"{run_name(outcome.config)}: {outcome.state}: {outcome.reason}")
+    states = do(plan, request)
+    print("\n".join(f"wrote {p}" for p in _draw(request, heading, plan)))
+    return _report(plan, states)
+
+
+def _report(plan: plans.Plan, states: Mapping[str, State]) -> int:
+    """Say which runs ended without a record, and what to do about it; returns the exit status."""
+    bad = [(run, states[run.name]) for run in plan.runs if states[run.name].name != DONE]
+    for run, state in bad:
+        print(f"{run.label}: {state}")
+        if state.traceback:
+            print("\n".join(f"    {line}" for line in state.traceback[-4:]))
+        print(f"    {run.folder / 'log.txt'}")
+    broken = sorted({state.name.replace(" ", "-") for _, state in bad if state.name in BROKEN})
+    if broken:
+        print(
+            f"{len(bad)} of {len(plan.runs)} runs have no record; --retry {','.join(broken)} tries them again"
+        )
     return 1 if bad else 0
 
 
-def _found(runs: Iterable[RunConfig]) -> tuple[list[Record], list[Record]]:
+def _record(run: plans.Planned) -> Record | None:
+    record = read_record(run.folder)
+    if record is not None and record["identity"] != run.identity:
+        raise UserError(
+            f"{run.folder / RECORD}: is of configuration {record['identity']}, not {run.identity}"
+        )
+    return record
+
+
+def _found(runs: Iterable[plans.Planned]) -> tuple[list[Record], list[Record]]:
     """The records of runs, and the failures of those that have none."""
     records, failures = [], []
-    for config in runs:
-        record = find_record(config)
+    for run in runs:
+        record = _record(run)
         if record is not None:
             records.append(record)
-        elif (failure := read_record(run_folder(config), FAILURE)) is not None:
+        elif (failure := read_record(run.folder, FAILURE)) is not None:
             failures.append(failure)
     return records, failures
 
 
-def do(plan: plans.Plan, workers: int | None) -> list[Outcome]:
-    """Do a plan's runs, shown as they go; those that are done already are not done again.
-
-    Args:
-        plan: the runs.
-        workers: how many at a time; None: one with a GPU, else as many as there are cores, at most 8.
-    """
-    to_do = [c for c in plan.runs if find_record(c) is None]
-    if workers is None:
-        import shutil
-
-        on_gpu = shutil.which("nvidia-smi") is not None
-        workers = 1 if on_gpu else min(8, max(1, (os.cpu_count() or 1)))
-    if workers < 1:
-        raise UserError(f"--workers {workers}: at least 1")
-    with Display(len(to_do)) as display:
-        # runs that differ in the test alone wait for the one that trains
-        return [o for wave in plans.waves(plan.runs) for o in run_all(wave, workers, display.notify)]
+def do(plan: plans.Plan, request: Request) -> dict[str, State]:
+    """Do a plan's runs, shown as they go; returns how each ended, by its name."""
+    if all(state_of(run).name == DONE for run in plan.runs):
+        return {run.name: State(DONE) for run in plan.runs}
+    executor = open_executor(request.executor, Path(request.runs))
+    with Display(plan.runs, executor.where) as display:
+        return drive(plan.runs, executor, display.notify, request.retry)
 
 
 def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -311,20 +400,3 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
     codes = {c for r in records for c in (*r.get("training", {}).get("code", []), r.get("code")) if c}
     mixed = len({r["commit"] for r in records}) > 1 or len(codes) > 1
     return [made, *(["Mixed commits: the rows were not all made by the same code."] if mixed else [])]
-
-
-def print_plan(plan: plans.Plan) -> None:
-    """Print a plan's runs and whether they are done."""
-    for config in plan.runs:
-        failed = read_record(run_folder(config), FAILURE)
-        done = find_record(config) is not None
-        state = "done" if done else f"{failed['state']}: {failed['reason']}" if failed else "to do"
-        print(f"{state:<8} {run_name(config)}")
-    for dataset, reason in plan.absent.items():
-        print(f"left out {dataset}: {reason}")
-    left = sum(find_record(c) is None for c in plan.runs)
-    print(f"{len(plan.runs)} runs, {left} to do; networks: {', '.join(dict.fromkeys(_titles(plan)))}")
-
-
-def _titles(plan: plans.Plan) -> list[str]:
-    return [catalog.network(c.model.name).title for c in plan.runs]

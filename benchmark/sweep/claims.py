@@ -31,7 +31,7 @@ from typing import Any
 from benchmark.errors import WorkError
 from benchmark.files import clean_leftovers, make_folder, temporary_name, write_json
 
-BEAT = 2.0  # seconds
+BEAT = 1.0  # seconds
 PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
 _PREFIX = "claim-"
 
@@ -115,14 +115,21 @@ def holder(folder: Path, now: float | None = None) -> Holder | None:
     return None if number is None else _look(_path(folder, number), time.time() if now is None else now)
 
 
-def left_open(folder: Path, now: float | None = None) -> bool:
-    """Whether a process died over the run: there is a claim which nobody gave up and nobody holds."""
+def left_open(folder: Path, now: float | None = None) -> float | None:
+    """When a process that died over the run was last heard of; None unless there is a claim which nobody gave up and
+    nobody holds.
+    """
     number = _highest(folder)
     if number is None or _look(_path(folder, number), time.time() if now is None else now) is not None:
-        return False
-    with contextlib.suppress(OSError, ValueError):
-        return "given_up" not in json.loads(_path(folder, number).read_text(encoding="utf-8"))
-    return True
+        return None
+    path = _path(folder, number)
+    try:
+        with contextlib.suppress(ValueError):
+            if "given_up" in json.loads(path.read_text(encoding="utf-8")):
+                return None
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def storage_time(folder: Path) -> float:

@@ -108,9 +108,18 @@ def without_home(text: str) -> str:
     return re.sub(re.escape(home) + r"(?=[/\s]|$)", "~", text) if home not in ("", "/") else text
 
 
+_typed: list[str] = []
+
+
 def command_line() -> str:
-    """The command as the user typed it."""
-    return without_home(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    """The command as the user typed it, in a run's own process too."""
+    words = _typed or sys.argv
+    return without_home(shlex.join([Path(words[0]).name, *words[1:]]))
+
+
+def typed(words: Iterable[str]) -> None:
+    """Tell a run's process the command that its driver was given."""
+    _typed[:] = words
 
 
 @cache

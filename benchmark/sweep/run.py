@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmark.config import (
     training_identity,
 )
 from benchmark.data.specs import dataset_spec
-from benchmark.errors import Diverged, OutOfMemory, UserError, WorkError, out_of_memory
+from benchmark.errors import Diverged, Interrupted, OutOfMemory, Stop, UserError, WorkError, out_of_memory
 from benchmark.files import explained, require_writable, write_text
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.records import (
@@ -148,7 +149,7 @@ def _told(error: BaseException, config: RunConfig, folder: Path) -> BaseExceptio
 
 
 def _state(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "InterruptedTraining":
+    if isinstance(error, (KeyboardInterrupt, Interrupted, Stop)):
         return "interrupted"
     if out_of_memory(error):
         return "out of memory"
@@ -166,6 +167,7 @@ def _train_and_test(
     network.eval()
     _save_weights(network, folder / WEIGHTS)
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
+    began = time.monotonic()
     results, missing = test(config, network.to(device), device, folder)
     tracker.pictures(lambda: samples(config, network, device))
     return {
@@ -175,6 +177,7 @@ def _train_and_test(
         "state": "done",
         "config": to_dict(config),
         "training": training,
+        "test_seconds": round(time.monotonic() - began, 2),
         "model_options": model_options(config),
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,

@@ -17,16 +17,8 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from benchmark.errors import WorkError
+from benchmark.errors import Interrupted
 from esdnet import SequenceNeuron, level_of
-
-
-class InterruptedTraining(WorkError):  # noqa: N818
-    """Training was asked to stop, has saved where it was, and can be gone on with."""
-
-    def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
-        self.status = 128 + signum
 
 
 class Report(Callback):
@@ -76,7 +68,7 @@ class Report(Callback):
         """Report, and stop if asked to.
 
         Raises:
-            InterruptedTraining: a signal came.
+            Interrupted: a signal came.
         """
         if trainer.global_step == trainer.max_steps:
             self.loss = float(outputs["loss"])
@@ -85,7 +77,7 @@ class Report(Callback):
         if self._signal is not None:
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
             self._give_back()
-            raise InterruptedTraining(
+            raise Interrupted(
                 f"interrupted at step {trainer.global_step} of {trainer.max_steps}, saved; "
                 "run the same command to go on",
                 self._signal,

@@ -39,7 +39,7 @@ def test_a_study_of_ones_own_shares_runs_and_survives_a_failure(
     study.write_text(MINE)
     words = ["ablations", str(study), *TINY, "--runs", str(tmp_path / "runs"), "--workers", "2"]
     assert main([*words, "--plan"]) == 0
-    assert "3 runs, 3 to do" in capsys.readouterr().out
+    assert "3 runs: 3 waiting; 3 to do" in capsys.readouterr().out
     assert main(words) == 1, "a run failed"
     out = capsys.readouterr().out
     assert "neither attention nor a shortcut" in out
@@ -70,7 +70,7 @@ def test_wrong_words_are_answered_at_once(tmp_path: Path, capsys: pytest.Capture
         (["ablations", "nueron"], "did you mean 'neuron'"),
         (["table", "3", "--values", "1"], "values of one setting"),
         (["table", "1", "--values", "1"], "--values is for a study"),
-        (["table", "4", "--models", "esdnet"], "--models is for Table 1"),
+        (["table", "4", "--models", "esdnet"], "--models is for Tables 1 and 2"),
         (["table", "3", "--data", str(tmp_path), "--recipe", "embedded"], "--recipe embedded"),
         (["table", "3", "model.block=ms"], "rows of this table differ in it"),
     ):

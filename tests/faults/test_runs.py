@@ -1,8 +1,8 @@
 """Faults 2 to 5, 7 and 8: what becomes of a run that is stopped, breaks, runs out of memory, or is asked for anew.
 
 Further: `test_a_killed_training_ends_with_the_same_weights` (SIGKILL, SIGTERM, Ctrl-C; status, state, bits),
-`test_a_failing_run_does_not_stop_the_others`, `test_a_run_that_dies_without_a_word_is_failed_with_its_signal`,
-`test_a_killed_driver_leaves_no_orphans`,
+`test_failures_of_every_kind_are_told_apart`, `test_killed_runs_go_on_and_leave_the_records_of_quiet_ones`,
+`test_a_killed_driver_leaves_no_orphans_and_the_next_goes_on`, `test_two_drivers_of_one_folder_do_each_run_once`,
 `test_a_study_of_ones_own_shares_runs_and_survives_a_failure` (a sweep with a failed run ends with 1),
 `test_fewer_tiles_when_memory_runs_out`,
 `test_smaller_tiles_when_memory_runs_out`, `test_identity_depends_on_the_question_alone`.
@@ -90,11 +90,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 SWEEP = """
 import json, sys
-from benchmark.config import resolve
-from benchmark.sweep.local import run_all
+from benchmark.sweep.driver import drive
+from benchmark.sweep.executors import ExecutorConfig
+from benchmark.sweep.executors.local import LocalExecutor
+from benchmark.sweep.plan import Planner
 if __name__ == "__main__":
-    outcomes = run_all([resolve(words) for words in json.loads(sys.argv[1])])
-    print(json.dumps([[o.state, o.reason] for o in outcomes]))
+    runs = [Planner([]).plan(words, seed=0) for words in json.loads(sys.argv[1])]
+    states = drive(runs, LocalExecutor(ExecutorConfig(workers=1)))
+    print(json.dumps([[s.name, s.reason] for s in states.values()]))
 """
 
 

@@ -37,7 +37,7 @@ def test_a_claimed_run_is_refused_and_its_owner_named(tmp_path: Path) -> None:
 def test_a_claim_given_up_leaves_the_run_free_but_its_number_taken(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), Claim(tmp_path):
         raise RuntimeError
-    assert holder(tmp_path) is None and not left_open(tmp_path)
+    assert holder(tmp_path) is None and left_open(tmp_path) is None
     assert json.loads((tmp_path / "claim-1.json").read_text()) == {"given_up": True}
     with Claim(tmp_path) as again:
         assert again.number == 2

@@ -1,0 +1,227 @@
+"""What does the runs of a plan: this machine, a Ray cluster, a Slurm cluster. Any of them leaves the same records."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmark.config import pairs_of
+from benchmark.errors import UserError, unknown
+from benchmark.sweep.plan import Planned
+from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
+
+
+@dataclass(frozen=True)
+class End:
+    """How the process of a run ended; counts where the run itself has left neither record nor failure."""
+
+    state: str  # interrupted | out of memory | failed
+    reason: str
+    claimed: bool = False  # it found the run claimed by another, and did nothing
+
+
+class Job(Protocol):
+    """A run that an executor was given."""
+
+    run: Planned
+
+    def ended(self) -> End | None:
+        """How it ended; None while it waits or runs."""
+
+    def stop(self) -> None:
+        """Ask it to finish the batch in hand, save and stop."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class Executor(Protocol):
+    """Does runs, each in a process of its own.
+
+    Attributes:
+        restarts: how often a run whose process was lost is started again.
+        where: in words, for the user.
+    """
+
+    restarts: int
+    where: str
+
+    @property
+    def places(self) -> int:
+        """How many runs to give it at a time."""
+
+    def start(self, run: Planned) -> Job:
+        """Start a run, or put it in the queue."""
+
+    def wait(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Wait so long, or until one of the jobs has ended."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+@dataclass
+class ExecutorConfig:
+    """What does the runs, and what each may take. Not part of a run's identity.
+
+    Attributes:
+        name: local, ray or slurm.
+        workers: runs at a time. None: local, one for each GPU or else each core (at most 8); others, as many as fit.
+        cpus: cores of each run. None: local, the cores divided among the workers; others, 1.
+        gpus: GPUs of each run. None: local, 1 where there are GPUs; others, 0.
+        memory: GB of each run; None: not asked for. Ray and Slurm.
+        address: Ray: of the cluster ("auto" for the one this machine belongs to; None: one of this machine alone).
+        partition: Slurm's, None for its default.
+        account: Slurm's, None for its default.
+        hours: after which Slurm ends a job; the run goes on in another.
+        debug: Slurm: run its jobs on this machine, to try it out.
+        restarts: how often a run that was lost with its process or node is started again.
+    """
+
+    name: str = "local"
+    workers: int | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+    memory: float | None = None
+    address: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    hours: float | None = None
+    debug: bool = False
+    restarts: int | None = None
+
+
+_FOR = {
+    "local": ("cpus", "gpus", "restarts"),
+    "ray": ("cpus", "gpus", "memory", "address", "restarts"),
+    "slurm": (
+        "cpus",
+        "gpus",
+        "memory",
+        "partition",
+        "account",
+        "hours",
+        "debug",
+        "restarts",
+    ),
+}
+
+
+def take_settings(words: Iterable[str], workers: int | None = None) -> tuple[ExecutorConfig, list[str]]:
+    """The executor that `executor=NAME executor.KEY=VALUE` words ask for, and the other words.
+
+    Args:
+        words: settings of all kinds.
+        workers: `--workers`, runs at a time.
+
+    Raises:
+        UserError: an unknown executor or key, one that this executor has no use for, a wrong type or value.
+    """
+    own: list[str] = []
+    others: list[str] = []
+    for word in words:
+        key = word.partition("=")[0]
+        (own if key == "executor" or key.startswith("executor.") else others).append(word)
+    given = dict(pairs_of(own))
+    name = str(given.pop("executor", "local"))
+    if name not in _FOR:
+        raise unknown("executor", name, _FOR)
+    config = OmegaConf.structured(ExecutorConfig(name=name, workers=workers))
+    keys = list(dict.fromkeys(k for each in _FOR.values() for k in each))
+    for key, value in given.items():
+        key = key.removeprefix("executor.")
+        if key not in keys:
+            raise unknown("setting", f"executor.{key}", ["executor", *(f"executor.{k}" for k in keys)])
+        if key not in _FOR[name]:
+            takers = " or ".join(n for n, keys in _FOR.items() if key in keys)
+            raise UserError(f"executor.{key} is for executor={takers}, not for {name}")
+        try:
+            OmegaConf.update(config, key, value)
+        except OmegaConfBaseException as error:
+            raise UserError(f"executor.{key}={value}: {str(error).splitlines()[0]}") from None
+    result = OmegaConf.to_object(config)
+    assert isinstance(result, ExecutorConfig)
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: at least 1")
+    for key, least in (("cpus", 1), ("gpus", 0), ("restarts", 0)):
+        value = getattr(result, key)
+        if value is not None and value < least:
+            raise UserError(f"executor.{key}={value}: at least {least}")
+    for key in ("memory", "hours"):
+        value = getattr(result, key)
+        if value is not None and value <= 0:
+            raise UserError(f"executor.{key}={value}: must be greater than 0")
+    return result, others
+
+
+def open_executor(config: ExecutorConfig, folder: Path) -> Executor:
+    """The executor of a configuration.
+
+    Args:
+        config: which, and what each run may take.
+        folder: of the runs, seen by all machines; Slurm's job files go there.
+
+    Raises:
+        UserError: what it needs is not installed, or the cluster cannot be reached.
+    """
+    if config.name == "ray":
+        from benchmark.sweep.executors.ray import RayExecutor
+
+        return RayExecutor(config)
+    if config.name == "slurm":
+        from benchmark.sweep.executors.slurm import SlurmExecutor
+
+        return SlurmExecutor(config, folder)
+    from benchmark.sweep.executors.local import LocalExecutor
+
+    return LocalExecutor(config)
+
+
+def end_of(code: int | None, kills_before: int | None) -> End:
+    """What a process's exit code says about a run that left no word.
+
+    Args:
+        code: as of `subprocess`: minus the signal that ended it.
+        kills_before: `memory_kills()` when it was started.
+    """
+    from benchmark.sweep.child import CLAIMED
+
+    if code == CLAIMED:
+        return End(INTERRUPTED, "another process does it", claimed=True)
+    if code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
+        return End(INTERRUPTED, "its process was asked to stop before it had begun")
+    if code is None or code >= 0:
+        return End(FAILED, f"its process ended with status {code} and left no record")
+    name = signal.Signals(-code).name
+    if -code == signal.SIGKILL and kills_before is not None and (memory_kills() or 0) > kills_before:
+        return End(OUT_OF_MEMORY, "its process was killed by the system, which had run out of memory")
+    lost = -code in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGHUP)
+    return End(INTERRUPTED if lost else FAILED, f"its process was killed by {name}")
+
+
+def memory_kills() -> int | None:
+    """How many processes the system has killed for want of memory, here or in this container; None if unknown."""
+    for path, key in (
+        ("/sys/fs/cgroup/memory.events", "oom_kill"),
+        ("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill"),
+        ("/proc/vmstat", "oom_kill"),
+    ):
+        try:
+            for line in Path(path).read_text().splitlines():
+                if line.split()[0] == key:
+                    return int(line.split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+    return None
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,105 @@
+"""Tiny runs, drivers of them as processes, and what of a record must not depend on how it came about."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.sweep.claims import holder
+from benchmark.sweep.plan import Planned, Planner
+from benchmark.sweep.records import read_record
+
+TINY = (
+    "recipe.batch=2",
+    "recipe.patch=16",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+    "trainer.threads=1",
+    "trainer.checkpoint_every=5",
+    "model.stages=1",
+    "model.channels=4",
+    "model.residual_blocks=1",
+)
+
+
+class Tools:
+    """Handed to the tests of sweeps."""
+
+    def __init__(self) -> None:
+        self.tiny = list(TINY)
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def planned(self, folder: Path, *words: str, seed: int = 0) -> Planned:
+        """A run of a tiny PReNet, of some steps."""
+        planner = Planner(["recipe=embedded", "model=prenet", *TINY, f"out={folder}"])
+        return planner.plan(["data=embedded-light", "recipe.steps=4", *words], seed)
+
+    def essence(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """The records below a folder by their name, without times, commands and the like."""
+        found = {}
+        for path in sorted(folder.rglob("record.json")):
+            record = read_record(path.parent)
+            assert record is not None
+            for key in ("command", "date", "machine", "commit", "test_seconds"):
+                record.pop(key, None)
+            record["training"].pop("seconds")
+            record["config"].pop("out")
+            found[record["name"]] = record
+        return found
+
+    def derain(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """`derain` as a process; killed at the end of the test if it still lives."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmark.cli", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self._processes.append(process)
+        return process
+
+    def until(self, true: Callable[[], Any], seconds: float = 200) -> Any:
+        """Wait until something is so; returns what it is, which is false if it never came."""
+        end = time.monotonic() + seconds
+        while not (found := true()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
+    def process_of(self, folder: Path, step: int = 1) -> int | None:
+        """A process that does a run of a folder and has trained so many steps; None if there is none."""
+        for path in folder.rglob("claim-*.json"):
+            held = holder(path.parent)
+            if held is not None and held.owner is not None and held.step >= step:
+                return held.owner.pid
+        return None
+
+    def gone(self, pid: int) -> bool:
+        """Whether a process is gone, or is a zombie."""
+        try:
+            os.kill(pid, 0)
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+
+    def close(self) -> None:
+        """Kill what was started."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def tools() -> Iterator[Tools]:
+    """Tiny runs, drivers of them, and what to compare."""
+    made = Tools()
+    yield made
+    made.close()
