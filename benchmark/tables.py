@@ -352,9 +352,7 @@ def _report(plan: plans.Plan, states: Mapping[str, State]) -> int:
 def _record(run: plans.Planned) -> Record | None:
     record = read_record(run.folder)
     if record is not None and record["identity"] != run.identity:
-        raise UserError(
-            f"{run.folder / RECORD}: is of configuration {record['identity']}, not {run.identity}"
-        )
+        return find_record(run.config)  # says what differs
     return record
 
 
