@@ -6,6 +6,7 @@ over time and batch together.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esdnet import attention, winograd
+from esdnet.neurons import LeakySequence
 from esdnet.sizes import crop_to, pad_to_multiple
 
 
@@ -66,6 +68,28 @@ class Parts:
     norm: Callable[[int, float], nn.Module]
 
 
+def spikes_kept_as_bytes(spikes: Tensor, weight: Tensor) -> contextlib.AbstractContextManager[object]:
+    """A convolution inside of `spikes` (0 and 1) by `weight` keeps them for backward in a byte each, on a GPU.
+
+    There memory is scarce and the conversion cheap; a CPU's convolutions take them as they are.
+    """
+    if not (spikes.is_cuda and torch.is_grad_enabled() and spikes.shape != weight.shape):
+        return contextlib.nullcontext()
+    return _as_bytes(spikes.shape)
+
+
+def _as_bytes(shape: torch.Size) -> contextlib.AbstractContextManager[object]:
+    """Every tensor of that shape saved for backward inside is one of zeros and ones: autocast may have copied it."""
+
+    def pack(saved: Tensor) -> Tensor | tuple[Tensor, torch.dtype]:
+        return (saved.bool(), saved.dtype) if saved.shape == shape else saved
+
+    def unpack(packed: Tensor | tuple[Tensor, torch.dtype]) -> Tensor:
+        return packed if isinstance(packed, Tensor) else packed[0].to(packed[1])
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack)
+
+
 def _is_affine(norm: nn.Module) -> bool:
     """Whether a norm is now a fixed map, a·x + b a channel: a batch norm at test time."""
     return (
@@ -99,10 +123,12 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, bias=False)
         self.norm = parts.norm(out_channels, gain)
 
-    def _conv_norm(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+    def _conv_norm(self, frames: Tensor, onto: Tensor | None = None, binary: bool = False) -> Tensor:
         images = frames.flatten(0, 1)
         if not winograd.usable(self.conv, images):
-            made = self.norm(self.conv(images))
+            with spikes_kept_as_bytes(images, self.conv.weight) if binary else contextlib.nullcontext():
+                made = self.conv(images)
+            made = self.norm(made)
         elif torch.is_grad_enabled() or not _is_affine(self.norm):
             made = self.norm(winograd.convolve(images, self.conv.weight))
         else:
@@ -151,7 +177,8 @@ class SpikeConv(ConvNorm):
             frames = over_time(
                 lambda images: F.interpolate(images, scale_factor=self.upscale, mode="bilinear"), frames
             )
-        return self._conv_norm(self.activation(frames), onto)
+        binary = isinstance(self.activation, LeakySequence)
+        return self._conv_norm(self.activation(frames), onto, binary)
 
 
 class ConvSpike(ConvNorm):

@@ -42,9 +42,9 @@ def fits(conv: nn.Conv2d) -> bool:
 
 
 def layout(images: Tensor) -> torch.memory_format:
-    """The order of memory in which a network of such convolutions runs fastest on this machine."""
-    compiled = native.plain(images) and _library() is not None
-    return torch.channels_last if compiled else torch.contiguous_format
+    """The order of memory for a network of convolutions: channels last for these, and for a GPU's tensor cores."""
+    suits = images.is_cuda or (native.plain(images) and _library() is not None)
+    return torch.channels_last if suits else torch.contiguous_format
 
 
 def usable(conv: nn.Conv2d, images: Tensor) -> bool:
@@ -82,7 +82,7 @@ def _run(
     images = images.contiguous(memory_format=torch.channels_last)
     N, C, H, W = images.shape
     K = transformed.shape[2]
-    out = torch.empty((N, H, W, K)).permute(0, 3, 1, 2) if onto is None else onto
+    out = images.new_empty((N, H, W, K)).permute(0, 3, 1, 2) if onto is None else onto
     lib: Any = _library()
     failed = lib.convolve(
         native.address(images),

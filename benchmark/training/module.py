@@ -89,12 +89,16 @@ class Restoration(pl.LightningModule):
         """The recipe's optimiser, its rate set before every step."""
         settings = self.recipe.optimizer
         cls = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.name]
+        parameters = list(self.network.parameters())
+        # one kernel for all parameters; under a gradient scaler it does not go together with clipping
+        fused = not self.recipe.gradient_clip and all(parameter.is_cuda for parameter in parameters)
         optimizer = cls(
-            self.network.parameters(),
+            parameters,
             lr=settings.lr,
             betas=(settings.betas[0], settings.betas[1]),
             eps=settings.eps,
             weight_decay=settings.weight_decay,
+            fused=fused or None,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer,

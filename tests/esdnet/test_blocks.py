@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from esdnet import LeakySequence
+from esdnet import LeakySequence, blocks
 from esdnet.blocks import (
     ConvNorm,
     FeatureRefinement,
@@ -46,6 +46,20 @@ def test_spike_convolution_sees_spikes_alone(stride: int, upscale: int, size: in
     unit.conv.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     assert unit(torch.randn(4, 1, 2, 8, 8)).shape == (4, 1, 3, size, size)
     assert set(seen[0].unique().tolist()) == {0.0, 1.0}
+
+
+def test_spikes_kept_as_bytes_give_the_same_gradients() -> None:
+    conv = torch.nn.Conv2d(3, 5, 3, bias=False)
+    spikes = (torch.rand(2, 3, 8, 8) > 0.7).float().requires_grad_()
+    expected = torch.autograd.grad(conv(spikes).square().sum(), [spikes, conv.weight])
+    with blocks._as_bytes(spikes.shape):
+        made = conv(spikes)
+    saved = made.grad_fn._saved_input  # type: ignore[union-attr]
+    assert torch.equal(saved, spikes) and saved.data_ptr() != spikes.data_ptr()
+    for got, same in zip(
+        torch.autograd.grad(made.square().sum(), [spikes, conv.weight]), expected, strict=True
+    ):
+        assert torch.equal(got, same)
 
 
 def naive_attention(unit: MixedAttention, x: torch.Tensor) -> torch.Tensor:
