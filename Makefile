@@ -10,7 +10,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean
+.PHONY: help setup test fuzz soak coverage lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest -n auto
+
+N ?= 100000
+fuzz: setup ## Fuzz each reader with N inputs (100000), one after the other; needs pip install '.[fuzz]'
+	for target in image checkpoint archive pairing configuration; do \
+		nice -n 15 $(BIN)/python tests/fuzz/fuzz.py $$target --inputs $(N) || exit 1; done
+
+soak: setup ## 500 small runs while processes are killed at random
+	nice -n 15 $(BIN)/python tests/faults/soak.py --runs 500
+
+coverage: setup ## Run the tests and list the lines that none of them reaches
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing --cov-fail-under=90
 
 lint: setup ## Check format, lint and types
 	$(BIN)/ruff format --check .
