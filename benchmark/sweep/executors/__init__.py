@@ -80,7 +80,7 @@ class ExecutorConfig:
         address: Ray: of the cluster ("auto" for the one this machine belongs to; None: one of this machine alone).
         partition: Slurm's, None for its default.
         account: Slurm's, None for its default.
-        hours: after which Slurm ends a job; the run goes on in another.
+        hours: after which Slurm ends a job (None: 12); the run goes on in another.
         debug: Slurm: run its jobs on this machine, to try it out.
         restarts: how often a run that was lost with its process or node is started again.
     """

@@ -22,6 +22,7 @@ from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 
 _PLACES = 100  # jobs in the queue at a time, if --workers does not say
+_HOURS = 12.0  # of a job, if executor.hours does not say; submitit's own default is five minutes
 _RESTARTS = 3  # of a run whose node was lost
 _LOST = ("NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED", "BOOT_FAIL", "REVOKED", "INTERRUPTED")
 
@@ -106,7 +107,7 @@ class SlurmExecutor:
             "nodes": 1,
             "gpus_per_node": int(config.gpus) if config.gpus else None,
             "mem_gb": config.memory,
-            "timeout_min": int(config.hours * 60) if config.hours else None,
+            "timeout_min": max(1, round((config.hours or _HOURS) * 60)),
         }
         if not config.debug:
             asked |= {"slurm_partition": config.partition, "slurm_account": config.account}

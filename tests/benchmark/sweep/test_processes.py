@@ -71,6 +71,7 @@ def _table(tools: Any, folder: Path, *more: str) -> list[str]:
     return ["table", "1", *words, "--models", "prenet", "--datasets", "embedded-light", "--runs", str(folder)]
 
 
+@pytest.mark.timeout(900)
 def test_two_drivers_of_one_folder_do_each_run_once(tmp_path: Path, tools: Any) -> None:
     words = [*_table(tools, tmp_path / "runs", "--seeds", "0..3"), "--workers", "1"]
     drivers = [tools.derain(*words) for _ in range(2)]
@@ -105,6 +106,7 @@ def test_a_killed_driver_leaves_no_orphans_and_the_next_goes_on(tmp_path: Path, 
     assert (folder / "checkpoints" / "last.ckpt").is_file()
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_saves_and_the_same_command_goes_on(
     tmp_path: Path, tools: Any, signum: signal.Signals, status: int
