@@ -20,6 +20,11 @@ from benchmark.sweep.states import State
 
 STEPS = "recipe.steps=30"
 
+clusters = pytest.mark.skipif(
+    not os.environ.get("DERAIN_CLUSTER_TESTS"),
+    reason="starts a cluster on this machine, minutes: DERAIN_CLUSTER_TESTS=1",
+)
+
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -40,6 +45,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     made.shutdown()
 
 
+@clusters
 @pytest.mark.timeout(900)
 def test_ray_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, tools: Any, cluster: Any) -> None:
     quiet = [tools.planned(tmp_path / "quiet", STEPS, seed=seed) for seed in range(3)]
@@ -86,6 +92,7 @@ def test_a_cluster_that_is_not_there_or_too_small_is_named(
     assert "pip install 'esdnet-benchmark[slurm]'" in capsys.readouterr().err
 
 
+@clusters
 @pytest.mark.timeout(900)
 def test_slurm_jobs_leave_the_same_records(
     tmp_path: Path, tools: Any, monkeypatch: pytest.MonkeyPatch
