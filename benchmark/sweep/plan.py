@@ -246,7 +246,7 @@ def rows(
     )
     if root is not None:
         _look(dataset, root)
-    planner = Planner(common(recipe, root, out))
+    planner = Planner(common(recipe, root, out), words)
     asked = {word.partition("=")[0] for word in words}
     before = [f"model={model}", f"data={dataset}", *_words({k: v for k, v in base.items() if k not in asked})]
     return [

@@ -11,6 +11,7 @@ from snntorch import SpikingNeuron
 from torch import Tensor, nn
 
 import ablations
+from ablations import Study
 from benchmark import catalog
 from benchmark.config import RunConfig, identity, model_options
 from benchmark.cost import measure_cost
@@ -23,9 +24,17 @@ from esdnet.neurons import LeakySequence
 
 
 def runs_of(name: str, recipe: str = "embedded") -> dict[str, RunConfig]:
-    study = catalog.study(name)
-    found = rows(study.model, {v.name: v.settings for v in study.variants}, recipe, None, base=study.base)
-    return {row: runs[0] for row, runs in found.items()}
+    return {row: configs[0] for row, configs in plan(catalog.study(name), recipe).items()}
+
+
+def plan(study: Study, recipe: str, *words: str, **more: Any) -> dict[str, list[RunConfig]]:
+    """The configurations of each row."""
+    settings = {v.name: v.settings for v in study.variants}
+    found: dict[str, list[RunConfig]] = {}
+    for run in rows(study.name, study.model, settings, recipe, None, base=study.base, words=words, **more):
+        ((_, row),) = run.rows
+        found.setdefault(row, []).append(run.config)
+    return found
 
 
 def network(study: str, variant: str) -> nn.Module:
@@ -92,8 +101,7 @@ def test_the_residual_of_sew_is_a_sum_of_spikes() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
 def test_t_is_in_the_attention(steps: int) -> None:
     study = catalog.study("table4").with_values([steps])
-    found = rows(study.model, {v.name: v.settings for v in study.variants}, "embedded", None)
-    model = create_model("esdnet", **model_options(found[str(steps)][0]))
+    model = create_model("esdnet", **model_options(plan(study, "embedded")[str(steps)][0]))
     gates = [m.temporal for m in model.modules() if isinstance(m, MixedAttention)]
     assert gates and all(g is not None and g.squeeze.in_channels == steps for g in gates)
     assert torch.isfinite(model.eval()(torch.rand(1, 3, 16, 16))).all()
@@ -184,15 +192,11 @@ def test_the_files_are_short_and_have_a_header() -> None:
         assert text.startswith("# ") and len(text.splitlines()) < 30, name
 
 
-def plan(study: str, *words: str, **more: Any) -> dict[str, tuple[RunConfig, ...]]:
-    s = catalog.study(study)
-    return rows(
-        s.model, {v.name: v.settings for v in s.variants}, "embedded", None, base=s.base, words=words, **more
-    )
-
-
 def test_the_users_settings_win_over_the_base_but_not_over_the_rows() -> None:
-    assert plan("table3", "model.time_steps=2")["SRB"][0].model.options["time_steps"] == 2
+    assert (
+        plan(catalog.study("table3"), "embedded", "model.time_steps=2")["SRB"][0].model.options["time_steps"]
+        == 2
+    )
     with pytest.raises(UserError, match="rows of this table differ in it"):
-        plan("table4", "model.time_steps=2")
-    assert [c.seed for c in plan("table3", seeds=(3, 5))["SRB"]] == [3, 5]
+        plan(catalog.study("table4"), "embedded", "model.time_steps=2")
+    assert [c.seed for c in plan(catalog.study("table3"), "embedded", seeds=(3, 5))["SRB"]] == [3, 5]

@@ -130,9 +130,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("line", "says"),
     [
         ("train model=prenet", "would be done in runs/paper/prenet"),
-        ("table 1", "42 runs, 42 to do"),
+        ("table 1", "42 runs: 42 waiting; 42 to do"),
         ("table 2", "to do"),
-        ("table 4 --values 1,2", "2 runs, 2 to do"),
+        ("table 4 --values 1,2", "2 runs: 2 waiting; 2 to do"),
         ("ablations", "to do"),
         (
             "evaluate --model prenet --checkpoint weights.pth --data set --csv rows.csv",

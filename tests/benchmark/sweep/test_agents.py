@@ -119,7 +119,7 @@ def test_the_sweep_of_table_1_has_its_runs() -> None:
     assert sweep["parameters"]["seed"]["values"] == [0, 1, 2]
     sweep["parameters"]["seed"]["values"] = [1]
     runs = [identity(resolve(words)) for words in _grid(sweep)]
-    assert sorted(runs) == sorted(identity(c) for c in plan.table1("embedded", None, seeds=(1,)).runs)
+    assert sorted(runs) == sorted(r.identity for r in plan.table1("embedded", None, seeds=(1,)).runs)
 
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5"])
@@ -127,8 +127,8 @@ def test_the_sweep_of_a_study_has_its_runs(name: str) -> None:
     runs = {identity(resolve(words)) for words in _grid(_read(sweeps()[name]))}
     study = catalog.study(name)
     settings = {v.name: v.settings for v in study.variants}
-    rows = plan.rows(study.model, settings, "embedded", None, (0, 1, 2), study.base)
-    assert runs == {identity(c) for row in rows.values() for c in row}
+    rows = plan.rows(name, study.model, settings, "embedded", None, (0, 1, 2), study.base)
+    assert runs == {run.identity for run in rows}
 
 
 def test_hyper_parameters_are_chosen_on_held_out_images() -> None:
