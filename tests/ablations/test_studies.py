@@ -18,6 +18,7 @@ from benchmark.cost import measure_cost
 from benchmark.errors import UserError
 from benchmark.models import create_model
 from benchmark.report.paper import printed
+from benchmark.sweep.costs import counted_costs
 from benchmark.sweep.plan import rows
 from esdnet.blocks import FeatureRefinement, MixedAttention, PostActivationBlock, ThresholdNorm
 from esdnet.neurons import LeakySequence
@@ -200,3 +201,12 @@ def test_the_users_settings_win_over_the_base_but_not_over_the_rows() -> None:
     with pytest.raises(UserError, match="rows of this table differ in it"):
         plan(catalog.study("table4"), "embedded", "model.time_steps=2")
     assert [c.seed for c in plan(catalog.study("table3"), "embedded", seeds=(3, 5))["SRB"]] == [3, 5]
+
+
+def test_counts_do_not_depend_on_the_random_state(tmp_path: Path) -> None:
+    options = {**catalog.network("esdnet").embedded, "block": "sew"}
+    counted = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        counted.append(counted_costs("esdnet", options, tmp_path / str(state), 64)["full"])
+    assert counted[0] == counted[1]
