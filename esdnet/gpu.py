@@ -59,11 +59,8 @@ def usable(frames: Tensor) -> bool:
 
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
     """Spikes of (T, N, ...), in its type and order of memory; `beta` and `threshold` are of its type."""
-    channels_last = layout.is_channels_last(current)
-    current = layout.dense(current, channels_last, repeated=True)
-    beta, threshold, each = layout.constants(beta, threshold, current[0], channels_last)
+    current, stride, beta, threshold, each, channels_last = layout.blocks(current, beta, threshold)
     spikes = layout.empty(current, channels_last)
-    stride = current.stride(0) if len(current) > 1 else 0
     _start(
         "forward",
         current,
@@ -91,15 +88,10 @@ def backward(
     wants_threshold: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of `current`, and of `beta` and `threshold` for each neuron of a step where they are wanted."""
-    channels_last = layout.is_channels_last(current)
-    current = layout.dense(current, channels_last, repeated=True)
+    current, stride, beta, threshold, each, channels_last = layout.blocks(current, beta, threshold)
     gradient = layout.dense(gradient.to(current.dtype), channels_last)
-    beta, threshold, each = layout.constants(beta, threshold, current[0], channels_last)
     out = layout.empty(current, channels_last)
-    wide = torch.promote_types(current.dtype, torch.float32)
-    by_beta = torch.empty_like(out[0], dtype=wide) if wants_beta else None
-    by_threshold = torch.empty_like(out[0], dtype=wide) if wants_threshold else None
-    stride = current.stride(0) if len(current) > 1 else 0
+    by_beta, by_threshold = layout.sums(out, wants_beta, wants_threshold)
     _start(
         "backward",
         current,

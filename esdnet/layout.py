@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Blocks(NamedTuple):
+    """What a kernel takes: steps as blocks of memory, their distance, the constants, and their order."""
+
+    current: Tensor
+    stride: int  # elements between steps; 0: the same one T times
+    beta: Tensor
+    threshold: Tensor
+    each: int  # 0: the constants are one number; 1: one for each neuron
+    channels_last: bool
+
+
+def blocks(current: Tensor, beta: Tensor, threshold: Tensor) -> Blocks:
+    """(T, N, ...) and its constants as a kernel takes them."""
+    channels_last = is_channels_last(current)
+    current = dense(current, channels_last, repeated=True)
+    stride = current.stride(0) if len(current) > 1 else 0
+    return Blocks(current, stride, *constants(beta, threshold, current[0], channels_last), channels_last)
+
+
+def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
+    """For each that is wanted room for one number a neuron, at least float32, laid out as a step of `like`."""
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return [torch.empty_like(like[0], dtype=wide) if want else None for want in wanted]
 
 
 def is_channels_last(frames: Tensor) -> bool:

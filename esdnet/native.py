@@ -129,16 +129,14 @@ def address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
     """Spikes of (T, N, ...), in its type and order of memory; `beta` and `threshold` are of its type."""
-    channels_last = layout.is_channels_last(current)
-    current = layout.dense(current, channels_last, repeated=True)
-    beta, threshold, each = layout.constants(beta, threshold, current[0], channels_last)
+    current, stride, beta, threshold, each, channels_last = layout.blocks(current, beta, threshold)
     spikes = layout.empty(current, channels_last)
     function = getattr(library(current.dtype), f"{_TYPES[current.dtype]}_forward")
     function(
         address(current),
         address(spikes),
         ctypes.c_long(current[0].numel()),
-        ctypes.c_long(current.stride(0) if len(current) > 1 else 0),
+        ctypes.c_long(stride),
         ctypes.c_long(len(current)),
         address(beta),
         address(threshold),
@@ -166,14 +164,10 @@ def backward(
     Raises:
         MemoryError: none left for the membranes of one block.
     """
-    channels_last = layout.is_channels_last(current)
-    current = layout.dense(current, channels_last, repeated=True)
+    current, stride, beta, threshold, each, channels_last = layout.blocks(current, beta, threshold)
     gradient = layout.dense(gradient, channels_last)
-    each_beta, each_threshold, each = layout.constants(beta, threshold, current[0], channels_last)
     out = layout.empty(current, channels_last)
-    wide = torch.promote_types(current.dtype, torch.float32)
-    by_beta = torch.empty_like(out[0], dtype=wide) if wants_beta else None
-    by_threshold = torch.empty_like(out[0], dtype=wide) if wants_threshold else None
+    by_beta, by_threshold = layout.sums(out, wants_beta, wants_threshold)
     function = getattr(library(current.dtype), f"{_TYPES[current.dtype]}_backward")
     failed = function(
         address(current),
@@ -182,10 +176,10 @@ def backward(
         address(by_beta),
         address(by_threshold),
         ctypes.c_long(current[0].numel()),
-        ctypes.c_long(current.stride(0) if len(current) > 1 else 0),
+        ctypes.c_long(stride),
         ctypes.c_long(len(current)),
-        address(each_beta),
-        address(each_threshold),
+        address(beta),
+        address(threshold),
         each,
         ctypes.c_double(alpha),
         RESETS.index(reset),
