@@ -159,10 +159,11 @@ def table1(
                 values = means_on(of_this, dataset, f"{key}_{convention}")
                 paper_value = printed_row.get(f"{spec.columns}_{key}")
                 cells[f"{dataset}_{key}"] = over_seeds(values, seeds, paper_value, reason)
+        # a training set stands for two columns: each of its records counts once
+        tested = list({id(r): r for d in datasets for r in _trained_on(own, d)}.values())
         for key, _, _ in _METRICS:
-            tested = [r for d in datasets for r in _trained_on(own, d)]
             cells[f"average_{key}"] = _average_over_seeds(
-                list({id(r): r for r in tested}.values()),
+                tested,
                 datasets,
                 f"{key}_{convention}",
                 seeds,
