@@ -20,21 +20,29 @@ enum { SIGMOID, ATAN, FAST_SIGMOID };
 #define INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline)) /* inlined into a parallel region it would not be vectorised */
 
+/* Gradients may round once for a product and a sum, where the machine can; membranes may not. */
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FUSED(a, b, c) __builtin_choose_expr(sizeof(a) == 4, __builtin_fmaf(a, b, c), __builtin_fma(a, b, c))
+#else
+#define FUSED(a, b, c) ((a) * (b) + (c))
+#endif
+
 /* e^x for x <= 0, to two units in the last place: 2^k times a polynomial on |r| <= ln 2 / 2. Written out, because
  * the library's is not vectorised. */
 INLINE float exp_float(float x) {
   x = x < -87.0f ? -87.0f : x;
-  float k = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* nearest integer */
-  float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
-  p = p * r + 1.0f / 120;
-  p = p * r + 1.0f / 24;
-  p = p * r + 1.0f / 6;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
-  int32_t bits = ((int32_t)k + 127) << 23;
+  float shifted = FUSED(x, 1.44269504f, 12582912.0f), k = shifted - 12582912.0f; /* nearest integer */
+  float r = FUSED(k, 2.12194440e-4f, FUSED(k, -0.693359375f, x));
+  float p = 1.0f / 720;
+  p = FUSED(p, r, 1.0f / 120);
+  p = FUSED(p, r, 1.0f / 24);
+  p = FUSED(p, r, 1.0f / 6);
+  p = FUSED(p, r, 0.5f);
+  p = FUSED(p, r, 1.0f);
+  p = FUSED(p, r, 1.0f);
+  uint32_t bits;
+  memcpy(&bits, &shifted, 4);
+  bits = (bits + 127) << 23; /* its last bits are k */
   float scale;
   memcpy(&scale, &bits, 4);
   return p * scale;
@@ -125,7 +133,7 @@ INLINE long part(long n, int k, int parts) {
                       int reset, int threads) {                                                                       \
     _Pragma("omp parallel for num_threads(threads) schedule(static)")                                                 \
     for (int k = 0; k < threads; k++)                                                                                 \
-      NAME##_forward_some(x, s, part(n, k, threads), part(n, k + 1, threads), n, stride, T, beta, theta, each, reset); \
+      NAME##_forward_some(x, s, part(n, k, threads), part(n, k + 1, threads), n, stride, T, beta, theta, each, reset);\
   }                                                                                                                   \
                                                                                                                       \
   INLINE R NAME##_slope(R distance, R alpha, int surrogate) {                                                         \
@@ -156,13 +164,13 @@ INLINE long part(long n, int k, int parts) {
         R carried = later[j] * beta[j], e = LOAD(arriving[j]);                                                        \
         R silent = membrane[j] >= theta[j] ? (R)0 : (R)1;                                                             \
         R kept = reset == ZERO ? silent : (R)1;                                                                       \
-        if (!detach && reset == ZERO) e -= carried * v;                                                               \
-        if (!detach && reset == SUBTRACT) e -= later[j] * theta[j];                                                   \
+        if (!detach && reset == ZERO) e = FUSED(-carried, v, e);                                                      \
+        if (!detach && reset == SUBTRACT) e = FUSED(-later[j], theta[j], e);                                          \
         R fired = e * NAME##_slope(membrane[j] - theta[j], alpha, surrogate);                                         \
-        dt[j] -= fired;                                                                                               \
-        if (reset == SUBTRACT) dt[j] -= later[j] * (1 - silent);                                                      \
-        db[j] += later[j] * (kept * v);                                                                               \
-        later[j] = fired + carried * kept;                                                                            \
+        if (to_theta) dt[j] -= fired;                                                                                 \
+        if (to_theta && reset == SUBTRACT) dt[j] -= later[j] * (1 - silent);                                          \
+        if (to_beta) db[j] = FUSED(later[j], kept * v, db[j]);                                                        \
+        later[j] = FUSED(carried, kept, fired);                                                                       \
         leaving[j] = STORE(later[j]);                                                                                 \
       }                                                                                                               \
     }                                                                                                                 \
@@ -196,9 +204,8 @@ INLINE long part(long n, int k, int parts) {
                                            int surrogate, int detach) {                                               \
     R *h = malloc(sizeof(R) * BLOCK * (size_t)T);                                                                     \
     if (!h) return 1;                                                                                                 \
-    if (reset == ZERO && surrogate == SIGMOID && !detach) /* ESDNet's, as a case of its own */                        \
-      NAME##_backward_as(x, g, out, to_beta, to_theta, h, from, to, n, stride, T, beta, theta, each, alpha, ZERO,     \
-                         SIGMOID, 0);                                                                                 \
+    if (reset == ZERO && surrogate == SIGMOID && !detach && !to_beta && !to_theta) /* ESDNet's, a case of its own */  \
+      NAME##_backward_as(x, g, out, 0, 0, h, from, to, n, stride, T, beta, theta, each, alpha, ZERO, SIGMOID, 0);     \
     else                                                                                                              \
       NAME##_backward_as(x, g, out, to_beta, to_theta, h, from, to, n, stride, T, beta, theta, each, alpha, reset,    \
                          surrogate, detach);                                                                          \

@@ -23,6 +23,7 @@ _NEURON = (
             Peer(
                 "SpikingJelly, torch back-end", "sides.neuron:spikingjelly_forward", needs=_JELLY, agreement=0
             ),
+            Peer("copy of as many bytes", "sides.neuron:copy_forward"),
         ),
     ),
     Case(
@@ -37,6 +38,7 @@ _NEURON = (
                 needs=_JELLY,
                 agreement=1e-6,
             ),
+            Peer("copy of as many bytes", "sides.neuron:copy_training"),
         ),
     ),
     Case(
