@@ -340,7 +340,8 @@ def _report(plan: plans.Plan, states: Mapping[str, State]) -> int:
         print(f"{run.label}: {state}")
         if state.traceback:
             print("\n".join(f"    {line}" for line in state.traceback[-4:]))
-        print(f"    {run.folder / 'log.txt'}")
+        if (log := run.folder / "log.txt").exists():
+            print(f"    {log}")
     broken = sorted({state.name.replace(" ", "-") for _, state in bad if state.name in BROKEN})
     if broken:
         print(

@@ -89,6 +89,10 @@ def measure(
     reason = why_not(case, slow=slow)
     if reason is not None:
         return [_row(case, peer, reason=reason) for peer in case.peers or (None,)]
+    remembered = []
+    if case.memory is not None:  # first: what this process will hold must not be missing then
+        progress(f"{case.name}: memory")
+        remembered = [_memory(case, peer, setting) for peer in case.peers if why_not(case, peer.needs) is None]
     before = load_average()
     progress(f"{case.name}: prepared")
     try:
@@ -137,11 +141,7 @@ def measure(
             row |= {"ours": spread(taken[""]), "rounds": len(taken[""]), "load": load_averages}
             if case.limit is not None:
                 row["reached"] = row["ours"]["median"] <= case.limit
-    found = list(rows.values())
-    if case.memory is not None:
-        progress(f"{case.name}: memory")
-        found += [_memory(case, peer, setting) for peer in case.peers if peer.name in sides]
-    return found
+    return [*rows.values(), *remembered]
 
 
 def _ready(side: str, case: Case, setting: Setting) -> tuple[Body, object, float]:
