@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -360,12 +361,17 @@ def _record(run: plans.Planned) -> Record | None:
 def _found(runs: Iterable[plans.Planned]) -> tuple[list[Record], list[Record]]:
     """The records of runs, and the failures of those that have none."""
     records, failures = [], []
-    for run in runs:
-        record = _record(run)
-        if record is not None:
-            records.append(record)
-        elif (failure := read_record(run.folder, FAILURE)) is not None:
-            failures.append(failure)
+    gc.disable()  # ten thousand records are millions of objects, none of them garbage
+    try:
+        for run in runs:
+            record = _record(run)
+            if record is not None:
+                records.append(record)
+            elif (failure := read_record(run.folder, FAILURE)) is not None:
+                failures.append(failure)
+        gc.freeze()
+    finally:
+        gc.enable()
     return records, failures
 
 

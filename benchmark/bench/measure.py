@@ -92,7 +92,9 @@ def measure(
     remembered = []
     if case.memory is not None:  # first: what this process will hold must not be missing then
         progress(f"{case.name}: memory")
-        remembered = [_memory(case, peer, setting) for peer in case.peers if why_not(case, peer.needs) is None]
+        remembered = [
+            _memory(case, peer, setting) for peer in case.peers if why_not(case, peer.needs) is None
+        ]
     before = load_average()
     progress(f"{case.name}: prepared")
     try:

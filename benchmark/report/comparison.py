@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -28,9 +29,10 @@ def scores(records: Sequence[Record], dataset: str, column: str) -> Scores | Non
     """A network's scores from its records, by seed and image; None where the records have no images."""
     runs: dict[int, dict[str, float]] = {}
     for record in records:
-        rows = record["results"].get(dataset, {}).get("images") or []
-        if rows and all(column in row for row in rows):
-            runs[int(record["config"]["seed"])] = {row["name"]: float(row[column]) for row in rows}
+        rows = record["results"].get(dataset, {}).get("images")
+        if rows:
+            with contextlib.suppress(KeyError):
+                runs[int(record["config"]["seed"])] = {row["name"]: float(row[column]) for row in rows}
     return Scores.of(runs)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from benchmark import catalog
@@ -25,6 +27,36 @@ from benchmark.report.table import Cell, Column, Row, Table
 Record = Mapping[str, Any]
 
 _METRICS = (("psnr", "PSNR-Y", 2), ("ssim", "SSIM-Y", 4))
+
+
+class _Own:
+    """The records of one network, by what it was trained on."""
+
+    def __init__(self, trained_on: Mapping[str, Sequence[Record]] = MappingProxyType({})) -> None:
+        self.trained_on = trained_on
+
+    def tested_on(self, dataset: str) -> Sequence[Record]:
+        """Those of the runs that are to be tested on a set."""
+        return self.trained_on.get(dataset_spec(dataset).training, [])
+
+    def whole(self, datasets: Sequence[str]) -> _Own:
+        """Those of the seeds that were tested on every set; itself where that is all of them."""
+        seeds = set.intersection(
+            *({r["config"]["seed"] for r in self.tested_on(d) if d in r["results"]} for d in datasets)
+        )
+        kept = {
+            name: [r for r in records if r["config"]["seed"] in seeds]
+            for name, records in self.trained_on.items()
+        }
+        return _Own(kept) if kept != self.trained_on else self
+
+
+def _by_model(records: Sequence[Record]) -> dict[str, _Own]:
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        config = record["config"]
+        found.setdefault(config["model"]["name"], {}).setdefault(config["data"]["name"], []).append(record)
+    return {model: _Own(trained_on) for model, trained_on in found.items()}
 
 
 def means_on(records: Sequence[Record], dataset: str, column: str) -> list[float]:
@@ -68,30 +100,24 @@ def _average(cells: Sequence[Cell], paper: float | None) -> Cell:
 
 
 def _average_over_seeds(
-    records: Sequence[Record], datasets: Sequence[str], column: str, wanted: int, paper: float | None
+    own: _Own, datasets: Sequence[str], column: str, wanted: int, paper: float | None
 ) -> Cell:
     """The mean over test sets for each seed that has them all, then over seeds."""
-    means = [
-        [means_on([r], d, column)[0] for d in datasets for r in of_seed if means_on([r], d, column)]
-        for of_seed in _by_seed(records).values()
-    ]
-    whole = [statistics.fmean(m) for m in means if len(m) == len(datasets)]
+    means: dict[int, list[float]] = {}
+    for dataset in datasets:
+        for record in own.tested_on(dataset):
+            for value in means_on([record], dataset, column):
+                means.setdefault(record["config"]["seed"], []).append(value)
+    whole = [statistics.fmean(m) for m in means.values() if len(m) == len(datasets)]
     return over_seeds(whole, wanted, paper, "not all test sets were measured")
 
 
-def _by_seed(records: Sequence[Record]) -> dict[int, list[Record]]:
-    found: dict[int, list[Record]] = {}
-    for record in records:
-        found.setdefault(record["config"]["seed"], []).append(record)
-    return found
-
-
 def _reason(
-    model: str, dataset: str, records: Sequence[Record], failures: Sequence[Record], absent: Mapping[str, str]
+    model: str, dataset: str, own: _Own, failures: Sequence[Record], absent: Mapping[str, str]
 ) -> str:
     if dataset in absent:
         return absent[dataset]
-    for record in records:
+    for record in itertools.chain.from_iterable(own.trained_on.values()):
         if dataset in record.get("missing", {}):
             return str(record["missing"][dataset])
     trained_on = dataset_spec(dataset).training
@@ -148,22 +174,20 @@ def table1(
     by_model = _by_model(records)
     for model in models:
         entry = catalog.network(model)
-        own = by_model.get(model, [])
+        own = by_model.get(model, _Own())
         printed_row = paper.get(entry.paper_row or "", {}) if convention == "esdnet" else {}
         cells: dict[str, Cell] = {}
         for dataset in datasets:
             reason = _reason(model, dataset, own, failures, absent or {})
             spec = dataset_spec(dataset)
-            of_this = _trained_on(own, dataset)
+            of_this = own.tested_on(dataset)
             for key, _, _ in _METRICS:
                 values = means_on(of_this, dataset, f"{key}_{convention}")
                 paper_value = printed_row.get(f"{spec.columns}_{key}")
                 cells[f"{dataset}_{key}"] = over_seeds(values, seeds, paper_value, reason)
-        # a training set stands for two columns: each of its records counts once
-        tested = list({id(r): r for d in datasets for r in _trained_on(own, d)}.values())
         for key, _, _ in _METRICS:
             cells[f"average_{key}"] = _average_over_seeds(
-                tested,
+                own,
                 datasets,
                 f"{key}_{convention}",
                 seeds,
@@ -202,13 +226,14 @@ def ranks(
 ) -> Table:
     """The rank table beside Table 1: mean ranks over test sets with intervals; arguments as `table1`'s."""
     by_model = _by_model(records)
+    whole = {m: by_model.get(m, _Own()).whole(datasets) for m in models}
     return rank_table(
         name,
         f"Mean ranks over {len(datasets)} test sets, convention `{convention}`",
         {
             title: [
                 compare(
-                    {m: _trained_on(_whole(by_model.get(m, []), datasets), d) for m in models},
+                    {m: own.tested_on(d) for m, own in whole.items()},
                     d,
                     f"{key}_{convention}",
                 )
@@ -222,44 +247,24 @@ def ranks(
     )
 
 
-def _by_model(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(record["config"]["model"]["name"], []).append(record)
-    return found
-
-
-def _trained_on(records: Sequence[Record], dataset: str) -> list[Record]:
-    """The records of the runs that are to be tested on a set."""
-    trained_on = dataset_spec(dataset).training
-    return [r for r in records if r["config"]["data"]["name"] == trained_on]
-
-
-def _whole(records: Sequence[Record], datasets: Sequence[str]) -> list[Record]:
-    """The records of the seeds that were tested on every set."""
-    return [
-        r
-        for of_seed in _by_seed(records).values()
-        if all(any(d in r["results"] for r in _trained_on(of_seed, d)) for d in datasets)
-        for r in of_seed
-    ]
-
-
 def _mark(
     cells: dict[str, dict[str, Cell]],
     datasets: Sequence[str],
-    records: Mapping[str, Sequence[Record]],
+    by_model: Mapping[str, _Own],
     convention: str,
 ) -> list[Resampled]:
     """Mark the best of each column and what cannot be told from it; returns what that was found from."""
     compared = []
-    whole = {m: _whole(records.get(m, []), datasets) for m in cells}
+    own = {m: by_model.get(m, _Own()) for m in cells}
+    whole = {m: o.whole(datasets) for m, o in own.items()}
     for key, _, _ in _METRICS:
         column = f"{key}_{convention}"
-        on_each = {
-            d: compare({m: _trained_on(records.get(m, []), d) for m in cells}, d, column) for d in datasets
-        }
-        over_all = [compare({m: _trained_on(whole[m], d) for m in cells}, d, column) for d in datasets]
+        on_each = {d: compare({m: o.tested_on(d) for m, o in own.items()}, d, column) for d in datasets}
+        over_all = (
+            list(on_each.values())
+            if all(whole[m] is own[m] for m in cells)
+            else [compare({m: o.tested_on(d) for m, o in whole.items()}, d, column) for d in datasets]
+        )
         for title, resampled in [*on_each.items(), ("average", average(over_all))]:
             name = f"{title}_{key}"
             for model, cell in marked({m: c[name] for m, c in cells.items()}, resampled).items():
@@ -274,8 +279,9 @@ def _input_row(
     cells = {c.key: Cell(reason="") for c in columns}
     for dataset in datasets:
         for key, _, _ in _METRICS:
-            values = means_on(records, dataset, f"rainy_{key}_{convention}")
-            cells[f"{dataset}_{key}"] = Cell(values[0]) if values else Cell(reason="not run")
+            column = f"rainy_{key}_{convention}"
+            value = next((v for r in records for v in means_on([r], dataset, column)), None)
+            cells[f"{dataset}_{key}"] = Cell(value, reason="" if value is not None else "not run")
     for key, _, _ in _METRICS:
         cells[f"average_{key}"] = _average([cells[f"{d}_{key}"] for d in datasets], None)
     return Row("Rainy input", cells)
