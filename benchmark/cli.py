@@ -304,9 +304,9 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     if options.command is None:
         parser.print_help()
         return 0
-    from benchmark import commands
+    from benchmark.commands import entry
 
-    return int(getattr(commands, options.command)(options))
+    return int(getattr(entry, options.command)(options))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,9 @@ FORBIDDEN = {
 }
 
 
+PARTS = ("data", "training", "evaluation", "cost", "sweep", "report", "bench")
+
+
 def _imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -70,6 +73,13 @@ def test_the_arrows_hold(place: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_knows_the_commands(part: str) -> None:
+    files = sorted((ROOT / "benchmark" / part).rglob("*.py"))
+    assert files
+    assert not [path for path in files if any(n.startswith("benchmark.commands") for n in _imports(path))]
+
+
 def test_only_the_command_line_knows_the_bench() -> None:
     knowing = {
         str(path.relative_to(ROOT))
@@ -78,7 +88,7 @@ def test_only_the_command_line_knows_the_bench() -> None:
         if ROOT / "benchmark" / "bench" not in path.parents
         if any(name.startswith("benchmark.bench") for name in _imports(path))
     }
-    assert knowing == {"benchmark/commands.py"}
+    assert knowing == {"benchmark/commands/entry.py"}
 
 
 def test_esdnet_stands_alone_with_torch_and_snntorch() -> None:

@@ -91,7 +91,7 @@ def test_every_wrong_line_is_answered_in_one_line_without_torch(tmp_path: Path) 
 
 
 def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsys) -> None:
-    from benchmark import commands
+    from benchmark.commands import entry
 
     for error, status, words in (
         (MemoryError(), 1, "out of memory"),
@@ -104,7 +104,7 @@ def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsy
         def fail(options: object, error: BaseException = error) -> int:
             raise error
 
-        monkeypatch.setattr(commands, "models", fail)
+        monkeypatch.setattr(entry, "models", fail)
         assert main(["models"]) == status
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from benchmark.checkpoints import read_checkpoint
+from benchmark.commands.tables import made_by
 from benchmark.config import resolve
 from benchmark.errors import Diverged, OutOfMemory, UserError
 from benchmark.evaluation.meters import PSNRY
@@ -27,7 +28,6 @@ from benchmark.evaluation.metrics import finite_mean
 from benchmark.files import write_json
 from benchmark.sweep.records import FAILURE, RECORD, find_record, read_record, run_folder
 from benchmark.sweep.run import execute
-from benchmark.tables import made_by
 
 # a network from outside that breaks in the way its option says, after its first step
 FAULTY = """

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark import realrain, showing
 from benchmark.cli import main
+from benchmark.commands import realrain, showing
+from benchmark.commands.gallery import find_runs
 from benchmark.errors import UserError
-from benchmark.gallery import find_runs
 from benchmark.report.page import Layers
 
 TINY = ["recipe.steps=2", "recipe.batch=1", "recipe.patch=16", "trainer.log_every=1"]

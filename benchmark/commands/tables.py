@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
+from benchmark.commands.planning import show_plan
 from benchmark.config import RunConfig
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
-from benchmark.planning import show_plan
 from benchmark.report import ablations as drawn
 from benchmark.report.table import Table, show, write
 from benchmark.report.tables import ranks, table1
@@ -119,7 +119,7 @@ def make_table1(request: Request) -> int:
 
 def make_table2(request: Request) -> int:
     """Do what Table 2 needs, print and write it; returns the exit status (1 if a run or a photograph failed)."""
-    from benchmark import realrain
+    from benchmark.commands import realrain
 
     options, words = realrain.take_options(request.words)
     photographs = realrain.open_photographs(options.photographs, request.root)
@@ -233,8 +233,8 @@ def _draw_table1(request: Request, heading: planfile.Heading, plan: plans.Plan) 
 
 
 def _draw_table2(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
-    from benchmark import realrain
-    from benchmark.gallery import Run
+    from benchmark.commands import realrain
+    from benchmark.commands.gallery import Run
 
     options, _ = realrain.take_options(heading.options or ())
     photographs = realrain.open_photographs(options.photographs, request.root)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmark.cli import main
-from benchmark.dashboard import TITLES
+from benchmark.commands.dashboard import TITLES
 from benchmark.sweep import tracking
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.commands.gallery import Photograph, Run, restore_photographs
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_json
-from benchmark.gallery import Photograph, Run, restore_photographs
 from benchmark.report.realrain import PIQE, table2
 from benchmark.report.table import Table
 from benchmark.sweep import plan as plans

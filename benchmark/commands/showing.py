@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import catalog
-from benchmark.config import model_options, tiling
-from benchmark.data.specs import dataset_spec
-from benchmark.errors import UserError, WorkError
-from benchmark.files import require_writable
-from benchmark.gallery import (
+from benchmark.commands.gallery import (
     Picture,
     Run,
     find_failures,
@@ -23,6 +19,10 @@ from benchmark.gallery import (
     restored_tests,
     test_pictures,
 )
+from benchmark.config import model_options, tiling
+from benchmark.data.specs import dataset_spec
+from benchmark.errors import UserError, WorkError
+from benchmark.files import require_writable
 from benchmark.report import figures as draw
 from benchmark.report.page import Comparison, Drawn, Layers, Report
 from benchmark.report.page import Shown as Look
@@ -182,9 +182,9 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
 
 def _activity(found: Shown, folder: Path) -> list[Path]:
     """Figure 2 of every spiking network: the first neurons, in the wettest patch of its set with most rain."""
+    from benchmark.commands.inspecting import draw_patches
     from benchmark.data.datasets import to_tensor
     from benchmark.evaluation.inspection import wettest
-    from benchmark.inspecting import draw_patches
 
     paths: list[Path] = []
     for name in found.names:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from benchmark import catalog
+    from benchmark.commands.tables import Request
     from benchmark.config import RunConfig
-    from benchmark.tables import Request
 
 
 def models(options: Namespace) -> int:
@@ -257,7 +257,7 @@ def inspect(options: Namespace) -> int:
     """`derain inspect`."""
     if not (options.image or options.data or options.layers):
         raise UserError("nothing to inspect: give --image PICTURE, --data DATASET or --layers")
-    from benchmark.inspecting import draw_image, list_layers, measure_dataset
+    from benchmark.commands.inspecting import draw_image, list_layers, measure_dataset
 
     network, _, tile, _ = _loaded(options)
     if options.checkpoint is None:
@@ -339,7 +339,7 @@ def _device(name: str, torch: Any) -> Any:
 
 def cost(options: Namespace) -> int:
     """`derain cost`."""
-    from benchmark.costing import cost as count
+    from benchmark.commands.costing import cost as count
 
     return count(options)
 
@@ -354,8 +354,8 @@ def bench(options: Namespace) -> int:
 def table(options: Namespace) -> int:
     """`derain table`."""
     from benchmark import catalog
+    from benchmark.commands.tables import make_ablations, make_table1, make_table2
     from benchmark.errors import unknown
-    from benchmark.tables import make_ablations, make_table1, make_table2
 
     which, values = options.number, _listed(options.values)
     request = _request(options, options.settings, _listed(options.models), _listed(options.datasets))
@@ -375,7 +375,7 @@ def table(options: Namespace) -> int:
 def ablations(options: Namespace) -> int:
     """`derain ablations`."""
     from benchmark import catalog
-    from benchmark.tables import make_ablations
+    from benchmark.commands.tables import make_ablations
 
     if options.list:
         for name in catalog.studies():
@@ -389,7 +389,7 @@ def ablations(options: Namespace) -> int:
 
 def run(options: Namespace) -> int:
     """`derain run`."""
-    from benchmark.tables import make_plan
+    from benchmark.commands.tables import make_plan
 
     request = _request(options, options.settings)
     if request.settings:
@@ -402,9 +402,9 @@ def run(options: Namespace) -> int:
 def _request(
     options: Namespace, settings: list[str], models: Sequence[str] = (), datasets: Sequence[str] = ()
 ) -> Request:
+    from benchmark.commands.tables import Request
     from benchmark.sweep.executors import take_settings
     from benchmark.sweep.states import retried
-    from benchmark.tables import Request
 
     executor, others = take_settings(settings, options.workers)
     saved = options.command == "run"
@@ -436,7 +436,7 @@ def _value(text: str) -> int | float | str:
 
 def figures(options: Namespace) -> int:
     """`derain figures`."""
-    from benchmark.showing import make_figures
+    from benchmark.commands.showing import make_figures
 
     if options.dry_run:
         return _dry_show(options, "figures")
@@ -445,7 +445,7 @@ def figures(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """`derain report`."""
-    from benchmark.showing import make_report
+    from benchmark.commands.showing import make_report
 
     if options.dry_run:
         return _dry_show(options, "report")
@@ -453,7 +453,7 @@ def report(options: Namespace) -> int:
 
 
 def _dry_show(options: Namespace, what: str) -> int:
-    from benchmark.showing import find
+    from benchmark.commands.showing import find
 
     found = find(options.runs, options.recipe, _listed(options.models))
     folder = options.out or Path(options.runs) / what / options.recipe
@@ -473,7 +473,7 @@ def sweep(options: Namespace) -> int:
 
 def dashboard(options: Namespace) -> int:
     """`derain dashboard`."""
-    from benchmark.dashboard import dashboard as build
+    from benchmark.commands.dashboard import dashboard as build
 
     tables = Path(options.runs) / "tables" / options.recipe
     embedded = options.recipe == "embedded"
