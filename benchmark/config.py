@@ -152,22 +152,30 @@ def presets(group: str) -> list[str]:
     return sorted(p.stem for p in (PRESETS / group).glob("*.yaml"))
 
 
-def _preset(group: str, name: str, model: str) -> DictConfig:
-    if group == "recipe" and name == "authors":
+def _preset(name: str, model: str) -> DictConfig:
+    """A recipe's YAML; `model` is for the authors' own recipes alone."""
+    if name == "authors":
         path = PRESETS / "recipe" / "authors" / f"{model}.yaml"
         if not path.is_file():
             raise UserError(
                 f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
             )
     else:
-        path = PRESETS / group / f"{name}.yaml"
+        path = PRESETS / "recipe" / f"{name}.yaml"
         if not path.is_file():
-            names = presets(group) + (["authors"] if group == "recipe" else [])
-            raise unknown(group, name, names)
+            raise unknown("recipe", name, [*presets("recipe"), "authors"])
     loaded = OmegaConf.load(path)
     assert isinstance(loaded, DictConfig)
     loaded["name"] = name
     return loaded
+
+
+@functools.cache
+def _recipe(name: str, model: str) -> RecipeConfig:
+    """That on the defaults; not to be changed."""
+    recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RecipeConfig), _preset(name, model)))
+    assert isinstance(recipe, RecipeConfig)
+    return recipe
 
 
 def pairs_of(words: Iterable[str]) -> list[tuple[str, Any]]:
@@ -231,11 +239,11 @@ def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConf
     base = base or RunConfig()
     model = str(chosen.get("model", base.model.name))
     entry = catalog.network(model)
+    if "recipe" in chosen:
+        recipe = str(chosen["recipe"])
+        base = dataclasses.replace(base, recipe=_recipe(recipe, model if recipe == "authors" else ""))
     config = OmegaConf.structured(base)
     try:
-        if "recipe" in chosen:
-            config.recipe = OmegaConf.structured(RecipeConfig)
-            config.recipe = OmegaConf.merge(config.recipe, _preset("recipe", str(chosen["recipe"]), model))
         config.model.name = model
         if "data" in chosen:
             config.data.name = str(chosen["data"])
@@ -323,7 +331,7 @@ def sources(words: Iterable[str], config: RunConfig) -> dict[str, str]:
         found |= {f"model.{option}": "embedded variant" for option in variant}
     if "recipe" in given:
         name = "authors/" + config.model.name if config.recipe.name == "authors" else config.recipe.name
-        preset = OmegaConf.to_container(_preset("recipe", config.recipe.name, config.model.name))
+        preset = OmegaConf.to_container(_preset(config.recipe.name, config.model.name))
         found |= {key: f"recipe/{name}.yaml" for key in _flat(preset, "recipe.") if key in found}
     if os.environ.get("ESDNET_CACHE"):
         found["data.cache"] = "environment ESDNET_CACHE"
