@@ -99,6 +99,7 @@ def _cases(
     advance: Callable[[], None],
 ) -> list[results.Row]:
     from benchmark.bench.measure import measure
+    from benchmark.bench.memory import release
 
     order = [case.name for case in CASES]
     rounds, least = (2, 0.05) if options.quick else (5, 0.2)
@@ -119,6 +120,7 @@ def _cases(
             found += [{**row, "taken": taken} for row in new]
             rows = results.merge(rows, [r for r in found if r["case"] == case.name], order)
             results.save(folder, name, rows, provenance)
+            release()
             advance()
     progress(f"wrote {folder / name}.json and .md")
     return found
