@@ -84,16 +84,17 @@ def _run(
     K = transformed.shape[2]
     out = images.new_empty((N, H, W, K)).permute(0, 3, 1, 2) if onto is None else onto
     lib: Any = _library()
-    failed = lib.convolve(
-        native.address(images),
-        native.address(transformed),
-        native.address(out),
-        *map(ctypes.c_long, (N, H, W, C, K)),
-        native.address(scale),
-        native.address(shift),
-        int(onto is not None),
-        torch.get_num_threads(),
-    )
+    with torch.profiler.record_function("esdnet::winograd"):  # profilers see torch's operations alone
+        failed = lib.convolve(
+            native.address(images),
+            native.address(transformed),
+            native.address(out),
+            *map(ctypes.c_long, (N, H, W, C, K)),
+            native.address(scale),
+            native.address(shift),
+            int(onto is not None),
+            torch.get_num_threads(),
+        )
     if failed:
         raise MemoryError("no memory for a block of a convolution")
     return out
