@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmark.bench.case import NotMeasured, Setting, load
+from benchmark.resident import forget_peak, resident
 
 _CALLS = 2  # the second step of a training has the optimiser's state already
 
@@ -35,20 +36,6 @@ def peak_memory(side: str, setting: Setting) -> int:
         raise NotMeasured(f"its process failed: {last[:200]}") from None
 
 
-def resident() -> tuple[int, int]:
-    """Bytes that this process holds now, and the most it has held since `forget_peak`."""
-    try:
-        facts = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
-        )
-        return 1024 * int(facts["VmRSS"].split()[0]), 1024 * int(facts["VmHWM"].split()[0])
-    except (OSError, KeyError, ValueError):
-        import resource
-
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return most, most
-
-
 def release() -> None:
     """Hand back what nothing holds any more: allocators keep gigabytes that the next process may need."""
     gc.collect()
@@ -57,12 +44,6 @@ def release() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def forget_peak() -> None:
-    """Begin anew with the peak; where the system cannot, it stays that of the whole process."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _main(side: str, device: str, threads: str, scratch: str) -> None:

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmark.bench.case import NotMeasured
-from benchmark.bench.memory import forget_peak, resident
 from benchmark.bench.power import Power
+from benchmark.resident import forget_peak, resident
 
 Measured = dict[str, Any]
 

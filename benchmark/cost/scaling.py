@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from benchmark.cost.compare import load_target
 from benchmark.cost.counter import measure_cost
 from benchmark.cost.pictures import Images
 from benchmark.cost.result import Cost
+from benchmark.resident import forget_peak, resident
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ def _forward(target: str, size: int, answer: Any) -> None:
             # kernels are chosen and threads started before the clock runs
             model(torch.rand(1, 3, 64, 64, device=device))
             image = torch.rand(1, 3, size, size, device=device)
-            before = _peak(device, reset=True)
+            before = _held(device)
             started = time.perf_counter()
             model(image)
             if device.type == "cuda":
@@ -150,16 +150,19 @@ def _forward(target: str, size: int, answer: Any) -> None:
         answer.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
 
 
-def _peak(device: Any, reset: bool = False) -> int:
-    """Peak memory in bytes: the device's allocator's, or the process's resident set."""
-    import resource
-
+def _held(device: Any) -> int:
+    """Bytes held now, on the device or by the process; `_peak` counts from here."""
     import torch
 
     if device.type == "cuda":
-        if reset:
-            torch.cuda.reset_peak_memory_stats()
-            return torch.cuda.memory_allocated()
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    forget_peak()
+    return resident()[0]
+
+
+def _peak(device: Any) -> int:
+    """The most bytes held since."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else resident()[1]

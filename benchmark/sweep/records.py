@@ -53,9 +53,10 @@ def read_record(folder: Path, filename: str = RECORD) -> Record | None:
     Raises:
         UserError: the file is not a record of this suite.
     """
-    path = folder / filename
+    path = f"{folder}/{filename}"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:  # noqa: PTH123 (tables read ten thousand)
+            record = json.loads(file.read())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -48,12 +48,13 @@ def state_of(run: Planned, now: float | None = None) -> State:
         run: of a plan.
         now: by the clock of the storage, to judge the claims of other machines; this machine's clock if not given.
     """
+    folder = os.fspath(run.folder)
+    if os.path.exists(f"{folder}/{RECORD}"):  # noqa: PTH110 (one call a run: plans have ten thousand)
+        return State(DONE)
     try:
-        there = set(os.listdir(run.folder))  # noqa: PTH208 (one call a run: plans have ten thousand)
+        there = set(os.listdir(folder))  # noqa: PTH208
     except FileNotFoundError:
         return State(WAITING)
-    if RECORD in there:
-        return State(DONE)
     claims = any(name.startswith("claim-") for name in there)
     held = holder(run.folder, now) if claims else None
     if held is not None:
