@@ -377,10 +377,15 @@ def _found(runs: Iterable[plans.Planned]) -> tuple[list[Record], list[Record]]:
 
 def do(plan: plans.Plan, request: Request) -> dict[str, State]:
     """Do a plan's runs, shown as they go; returns how each ended, by its name."""
-    if all(state_of(run).name == DONE for run in plan.runs):
-        return {run.name: State(DONE) for run in plan.runs}
+    states = {run.name: state_of(run) for run in plan.runs}
+    if all(state.name == DONE for state in states.values()):
+        return states
+    ended = {n for n, s in states.items() if s.name == DONE or s.name in set(BROKEN) - set(request.retry)}
+    left = [run for run in plan.runs if run.name not in ended]
+    if ended and left:
+        print(f"{len(ended)} of {len(plan.runs)} runs ended earlier", file=sys.stderr)
     executor = open_executor(request.executor, Path(request.runs))
-    with Display(plan.runs, executor.where) as display:
+    with Display(left, executor.where) as display:
         return drive(plan.runs, executor, display.notify, request.retry)
 
 

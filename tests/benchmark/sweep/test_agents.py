@@ -21,6 +21,7 @@ from benchmark.sweep import plan
 from benchmark.sweep.agents import sweeps
 from benchmark.sweep.tracking import VALIDATION, under_agent
 
+
 def _read(path: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from benchmark.commands import tables
 from benchmark.errors import Interrupted, UserError
 from benchmark.sweep import driver as driving
 from benchmark.sweep import executors
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import End, Job, end_of
-from benchmark.sweep.plan import Planned
+from benchmark.sweep.plan import Plan, Planned
 from benchmark.sweep.records import FAILURE, read_record, write_record
 from benchmark.sweep.states import State, retried, state_of
 
@@ -108,6 +109,19 @@ def test_failures_do_not_stop_the_others_and_are_not_repeated_unasked(runs: list
     ]  # fmt: skip
     assert chosen.started == [1, 2], "and once each"
     assert _names(drive(runs, Teller(), retry=retried("all"))) == ["done"] * 5
+
+
+def test_a_rerun_counts_what_is_left(
+    runs: list[Planned], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drive(runs[:3], Teller())
+    monkeypatch.setattr(tables, "open_executor", lambda *given: Teller())
+    assert _names(tables.do(Plan(tuple(runs)), tables.Request())) == ["done"] * 5
+    said = capsys.readouterr().err
+    assert said.startswith("3 of 5 runs ended earlier\n[1/2] ")
+    assert "[2/2] " in said and "/5]" not in said
+    assert _names(tables.do(Plan(tuple(runs)), tables.Request())) == ["done"] * 5
+    assert not capsys.readouterr().err
 
 
 def test_states_to_retry_are_checked() -> None:
