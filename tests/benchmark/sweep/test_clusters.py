@@ -70,7 +70,8 @@ def test_ray_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, tools: 
     states = drive(runs, executor, interfere)
     assert [s.name for s in states.values()] == ["done"] * 3, (states, said)
     assert len(lost) == 2, said
-    assert any("started again" in line for line in said), said
+    # its process may still be ending when Ray says that the worker is gone
+    assert any("started again" in line or "left by the other" in line for line in said), said
     assert tools.essence(tmp_path / "ray") == tools.essence(tmp_path / "quiet")
 
 
