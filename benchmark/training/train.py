@@ -13,7 +13,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
 from benchmark.config import RunConfig, model_options
@@ -22,6 +21,7 @@ from benchmark.errors import WorkError
 from benchmark.files import require_writable
 from benchmark.models import create_model
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
+from benchmark.training.history import History
 from benchmark.training.module import Restoration
 from benchmark.training.saving import WholeFiles, description, may_go_on, require_room_for
 
@@ -141,7 +141,7 @@ def train(
             limit_val_batches=None if validate else 0,
             num_sanity_val_steps=0,
             gradient_clip_val=recipe.gradient_clip,
-            logger=[CSVLogger(folder, name="", version=""), *([PassOn(log)] if log else [])],
+            logger=[History(folder / "metrics.csv"), *([PassOn(log)] if log else [])],
             log_every_n_steps=config.trainer.log_every,
             callbacks=callbacks,
             enable_progress_bar=False,  # Lightning's counts the epoch, `progress` the whole training

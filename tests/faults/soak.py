@@ -192,9 +192,7 @@ def _looked_at(
             continue
         if len(record["results"]["folder"]["images"]) != 2 or record["training"]["steps"] != 6:
             wrong.append(f"{folder}: not the whole of it")
-        with (folder / "metrics.csv").open() as file:
-            if any(None in row or None in row.values() for row in csv.DictReader(file)):
-                wrong.append(f"{folder}/metrics.csv: torn lines")
+        wrong += [f"{folder}/metrics.csv: {what}" for what in _logged(folder / "metrics.csv")]
         if any((folder / "checkpoints").glob(".derain-*.tmp")):
             wrong.append(f"{folder}: something half is left")
     for config in rng.sample(
@@ -206,6 +204,19 @@ def _looked_at(
         if any(not np.array_equal(here[k], there[k]) for k in there):
             wrong.append(f"{run_folder(config)}: other weights than without interruption")
     return wrong
+
+
+def _logged(path: Path) -> list[str]:
+    """What is wrong with a log. A SIGKILL between a step's checkpoint and its row takes that row, and no other."""
+    try:
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        return ["is lost"]
+    if any(None in row or None in row.values() for row in rows):
+        return ["torn lines"]
+    steps = [int(row["step"]) for row in rows]
+    return [f"has steps {steps}"] if steps != sorted(set(steps)) or len(steps) < 3 else []
 
 
 def main() -> int:

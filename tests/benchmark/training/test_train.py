@@ -173,7 +173,7 @@ def _wait_for_step(process: subprocess.Popen[str], step: int) -> None:
 )
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, signum: int, status: int) -> None:
     """Bit for bit on CPU; in mid-epoch too: an epoch is 42 steps here, checkpoints come every 3."""
-    words = ["recipe.steps=40", "trainer.checkpoint_every=3"]
+    words = ["recipe.steps=40", "trainer.checkpoint_every=3", "trainer.log_every=1"]
     whole = _config(tmp_path / "whole", *words)
     execute(whole)
     cut = _config(tmp_path / "cut", *words)
@@ -193,6 +193,17 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, signum: in
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not (run_folder(cut) / FAILURE).exists()
+    logged = [_logged(run_folder(c)) for c in (whole, cut)]
+    assert logged[0].keys() == set(range(40))
+    # the row of the very step whose checkpoint is gone on from may not have come to the disk before a SIGKILL
+    assert len(logged[1]) >= 39 and logged[1].items() <= logged[0].items(), "the curve is whole too"
+
+
+def _logged(folder: Path) -> dict[int, str]:
+    with (folder / "metrics.csv").open() as file:
+        rows = [(int(r["step"]), r["train/loss"]) for r in csv.DictReader(file)]
+    assert len(dict(rows)) == len(rows), "no step twice"
+    return dict(rows)
 
 
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
