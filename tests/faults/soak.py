@@ -137,7 +137,12 @@ def soak(place: Path, runs: int, workers: int, minutes: float, pause: float, see
         time.sleep(min(rng.expovariate(1 / pause), 5 * pause))
         alive = _processes(mark)
         workers_alive = [pid for pid, line in alive.items() if "forkserver" in line]
-        target = driver.pid if rng.random() < 0.15 or not workers_alive else rng.choice(workers_alive)
+        at_driver = rng.random() < 0.15
+        if (
+            not workers_alive and not at_driver
+        ):  # it is starting: killed each time then, it would never get on
+            continue
+        target = driver.pid if at_driver else rng.choice(workers_alive)
         signum = rng.choice(SIGNALS)
         with contextlib.suppress(ProcessLookupError):
             os.kill(target, signum)
