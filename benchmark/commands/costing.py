@@ -13,7 +13,7 @@ from benchmark import catalog
 from benchmark.errors import UserError, unknown
 from benchmark.files import require_writable, write_json
 from benchmark.report.paper import printed
-from benchmark.sweep.records import provenance, read_record
+from benchmark.sweep.records import in_words, provenance, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,11 +205,19 @@ def _scalability(options: Namespace) -> int:
         progress=lambda line: print(line, file=sys.stderr, flush=True),
     )
     _show(table)
+    made = provenance()
+    preface = (
+        "Full networks, untrained; one picture. Energy is under the conventions `full`, `45nm` and `paper`, with rates "
+        "measured at the first size. Latency and peak memory (above what was held before) are those of one forward on "
+        "the whole picture, in a process of its own.\n\n"
+        f"Made by `{made['command']}`, commit {made['commit']}, on {in_words(made['machine'])}, "
+        f"torch {made['versions']['torch']}, {made['date'][:10]}."
+    )
     for suffix in (".md", ".csv", ".tex"):
-        print(f"wrote {write(table, folder / f'scalability{suffix}')}")
+        print(f"wrote {write(table, folder / f'scalability{suffix}', preface)}")
     for suffix in (".png", ".pdf"):
         print(f"wrote {plots.save(plots.growth(table), folder / f'scalability{suffix}')}")
-    write_json(folder / "scalability-provenance.json", provenance())
+    write_json(folder / "scalability-provenance.json", made)
     return 0
 
 

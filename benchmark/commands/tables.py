@@ -23,7 +23,7 @@ from benchmark.sweep.costs import counted_costs, full_costs, trained_costs
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig, open_executor
 from benchmark.sweep.progress import Display
-from benchmark.sweep.records import FAILURE, Record, command_line, find_record, read_record
+from benchmark.sweep.records import FAILURE, Record, command_line, find_record, in_words, read_record
 from benchmark.sweep.states import BROKEN, DONE, State, state_of
 
 if TYPE_CHECKING:
@@ -397,13 +397,9 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
     def all_of(find: Callable[[Mapping[str, Any]], str]) -> str:
         return ", ".join(sorted({find(r) for r in records}))
 
-    def machine(record: Mapping[str, Any]) -> str:
-        m = record["machine"]
-        return m.get("accelerator") or f"{m['processor']} with {m['cores']} cores"
-
     made = (
         f"Made by `{all_of(lambda r: r['command'])}`, commit {all_of(lambda r: str(r['commit']))}, recipe "
-        f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(machine)}, "
+        f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(lambda r: in_words(r['machine']))}, "
         f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
     )
     # digests too: a commit says nothing of changes since, and other code may have begun a training

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -176,3 +176,8 @@ def machine() -> dict[str, Any]:
     if torch is not None and torch.cuda.is_available():
         found["accelerator"] = torch.cuda.get_device_name()
     return found
+
+
+def in_words(machine: Mapping[str, Any]) -> str:
+    """A machine of a record: its accelerator, or its processor and cores."""
+    return machine.get("accelerator") or f"{machine['processor']} with {machine['cores']} cores"
