@@ -211,12 +211,13 @@ def test_a_signal_has_everything_saved_and_says_what_is_left(runs: list[Planned]
         os.kill(os.getpid(), signal.SIGTERM)
         return None
 
+    before = signal.getsignal(signal.SIGTERM)
     executor = Teller({1: [lambda run: None], 2: [end]})
     with pytest.raises(Interrupted, match="2 runs stopped, saved; 4 of 5 are left") as stopped:
         drive(runs, executor)
     assert stopped.value.status == 143
     assert [state_of(r).name for r in runs] == ["done", "interrupted", "interrupted", "waiting", "waiting"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
     assert _names(drive(runs, Teller())) == ["done"] * 5
 
 
