@@ -7,14 +7,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities import rank_zero_only
-
 from benchmark.files import write_text
 
 
-class History(Logger):
-    """A Lightning logger: a row for each step that something is logged at, on the disk at once.
+class History:
+    """A row for each step that something is logged at, on the disk at once.
 
     A training that goes on keeps the rows of what it does not do again. Lightning's own logger deletes them, and holds
     back the last hundred steps, which a kill then takes away.
@@ -24,20 +21,10 @@ class History(Logger):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self.path = path
         self._columns: list[str] | None = None
 
-    @property
-    def name(self) -> None:
-        """None: it is the run's."""
-
-    @property
-    def version(self) -> None:
-        """None."""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def add(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add a row; columns that are new are empty in the rows before."""
         row: dict[str, Any] = {**metrics, "step": step}
         if self._columns is None or not set(row) <= set(self._columns):
@@ -52,9 +39,6 @@ class History(Logger):
             return
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the settings are the run's, not the module's."""
 
 
 def _read(path: Path) -> list[dict[str, str]]:

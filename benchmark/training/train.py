@@ -141,7 +141,7 @@ def train(
             limit_val_batches=None if validate else 0,
             num_sanity_val_steps=0,
             gradient_clip_val=recipe.gradient_clip,
-            logger=[History(folder / "metrics.csv"), *([PassOn(log)] if log else [])],
+            logger=[PassOn(take) for take in (History(folder / "metrics.csv").add, log) if take],
             log_every_n_steps=config.trainer.log_every,
             callbacks=callbacks,
             enable_progress_bar=False,  # Lightning's counts the epoch, `progress` the whole training

@@ -15,10 +15,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def test_rows_are_there_at_once_and_new_columns_are_empty_before(tmp_path: Path) -> None:
     history = History(tmp_path / "metrics.csv")
-    history.log_metrics({"loss": 1.5}, 0)
+    history.add({"loss": 1.5}, 0)
     assert _rows(history.path) == [{"loss": "1.5", "step": "0"}]
-    history.log_metrics({"loss": 1.0}, 1)
-    history.log_metrics({"psnr": 20.0}, 1)
+    history.add({"loss": 1.0}, 1)
+    history.add({"psnr": 20.0}, 1)
     assert _rows(history.path) == [
         {"loss": "1.5", "psnr": "", "step": "0"},
         {"loss": "1.0", "psnr": "", "step": "1"},
@@ -30,11 +30,11 @@ def test_who_goes_on_keeps_what_is_not_done_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     first = History(path)
     for step in range(5):
-        first.log_metrics({"loss": float(step)}, step)
+        first.add({"loss": float(step)}, step)
     with path.open("a") as file:
         file.write("9")  # torn by the machine's end
     second = History(path)
-    second.log_metrics({"loss": 30.0, "rate": 0.1}, 3)
+    second.add({"loss": 30.0, "rate": 0.1}, 3)
     assert [(r["step"], r["loss"], r["rate"]) for r in _rows(path)] == [
         ("0", "0.0", ""),
         ("1", "1.0", ""),
