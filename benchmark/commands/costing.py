@@ -13,6 +13,7 @@ from benchmark import catalog
 from benchmark.errors import UserError, unknown
 from benchmark.files import require_writable, write_json
 from benchmark.report.paper import printed
+from benchmark.sweep.costs import KeptForwards
 from benchmark.sweep.records import in_words, provenance, read_record
 
 if TYPE_CHECKING:
@@ -197,12 +198,14 @@ def _scalability(options: Namespace) -> int:
 
     folder = options.out or _FOLDER
     require_writable(folder)
+    kept = KeptForwards(folder)
     table = scalability(
         _named(options),
         images=options.images,
         time_limit=options.time_limit,
         printed=printed("spikerain_table1"),
         progress=lambda line: print(line, file=sys.stderr, flush=True),
+        timed=kept,
     )
     _show(table)
     made = provenance()
@@ -218,6 +221,7 @@ def _scalability(options: Namespace) -> int:
     for suffix in (".png", ".pdf"):
         print(f"wrote {plots.save(plots.growth(table), folder / f'scalability{suffix}')}")
     write_json(folder / "scalability-provenance.json", made)
+    kept.forget()
     return 0
 
 

@@ -28,6 +28,7 @@ def scalability(
     build: Callable[[str], tuple[nn.Module, str]] | None = None,
     printed: Mapping[str, Mapping[str, float]] | None = None,
     progress: Callable[[str], None] | None = None,
+    timed: Callable[[str, int, float], Run] | None = None,
 ) -> pd.DataFrame:
     """How operations, energy, latency and memory grow with the image (Table 1 of SpikeRain's supplement).
 
@@ -44,9 +45,12 @@ def scalability(
         build: See `measure_networks`.
         printed: SpikeRain's printed table by input size, with `flops_g` and `energy_mj`.
         progress: Told what is being done.
+        timed: Times a forward of a network at a size within a limit; None is `run_once`
+            (`benchmark.sweep.costs.KeptForwards` goes on where it was cut).
     """
     import pandas as pd
 
+    timed = timed or run_once
     rows = []
     for name in names or list(catalog.networks()):
         entry = catalog.network(name)
@@ -79,7 +83,7 @@ def scalability(
                 row["flops_printed_g"] = paper.get("flops_g")
                 row["energy_printed_mj"] = paper.get("energy_mj")
             if time_limit is not None:
-                run = _TOO_LATE if late else run_once(name, size, time_limit)
+                run = _TOO_LATE if late else timed(name, size, time_limit)
                 late = late or run.seconds is None
                 row["latency_s"], row["peak_memory_gb"] = run.seconds, run.gigabytes
                 row["note"] = run.note

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from benchmark.sweep.records import Record, provenance, read_record, run_folder,
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from benchmark.cost.scaling import Run
+
 COST = "cost.json"
+FORWARDS = ".forwards.json"
 _PICTURES = 8  # of the test set, for spike rates
 _GLANCE = 32  # px: enough to see which layers are driven by spikes
 
@@ -119,6 +123,35 @@ def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any
         kept = {"name": folder.name, "costs": costs, **provenance()}
         write_record(folder, kept, COST)
     return kept["costs"]
+
+
+class KeptForwards:
+    """Timed forwards (`benchmark.cost.scaling.run_once`), each kept in `folder` once it is made.
+
+    A table of them that was cut goes on from there; what other code, another machine, other versions or another time
+    limit made is made anew.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = read_record(folder, FORWARDS) or {}
+        made = provenance()
+        same = all(kept.get(key) == made[key] for key in ("code", "machine", "versions"))
+        self.forwards: dict[str, dict[str, Any]] = kept["forwards"] if same else {}
+
+    def __call__(self, target: str, size: int, time_limit: float) -> Run:
+        """One forward of a network at `size`², of at most `time_limit` seconds."""
+        from benchmark.cost.scaling import Run, run_once
+
+        key = f"{target} at {size}, {time_limit:g} s"
+        if key not in self.forwards:
+            self.forwards[key] = asdict(run_once(target, size, time_limit))
+            write_record(self.folder, {"forwards": self.forwards, **provenance()}, FORWARDS)
+        return Run(**self.forwards[key])
+
+    def forget(self) -> None:
+        """Remove what is kept, once the table stands."""
+        (self.folder / FORWARDS).unlink(missing_ok=True)
 
 
 def _test_tiles(config: RunConfig, size: int) -> Tensor:

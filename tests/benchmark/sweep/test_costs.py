@@ -1,0 +1,37 @@
+"""Counts and timed forwards that are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.cost import scaling
+from benchmark.sweep import costs
+
+
+def test_a_table_of_forwards_that_was_cut_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int]] = []
+
+    def forward(target: str, size: int, limit: float) -> scaling.Run:
+        made.append((target, size))
+        if size == 512 and made.count((target, size)) == 1:
+            raise KeyboardInterrupt
+        return scaling.Run(size / 1e3, None, "a note")
+
+    monkeypatch.setattr(scaling, "run_once", forward)
+    first = costs.KeptForwards(tmp_path)
+    assert first("prenet", 256, 300).seconds == 0.256
+    with pytest.raises(KeyboardInterrupt):
+        first("prenet", 512, 300)
+
+    again = costs.KeptForwards(tmp_path)
+    assert again("prenet", 256, 300) == scaling.Run(0.256, None, "a note")
+    assert again("prenet", 512, 300).seconds == 0.512
+    assert again("prenet", 256, 10).seconds == 0.256
+    assert made == [("prenet", 256), ("prenet", 512), ("prenet", 512), ("prenet", 256)]
+
+    monkeypatch.setattr(costs, "provenance", lambda: {"code": "other", "machine": {}, "versions": {}})
+    assert costs.KeptForwards(tmp_path).forwards == {}
+    again.forget()
+    assert not list(tmp_path.iterdir())
