@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import re
@@ -16,6 +15,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from benchmark.config import RunConfig, differences, identity, run_name
 from benchmark.errors import UserError
@@ -56,7 +57,7 @@ def read_record(folder: Path, filename: str = RECORD) -> Record | None:
     path = f"{folder}/{filename}"
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (tables read ten thousand)
-            record = json.loads(file.read())
+            record = orjson.loads(file.read())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
