@@ -68,7 +68,7 @@ class Case:
         memory: the most (our peak memory / the peer's) asked for; None: not measured; infinite: for information.
         seconds: of measuring after which no further round is begun; two rounds are always made.
         warmup: calls before anything is timed; what the last of them gives is compared.
-        slow: minutes a call on a CPU; left out unless asked for.
+        slow: many minutes a call on a CPU; left out unless asked for, and then called once.
         profiler: what explains a ratio that is not reached: "torch" (operators) or "python" (functions).
     """
 

@@ -78,7 +78,8 @@ def measure(
     Args:
         case: what to measure.
         setting: where.
-        rounds: how many; fewer where a case takes longer than it should (`Case.seconds`), never below two.
+        rounds: how many; fewer where a case takes longer than it should (`Case.seconds`), never below two. A slow case
+            has one, its warm-up.
         least: seconds that one measurement should take; quick calls are repeated to fill them.
         slow: measure cases that take many minutes too.
         progress: told what is going on.
@@ -93,7 +94,7 @@ def measure(
     if case.memory is not None:  # first: what this process will hold must not be missing then
         progress(f"{case.name}: memory")
         remembered = [
-            _memory(case, peer, setting) for peer in case.peers if why_not(case, peer.needs) is None
+            _memory(case, peer, setting) for peer in case.peers if why_not(case, peer.needs, slow) is None
         ]
     before = load_average()
     progress(f"{case.name}: prepared")
@@ -101,10 +102,11 @@ def measure(
         ours, result, first = _ready(case.ours, case, setting)
     except NotMeasured as error:
         return [_row(case, peer, reason=str(error)) for peer in case.peers or (None,)]
-    sides: dict[str, tuple[Body, int]] = {"": (ours, _number(first, least))}
+    sides: dict[str, tuple[Body, int]] = {"": (ours, _number(first[0], least))}
+    warming = {"": first}
     rows: dict[str, Row] = {}
     for peer in case.peers:
-        rows[peer.name] = _row(case, peer, reason=why_not(case, peer.needs))
+        rows[peer.name] = _row(case, peer, reason=why_not(case, peer.needs, slow))
         if rows[peer.name]["reason"] is None:
             try:
                 call, theirs, first = _ready(peer.side, case, setting)
@@ -117,11 +119,11 @@ def measure(
             rows[peer.name]["difference"] = (
                 _difference(result, theirs) if peer.agreement is not None else None
             )
-            sides[peer.name] = call, _number(first, least)
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    used: dict[str, list[float]] = {name: [] for name in sides}
+            sides[peer.name], warming[peer.name] = (call, _number(first[0], least)), first
+    taken: dict[str, list[float]] = {name: [warming[name][0]] if case.slow else [] for name in sides}
+    used: dict[str, list[float]] = {name: [warming[name][1]] if case.slow else [] for name in sides}
     begin = time.monotonic()
-    for turn in range(rounds):
+    for turn in range(0 if case.slow else rounds):
         if turn >= 2 and time.monotonic() - begin > case.seconds:
             break
         progress(f"{case.name}: round {turn + 1}")
@@ -146,16 +148,13 @@ def measure(
     return [*rows.values(), *remembered]
 
 
-def _ready(side: str, case: Case, setting: Setting) -> tuple[Body, object, float]:
-    """A side after its warm-up, what its last call gave, and how long that took."""
+def _ready(side: str, case: Case, setting: Setting) -> tuple[Body, object, tuple[float, float]]:
+    """A side after its warm-up, what its last call gave, and how long that took, as `seconds` says it."""
     call = load(side)(setting)
+    given: list[object] = []
     for _ in range(case.warmup):
-        _wait(case.device)
-        begin = time.perf_counter()
-        result = call()
-        _wait(case.device)
-        took = time.perf_counter() - begin
-    return call, result, took
+        took = seconds(lambda: given.append(call()), 1, case.device)
+    return call, given[-1], took
 
 
 def _number(first: float, least: float) -> int:

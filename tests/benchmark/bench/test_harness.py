@@ -128,6 +128,14 @@ def test_slow_cases_wait_to_be_asked_for(setting: Setting) -> None:
     assert "--slow" in row["reason"]
 
 
+def test_a_slow_case_is_called_once(clock: Clock, setting: Setting) -> None:
+    peers = (Peer("slower", "slower", asked=2, agreement=1e-6),)
+    (row,) = measure(Case("fake/slow", "", "ours", peers, warmup=1, slow=True), setting, slow=True)
+    assert clock.calls == ["ours", "slower"]
+    assert row["rounds"] == 1 and row["reached"] and row["ratio"]["median"] == pytest.approx(4)
+    assert row["processor_ratio"]["median"] == pytest.approx(8)
+
+
 def test_memory_is_ours_over_theirs(clock: Clock, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "peak_memory", lambda side, setting: {"ours": 200, "slower": 800}[side])
     case = Case("fake/memory", "", "ours", (Peer("p", "slower"),), memory=0.2)
