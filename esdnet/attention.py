@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from esdnet import layout, native
 
@@ -25,7 +24,7 @@ def usable(frames: Tensor) -> bool:
     """Whether `attend` takes these frames: float32, channels last, a fit number of them, and nobody looking on."""
     if not native.plain(frames) or frames.dtype != torch.float32 or frames.numel() == 0:
         return False
-    if torch.is_autocast_enabled("cpu") or _get_current_dispatch_mode() is not None:
+    if torch.is_autocast_enabled("cpu") or native.watched():
         return False
     lib = _library()
     return lib is not None and layout.is_channels_last(frames) and frames.shape[2] % lib.lanes() == 0

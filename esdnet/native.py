@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from esdnet import layout
 
@@ -110,6 +111,16 @@ def plain(tensor: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
+
+
+def watched() -> bool:
+    """Whether somebody follows torch's operations one by one, to count, trace or compile them."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
+
+
+def hooked(module: torch.nn.Module) -> bool:
+    """Whether somebody waits for that module to be called."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 def usable(frames: Tensor) -> bool:

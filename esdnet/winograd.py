@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from esdnet import native
 
@@ -34,7 +33,6 @@ def fits(conv: nn.Conv2d) -> bool:
         and conv.kernel_size == (3, 3)
         and conv.stride == conv.padding == conv.dilation == (1, 1)
         and conv.groups == 1
-        and conv.bias is None
         and conv.padding_mode == "zeros"
         and min(conv.in_channels, conv.out_channels) >= _FEWEST
         and conv.in_channels % lib.lanes() == conv.out_channels % lib.lanes() == 0
@@ -48,14 +46,14 @@ def layout(images: Tensor) -> torch.memory_format:
 
 
 def usable(conv: nn.Conv2d, images: Tensor) -> bool:
-    """Whether `convolve` may stand for `conv(images)`: the same values within rounding, and nobody looking on."""
+    """Whether `convolve`, and its bias, may stand for `conv(images)`: the same within rounding, and nobody looks on."""
     return (
         native.plain(images)
         and images.dtype == conv.weight.dtype == torch.float32
         and images.numel() > 0
         and not torch.is_autocast_enabled("cpu")
-        and not (conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks)
-        and _get_current_dispatch_mode() is None
+        and not native.hooked(conv)
+        and not native.watched()
         and fits(conv)
     )
 
@@ -139,6 +137,17 @@ class _Convolution(torch.autograd.Function):
 def convolve(images: Tensor, weight: Tensor) -> Tensor:
     """(N, C, H, W) by (K, C, 3, 3) to (N, K, H, W), padded with one zero on every side; differentiable."""
     return _Convolution.apply(images, weight)
+
+
+def convolved(conv: nn.Conv2d, images: Tensor) -> Tensor:
+    """`conv(images)`, computed here where that serves."""
+    if not usable(conv, images):
+        return conv(images)
+    if conv.bias is None:
+        return convolve(images, conv.weight)
+    if torch.is_grad_enabled():
+        return convolve(images, conv.weight) + conv.bias[:, None, None]
+    return convolve_and_scale(images, conv.weight, torch.ones_like(conv.bias), conv.bias)
 
 
 def convolve_and_scale(

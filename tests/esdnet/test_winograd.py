@@ -65,6 +65,21 @@ def test_scaled_shifted_and_added() -> None:
     torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_as_torch_computes_it(bias: bool) -> None:
+    layer, images = nn.Conv2d(48, 64, 3, padding=1, bias=bias), torch.randn(2, 48, 12, 10)
+    expected = layer(images)
+    weights = list(layer.parameters())
+    wanted = torch.autograd.grad(expected.square().sum(), weights)
+    made = winograd.convolved(layer, images)
+    torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+    for got, due in zip(torch.autograd.grad(made.square().sum(), weights), wanted, strict=True):
+        torch.testing.assert_close(got, due, rtol=1e-4, atol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(winograd.convolved(layer, images), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(winograd.convolved(layer.double(), images.double()), layer(images.double()))
+
+
 def test_neither_threads_nor_the_batch_change_a_bit() -> None:
     images, weight = torch.randn(3, 48, 40, 40), torch.randn(48, 48, 3, 3)
     threads, results = torch.get_num_threads(), []
@@ -82,7 +97,6 @@ def test_where_it_serves() -> None:
     images = torch.randn(1, 48, 8, 8)
     assert winograd.usable(nn.Conv2d(48, 48, 3, padding=1, bias=False), images)
     for other in (
-        nn.Conv2d(48, 48, 3, padding=1),
         nn.Conv2d(48, 48, 3, stride=2, padding=1, bias=False),
         nn.Conv2d(48, 48, 3, padding=1, dilation=2, bias=False),
         nn.Conv2d(48, 48, 3, padding=1, groups=2, bias=False),
