@@ -1,8 +1,9 @@
-"""Memory of this process: what it holds, and the most it has held since somebody asked."""
+"""Memory of this process: what it holds, the most it has held since somebody asked, and that it keeps it."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import sys
 from pathlib import Path
 
@@ -25,3 +26,18 @@ def forget_peak() -> None:
     """Begin anew with the peak; where the system cannot, it stays that of the whole process."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for its next tensors. For glibc; elsewhere nothing happens.
+
+    By itself glibc hands what a large tensor held back to the system at once, and the system clears every page of it
+    when the next tensor asks: a third of the time of a training step on a CPU. Kept, the peak is about a tenth higher.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_MMAP_MAX, 0)
+        allocator.mallopt(_TRIM_THRESHOLD, -1)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmark.bench.case import NotMeasured, Setting, load
-from benchmark.resident import forget_peak, resident
+from benchmark.resident import forget_peak, keep_freed_memory, resident
 
 _CALLS = 2  # the second step of a training has the optimiser's state already
 
@@ -49,6 +49,7 @@ def release() -> None:
 def _main(side: str, device: str, threads: str, scratch: str) -> None:
     import torch
 
+    keep_freed_memory()
     torch.set_num_threads(int(threads))
     make = load(side)
     setting = Setting(device, int(threads), Path(scratch))

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmark.bench.case import NotMeasured
 from benchmark.bench.power import Power
-from benchmark.resident import forget_peak, resident
+from benchmark.resident import forget_peak, keep_freed_memory, resident
 
 Measured = dict[str, Any]
 
@@ -84,6 +84,7 @@ def _measured(point: Point) -> Measured:
     from benchmark.models import create_model
     from benchmark.training.module import Restoration
 
+    keep_freed_memory()
     torch.set_num_threads(point.threads)
     torch.manual_seed(0)
     forget_peak()

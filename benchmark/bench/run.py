@@ -17,6 +17,7 @@ from benchmark.bench.case import Case, Setting, load
 from benchmark.bench.cases import CASES, STUDIES, choose, parts
 from benchmark.errors import UserError
 from benchmark.files import require_writable, write_json, write_text
+from benchmark.resident import keep_freed_memory
 
 Progress = Callable[[str], None]
 
@@ -37,6 +38,7 @@ def bench(options: Namespace) -> int:
         raise UserError(f"--threads {options.threads}: at least 1")
     folder = options.out or (_QUICK_FOLDER if options.quick else _FOLDER)
     require_writable(folder)
+    keep_freed_memory()  # as runs do; both sides of a case are measured in this process
     os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that measure memory and steps
 
     import torch

@@ -16,6 +16,7 @@ from benchmark.config import RunConfig, model_options
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import write_json
+from benchmark.resident import keep_freed_memory
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import machine, read_record
 
@@ -163,6 +164,7 @@ def measure_step(config: RunConfig, threads: int) -> dict[str, Any]:
     from benchmark.models import create_model
     from benchmark.training.module import Restoration
 
+    keep_freed_memory()
     recipe = config.recipe
     gpu = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
     device = torch.device("cuda" if gpu else "cpu")

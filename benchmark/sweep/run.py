@@ -23,6 +23,7 @@ from benchmark.config import (
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import Diverged, Interrupted, OutOfMemory, Stop, UserError, WorkError, out_of_memory
 from benchmark.files import explained, require_writable, write_text
+from benchmark.resident import keep_freed_memory
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.records import (
     FAILURE,
@@ -163,6 +164,7 @@ def _train_and_test(
 ) -> Record:
     import torch
 
+    keep_freed_memory()
     network, training = _trained(config, folder, progress, tracker)
     network.eval()
     _save_weights(network, folder / WEIGHTS)
