@@ -367,7 +367,8 @@ class FeatureRefinement(nn.Module):
         if native.hooked(self.spatial):
             gate = self.spatial(features)
         else:
-            gate = self.spatial[1:](winograd.convolved(self.spatial[0], features))
+            first: Any = self.spatial[0]
+            gate = self.spatial[1:](winograd.convolved(first, features))
         return (1 - gate) * self.channel(features) + gate * features
 
 
