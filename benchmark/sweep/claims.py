@@ -33,7 +33,7 @@ from benchmark.files import clean_leftovers, make_folder, temporary_name, write_
 
 BEAT = 1.0  # seconds
 PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
-_PREFIX = "claim-"
+CLAIM_PREFIX = "claim-"
 
 
 class Claimed(WorkError):  # noqa: N818
@@ -144,7 +144,7 @@ def storage_time(folder: Path) -> float:
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / f"{_PREFIX}{number}.json"
+    return folder / f"{CLAIM_PREFIX}{number}.json"
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -152,7 +152,7 @@ def _numbers(folder: Path) -> list[int]:
         names = [p.name for p in folder.iterdir()]
     except FileNotFoundError:
         return []
-    middles = (n[len(_PREFIX) : -5] for n in names if n.startswith(_PREFIX) and n.endswith(".json"))
+    middles = (n[len(CLAIM_PREFIX) : -5] for n in names if n.startswith(CLAIM_PREFIX) and n.endswith(".json"))
     return [int(m) for m in middles if m.isdigit()]
 
 

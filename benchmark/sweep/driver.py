@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.config import to_dict
 from benchmark.errors import Interrupted
-from benchmark.sweep.claims import holder, storage_time
+from benchmark.sweep.claims import storage_time
 from benchmark.sweep.executors import Executor, Job
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import FAILURE, provenance, write_record
@@ -141,7 +141,7 @@ class _Driver:
             run = running.job.run
             end = running.job.ended()
             if end is None:
-                held = holder(run.folder)
+                held = running.job.holder()
                 if held is not None:
                     self.notify(run, State(RUNNING, holder=held))
                 continue

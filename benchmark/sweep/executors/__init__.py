@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.config import pairs_of
 from benchmark.errors import UserError, unknown
+from benchmark.sweep.claims import Holder
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 
@@ -34,6 +35,9 @@ class Job(Protocol):
 
     def ended(self) -> End | None:
         """How it ended; None while it waits or runs."""
+
+    def holder(self) -> Holder | None:
+        """Its process and how far that is; None while there is none."""
 
     def stop(self) -> None:
         """Ask it to finish the batch in hand, save and stop."""
@@ -77,6 +81,8 @@ class ExecutorConfig:
         cpus: cores of each run. None: local, the cores divided among the workers; others, 1.
         gpus: GPUs of each run. None: local, 1 where there are GPUs; others, 0.
         memory: GB of each run; None: not asked for. Ray and Slurm.
+        storage: Ray: where the runs' folders are kept for nodes that share no file system: s3://BUCKET/RUNS, or any URL
+            that fsspec knows. None: the folder of the runs is seen by all.
         address: Ray: of the cluster ("auto" for the one this machine belongs to; None: one of this machine alone).
         partition: Slurm's, None for its default.
         account: Slurm's, None for its default.
@@ -90,6 +96,7 @@ class ExecutorConfig:
     cpus: int | None = None
     gpus: float | None = None
     memory: float | None = None
+    storage: str | None = None
     address: str | None = None
     partition: str | None = None
     account: str | None = None
@@ -100,7 +107,7 @@ class ExecutorConfig:
 
 _FOR = {
     "local": ("cpus", "gpus", "restarts"),
-    "ray": ("cpus", "gpus", "memory", "address", "restarts"),
+    "ray": ("cpus", "gpus", "memory", "address", "storage", "restarts"),
     "slurm": (
         "cpus",
         "gpus",

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from benchmark.errors import UserError
 from benchmark.sweep import child
 from benchmark.sweep.child import Order
-from benchmark.sweep.claims import Owner
+from benchmark.sweep.claims import Holder, Owner, holder
 from benchmark.sweep.executors import End, ExecutorConfig, Job, cores, end_of, memory_kills
 from benchmark.sweep.plan import Planned
 
@@ -44,6 +44,10 @@ class LocalJob:
             return None
         self.process.join()
         return end_of(self.process.exitcode, self.kills_before)
+
+    def holder(self) -> Holder | None:
+        """Its process; None while there is none."""
+        return holder(self.run.folder)
 
     def stop(self) -> None:
         """Ask it to save and stop."""

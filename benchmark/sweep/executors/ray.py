@@ -1,10 +1,12 @@
 """A Ray cluster, or Ray on this machine: each run is a task with resources of its own on any node.
 
-Runs folder, data and working folder must be seen under the same paths by all nodes.
+Data and working folder must be seen under the same paths by all nodes, and the folder of the runs too, unless there is
+storage for them (`benchmark.sweep.storage`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -14,12 +16,15 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.sweep.child import Order
+from benchmark.sweep.claims import Holder, holder
 from benchmark.sweep.executors import End, ExecutorConfig, Job
 from benchmark.sweep.executors.supervise import supervise
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
+from benchmark.sweep.storage import Mirror, open_storage
 
 _PASSED_ON = ("PYTHONPATH", "ESDNET_CACHE", "WANDB_MODE", "WANDB_PROJECT")  # variables that runs depend on
+_LOOK_EVERY = 5.0  # seconds between two looks into storage
 _RESTARTS = 3  # of a run whose node was lost
 
 
@@ -29,14 +34,27 @@ class RayJob:
 
     run: Planned
     task: Any
+    mirror: Mirror | None = None
+    _held: Holder | None = None
+    _looked: float = 0.0
 
     def ended(self) -> End | None:
         """How it ended; None while it waits or runs."""
         import ray
-        from ray import exceptions
 
         if not ray.wait([self.task], timeout=0)[0]:
             return None
+        if self.mirror is not None:
+            try:
+                self.mirror.fetch()
+            except OSError as error:
+                return End(INTERRUPTED, f"its folder could not be brought from storage: {error}")
+        return self._told()
+
+    def _told(self) -> End:
+        import ray
+        from ray import exceptions
+
         try:
             return End(**ray.get(self.task))
         except exceptions.OutOfMemoryError:
@@ -47,6 +65,16 @@ class RayJob:
             return End(FAILED, str(error).strip().splitlines()[-1])
         except exceptions.RayError as error:
             return End(INTERRUPTED, f"its worker or node was lost ({type(error).__name__})")
+
+    def holder(self) -> Holder | None:
+        """Its process; None while there is none."""
+        if self.mirror is None:
+            return holder(self.run.folder)
+        if time.monotonic() - self._looked > _LOOK_EVERY:
+            with contextlib.suppress(OSError):
+                self._held = self.mirror.holder()
+            self._looked = time.monotonic()
+        return self._held
 
     def stop(self) -> None:
         """Ask it to save and stop."""
@@ -73,7 +101,9 @@ class RayExecutor:
                 "executor=ray: Ray is not installed; pip install 'esdnet-benchmark[ray]'"
             ) from None
         self.cpus, self.gpus = config.cpus or 1, config.gpus or 0
-        self.workers = config.workers
+        self.workers, self.storage = config.workers, config.storage
+        if config.storage:
+            open_storage(config.storage)  # or say now that it cannot be
         self.restarts = _RESTARTS if config.restarts is None else config.restarts
         variables = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         own: dict[str, Any] = (
@@ -124,7 +154,8 @@ class RayExecutor:
 
     def start(self, run: Planned) -> Job:
         """Give it a run."""
-        return RayJob(run, self._task.remote(Order.of(run.config, self.cpus)))
+        mirror = Mirror(self.storage, run.folder) if self.storage else None
+        return RayJob(run, self._task.remote(Order.of(run.config, self.cpus), self.storage), mirror)
 
     def wait(self, jobs: Sequence[Job], seconds: float) -> None:
         """Wait so long, or until one of the jobs has ended."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.sweep.child import Order
+from benchmark.sweep.claims import Holder, holder
 from benchmark.sweep.executors import End, ExecutorConfig, Job
 from benchmark.sweep.executors.supervise import supervise, wait_for_stop
 from benchmark.sweep.plan import Planned
@@ -69,6 +70,10 @@ class SlurmJob:
             lost = any(state.startswith(s) for s in _LOST)
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             return End(INTERRUPTED if lost else FAILED, f"job {self.job.job_id}, state {state}: {last}")
+
+    def holder(self) -> Holder | None:
+        """Its process; None while there is none."""
+        return holder(self.run.folder)
 
     def stop(self) -> None:
         """Ask it to save and stop."""

@@ -8,27 +8,38 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from benchmark.config import from_dict
+from benchmark.files import make_folder
 from benchmark.sweep.child import Order
 from benchmark.sweep.claims import Owner
 from benchmark.sweep.executors import end_of, memory_kills
+from benchmark.sweep.records import run_folder
+from benchmark.sweep.storage import Mirror
+
+_SEND_EVERY = 5.0  # seconds
 
 _process: list[subprocess.Popen[bytes]] = []
 
 
-def supervise(order: Order) -> dict[str, Any]:
+def supervise(order: Order, storage: str | None = None) -> dict[str, Any]:
     """Do a run in a process of its own; it saves and stops if this process is gone.
+
+    Args:
+        order: for that process.
+        storage: where the run's folder is kept, if other machines cannot see it here (`benchmark.sweep.storage`).
 
     Returns:
         How it ended: an `End` as plain data.
     """
     kills = memory_kills()
     watched = replace(order, watch=Owner.here())
-    with tempfile.TemporaryDirectory(prefix="derain-") as folder:
+    with _kept(order, storage) as keep, tempfile.TemporaryDirectory(prefix="derain-") as folder:
         path = Path(folder) / "order.json"
         watched.write(path)
         process = subprocess.Popen([sys.executable, "-m", "benchmark.sweep.child", str(path)])
@@ -38,7 +49,34 @@ def supervise(order: Order) -> dict[str, Any]:
                 signal.signal(signum, _pass_on)
         while (code := process.poll()) is None:
             time.sleep(0.1)  # not wait(): Ray's way to cancel reaches Python code only
+            keep()
     return asdict(end_of(code, kills))
+
+
+@contextlib.contextmanager
+def _kept(order: Order, storage: str | None) -> Iterator[Callable[[], None]]:
+    """The run's folder as storage has it, and what to call now and then for storage to have it as it is here."""
+    if storage is None:
+        yield lambda: None
+        return
+    place = Path(order.place)
+    make_folder(place)
+    mirror = Mirror(storage, place / run_folder(from_dict(order.config)))
+    mirror.fetch()
+    sent = time.monotonic()
+
+    def keep() -> None:
+        nonlocal sent
+        if time.monotonic() - sent > _SEND_EVERY:
+            with contextlib.suppress(OSError):  # it may answer the next time
+                mirror.send()
+            sent = time.monotonic()
+
+    try:
+        yield keep
+    finally:
+        wait_for_stop()
+        mirror.send()
 
 
 def stop() -> None:

@@ -47,10 +47,15 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @clusters
 @pytest.mark.timeout(900)
-def test_ray_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, tools: Any, cluster: Any) -> None:
-    quiet = [tools.planned(tmp_path / "quiet", STEPS, seed=seed) for seed in range(3)]
+@pytest.mark.parametrize("stored", [False, True])
+def test_ray_survives_the_loss_of_a_worker_and_of_a_node(
+    tmp_path: Path, tools: Any, cluster: Any, stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.sweep.executors.ray._LOOK_EVERY", 0.2)
+    steps = "recipe.steps=1500" if stored else STEPS  # workers tell storage every five seconds
+    quiet = [tools.planned(tmp_path / "quiet", steps, seed=seed) for seed in range(3)]
     drive(quiet, LocalExecutor(ExecutorConfig(workers=2)))
-    runs = [tools.planned(tmp_path / "ray", STEPS, seed=seed) for seed in range(3)]
+    runs = [tools.planned(tmp_path / "ray", steps, seed=seed) for seed in range(3)]
     lost: list[str] = []
     said: list[str] = []
 
@@ -66,13 +71,16 @@ def test_ray_survives_the_loss_of_a_worker_and_of_a_node(tmp_path: Path, tools: 
             lost.append(run.name)
             cluster.remove_node(cluster.lost)
 
-    executor = open_executor(ExecutorConfig("ray", address=cluster.address), tmp_path)
+    storage = f"file://{tmp_path}/storage" if stored else None
+    executor = open_executor(ExecutorConfig("ray", address=cluster.address, storage=storage), tmp_path)
     states = drive(runs, executor, interfere)
     assert [s.name for s in states.values()] == ["done"] * 3, (states, said)
     assert len(lost) == 2, said
     # its process may still be ending when Ray says that the worker is gone
     assert any("started again" in line or "left by the other" in line for line in said), said
     assert tools.essence(tmp_path / "ray") == tools.essence(tmp_path / "quiet")
+    if stored:
+        assert tools.essence(tmp_path / "storage") == tools.essence(tmp_path / "quiet")
 
 
 def _parent(pid: int) -> int:

@@ -15,7 +15,7 @@ from benchmark.commands import tables
 from benchmark.errors import Interrupted, UserError
 from benchmark.sweep import driver as driving
 from benchmark.sweep import executors
-from benchmark.sweep.claims import Claim, Owner
+from benchmark.sweep.claims import Claim, Holder, Owner, holder
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import End, Job, end_of
 from benchmark.sweep.plan import Plan, Planned
@@ -48,6 +48,9 @@ class Told:
         if self.stopped:
             return failing("interrupted")(self.run)
         return self.how(self.run)
+
+    def holder(self) -> Holder | None:
+        return holder(self.run.folder)
 
     def stop(self) -> None:
         self.stopped = True

@@ -1,0 +1,135 @@
+"""Runs' folders in object storage, for workers that share no file system.
+
+A worker brings a run's folder before it starts and puts what changes there while it runs, the record last; the driver
+brings it when the run has ended. What a worker had put there when it was lost, the next one goes on from. Claims cannot
+be made once for all in object storage: they go there to be seen, and are not brought back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError
+from benchmark.files import LEFTOVER_PREFIX, make_folder, temporary_name
+from benchmark.sweep.claims import CLAIM_PREFIX, Holder, Owner
+from benchmark.sweep.records import RECORD
+
+_Seen = tuple[int, int] | None
+
+
+def open_storage(url: str) -> tuple[Any, str]:
+    """The file system (fsspec's) and the path of a URL such as s3://bucket/runs.
+
+    Raises:
+        UserError: no such kind, its package is missing, or it does not answer.
+    """
+    from fsspec.core import url_to_fs
+
+    try:
+        system, path = url_to_fs(url)
+        system.exists(path)
+    except Exception as error:  # each kind of storage has its own
+        raise UserError(
+            f"executor.storage={url}: {str(error).splitlines()[0] or type(error).__name__}"
+        ) from None
+    return system, path.rstrip("/")
+
+
+class Mirror:
+    """A run's folder and its copy in storage, below the URL as it lies below the folder of the runs.
+
+    Args:
+        url: of the storage.
+        folder: the run's, RUNS/RECIPE/NAME.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.folder = folder
+        self.system, path = open_storage(url)
+        self.root = f"{path}/{folder.parent.name}/{folder.name}"
+        self._put: dict[str, _Seen] = {}
+        self._made: set[str] = set()
+
+    def fetch(self) -> None:
+        """Bring what is there."""
+        for name in sorted(self._there(), key=_record_last):
+            self._put[name] = None
+            if not name.startswith(CLAIM_PREFIX):
+                self._bring(name)
+                self._put[name] = _seen(self.folder / name)
+
+    def _bring(self, name: str) -> None:
+        """A file, in one piece; one that is here already stays as old as it is."""
+        path = self.folder / name
+        make_folder(path.parent)
+        brought = temporary_name(path.parent)
+        try:
+            self.system.get_file(f"{self.root}/{name}", str(brought))
+            if not (path.is_file() and filecmp.cmp(brought, path, shallow=False)):
+                brought.replace(path)
+        finally:
+            brought.unlink(missing_ok=True)
+
+    def send(self) -> None:
+        """Put what has changed since the last time, and remove what is gone."""
+        here = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*") if p.is_file()}
+        names = [n for n, p in here.items() if not p.name.startswith(LEFTOVER_PREFIX)]
+        for name in sorted(names, key=_record_last):
+            now = _seen(here[name])
+            if now is not None and now != self._put.get(name):
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    self._make_parent(name)
+                    self.system.put_file(str(here[name]), f"{self.root}/{name}")
+                    self._put[name] = now
+        for name in self._put.keys() - set(names):
+            with contextlib.suppress(FileNotFoundError):
+                self.system.rm_file(f"{self.root}/{name}")
+            del self._put[name]
+
+    def holder(self) -> Holder | None:
+        """Who does the run, by the claim that was last put there."""
+        claims = [n for n in self._there() if n.startswith(CLAIM_PREFIX)]
+        try:
+            told = json.loads(self.system.cat_file(f"{self.root}/{max(claims, key=_number)}"))
+            return Holder(Owner(**told["owner"]), told["since"], told["step"], told["steps"])
+        except (ValueError, KeyError, TypeError, OSError):  # none, given up, or just gone
+            return None
+
+    def _there(self) -> list[str]:
+        self.system.invalidate_cache()
+        try:
+            found = self.system.find(self.root)
+        except FileNotFoundError:
+            return []
+        start = len(self.system._strip_protocol(self.root).rstrip("/")) + 1
+        return [str(path)[start:] for path in found]
+
+    def _make_parent(self, name: str) -> None:
+        """Folders, for kinds of storage that have them."""
+        parent = f"{self.root}/{name}".rpartition("/")[0]
+        if parent not in self._made:
+            self.system.makedirs(parent, exist_ok=True)
+            self._made.add(parent)
+
+
+def _record_last(name: str) -> tuple[bool, str]:
+    """A record shall not be anywhere before what it speaks of."""
+    return name == RECORD, name
+
+
+def _seen(path: Path) -> _Seen:
+    """What tells one version of a file from the next; None if it is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _number(name: str) -> int:
+    digits = name[len(CLAIM_PREFIX) :].partition(".")[0]
+    return int(digits) if digits.isdigit() else -1

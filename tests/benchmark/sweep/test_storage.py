@@ -1,0 +1,157 @@
+"""Runs' folders in object storage: what is put there, what comes back, and a run that moves from worker to worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.cli import main
+from benchmark.errors import UserError
+from benchmark.sweep.child import Order
+from benchmark.sweep.claims import Claim
+from benchmark.sweep.driver import drive
+from benchmark.sweep.executors import ExecutorConfig
+from benchmark.sweep.executors.local import LocalExecutor
+from benchmark.sweep.executors.supervise import supervise
+from benchmark.sweep.records import RECORD
+from benchmark.sweep.storage import Mirror, open_storage
+
+
+@pytest.fixture(params=["file", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Storage with folders, and storage that has names alone."""
+    return f"file://{tmp_path}/storage" if request.param == "file" else f"memory://{tmp_path.name}/runs"
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def _run_folder(path: Path, **files: str) -> Path:
+    folder = path / "embedded" / "run"
+    for name, text in files.items():
+        place = folder / name.replace("_", ".").replace("-", "/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    return folder
+
+
+def test_what_changes_is_put_and_what_goes_is_removed(url: str, tmp_path: Path) -> None:
+    here = _run_folder(tmp_path / "a", **{"metrics_csv": "1", "checkpoints-last_ckpt": "old"})
+    mirror = Mirror(url, here)
+    mirror.send()
+    puts: list[str] = []
+    put = mirror.system.put_file
+    mirror.system.put_file = lambda source, target: (puts.append(Path(target).name), put(source, target))
+    try:
+        (here / "metrics.csv").write_text("1\n2")
+        (here / "checkpoints" / "last.ckpt").unlink()
+        (here / RECORD).write_text("{}")
+        (here / "weights.safetensors").write_text("w")
+        (here / ".derain-1-2-3.tmp").write_text("half of one")
+        mirror.send()
+        mirror.send()
+    finally:
+        mirror.system.put_file = put
+    assert puts == ["metrics.csv", "weights.safetensors", RECORD]
+    there = tmp_path / "b" / "embedded" / "run"
+    Mirror(url, there).fetch()
+    assert _texts(there) == {"metrics.csv": "1\n2", "weights.safetensors": "w", RECORD: "{}"}
+
+
+def test_what_is_here_already_stays_as_it_is(url: str, tmp_path: Path) -> None:
+    here = _run_folder(tmp_path / "a", failure_json="{}", log_txt="long")
+    Mirror(url, here).send()
+    (here / "log.txt").write_text("other")
+    before = (here / "failure.json").stat()
+    Mirror(url, here).fetch()
+    after = (here / "failure.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert _texts(here) == {"failure.json": "{}", "log.txt": "long"}
+
+
+def test_claims_are_seen_and_not_brought(url: str, tmp_path: Path) -> None:
+    here = _run_folder(tmp_path / "a", config_yaml="a: 1")
+    worker, driver = Mirror(url, here), Mirror(url, tmp_path / "b" / "embedded" / "run")
+    assert driver.holder() is None
+    with Claim(here, step=3, steps=9):
+        worker.send()
+    held = driver.holder()
+    assert held is not None and (held.step, held.steps) == (3, 9) and held.owner is not None
+    driver.fetch()
+    assert list(_texts(driver.folder)) == ["config.yaml"]
+    later = Mirror(url, tmp_path / "c" / "embedded" / "run")
+    later.fetch()
+    later.send()  # of the worker that was lost nothing is left
+    assert driver.holder() is None
+    assert [Path(n).name for n in driver.system.find(driver.root)] == ["config.yaml"]
+
+
+def test_storage_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"executor\.storage=nosuch://x"):
+        open_storage("nosuch://x")
+    assert main(["table", "1", "executor.storage=s3://b/runs", "--plan"]) == 2
+    assert "executor.storage is for executor=ray" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(300)
+def test_a_run_goes_on_where_another_worker_was_lost(
+    tmp_path: Path, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers and the driver, each in a folder of its own; only the storage is common."""
+    words = ("recipe.steps=60", "trainer.log_every=5")
+    quiet = tools.planned(tmp_path / "quiet", *words)
+    drive([quiet], LocalExecutor(ExecutorConfig(workers=1)))
+    url = f"file://{tmp_path}/storage"
+    run = tools.planned(Path("runs"), *words)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+    first, second, driver = (tmp_path / name for name in ("first", "second", "driver"))
+    told = tmp_path / "order.json"
+    _at(Order.of(run.config, 1), first).write(told)
+    lost = subprocess.Popen([sys.executable, "-c", _WORKER, str(told), url], start_new_session=True)
+    stored = tmp_path / "storage" / run.folder.relative_to("runs") / "checkpoints" / "last.ckpt"
+    assert tools.until(stored.is_file), "no checkpoint came to the storage"
+    pid = tools.process_of(first)
+    os.kill(lost.pid, signal.SIGKILL)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+    lost.wait()
+
+    end = supervise(_at(Order.of(run.config, 1), second), url)
+    assert json.loads((second / run.folder / RECORD).read_text())["training"]["steps"] == 60, end
+    monkeypatch.chdir(driver := _made(driver))
+    Mirror(url, run.folder).fetch()
+    assert tools.essence(driver) == tools.essence(tmp_path / "quiet")
+    assert not list((tmp_path / "storage").rglob("claim-*"))
+    assert _logged(second) == _logged(tmp_path / "quiet")
+
+
+def _logged(folder: Path) -> list[str]:
+    (path,) = folder.rglob("metrics.csv")
+    return [line.partition(",")[0] for line in path.read_text().splitlines()]
+
+
+_WORKER = """
+import sys
+from pathlib import Path
+import benchmark.sweep.executors.supervise as workers
+from benchmark.sweep.child import Order
+workers._SEND_EVERY = 0.2
+workers.supervise(Order.read(Path(sys.argv[1])), sys.argv[2])
+"""
+
+
+def _at(order: Order, place: Path) -> Order:
+    return Order(order.config, order.command, str(place), order.threads)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
