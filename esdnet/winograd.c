@@ -177,9 +177,10 @@ INLINE float *workspace(size_t floats) {
 int lanes(void) { return V; }
 
 /* u (16, C, K) = G w Gᵀ of each kernel of w (K, C, 3, 3); `turned`: (16, K, C), of the kernels turned by half a circle */
-void transform_weights(const float *restrict w, float *restrict u, long K, long C, int turned) {
+NOINLINE void transform_some_weights(const float *restrict w, float *restrict u, long K, long C, int turned, long first,
+                                     long last) {
   long rows = turned ? K : C, columns = turned ? C : K;
-  for (long column = 0; column < columns; column += V)
+  for (long column = first; column < last; column += V)
     for (long row = 0; row < rows; row++) {
       float d[9][V];
       vec t[4][3];
@@ -202,6 +203,13 @@ void transform_weights(const float *restrict w, float *restrict u, long K, long 
         AT(to + 3 * rows * columns) = t[i][2];
       }
     }
+}
+
+void transform_weights(const float *w, float *u, long K, long C, int turned, int threads) {
+  long columns = turned ? C : K;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (long column = 0; column < columns; column += V)
+    transform_some_weights(w, u, K, C, turned, column, column + V);
 }
 
 /* y (N, H, W, K) from x (N, H, W, C) and u (16, C, K); 1: no memory */

@@ -65,7 +65,12 @@ def _transformed(weight: Tensor, turned: bool = False) -> Tensor:
     lib: Any = _library()
     source = weight.contiguous()
     lib.transform_weights(
-        native.address(source), native.address(made), ctypes.c_long(K), ctypes.c_long(C), int(turned)
+        native.address(source),
+        native.address(made),
+        ctypes.c_long(K),
+        ctypes.c_long(C),
+        int(turned),
+        torch.get_num_threads(),
     )
     return made
 
