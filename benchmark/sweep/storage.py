@@ -106,7 +106,8 @@ class Mirror:
         except FileNotFoundError:
             return []
         start = len(self.system._strip_protocol(self.root).rstrip("/")) + 1
-        return [str(path)[start:] for path in found]
+        names = [str(path)[start:] for path in found]
+        return [name for name in names if ".." not in name.split("/")]  # keys may have it, and lead elsewhere
 
     def _make_parent(self, name: str) -> None:
         """Folders, for kinds of storage that have them."""

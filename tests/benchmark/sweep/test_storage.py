@@ -94,6 +94,16 @@ def test_claims_are_seen_and_not_brought(url: str, tmp_path: Path) -> None:
     assert [Path(n).name for n in driver.system.find(driver.root)] == ["config.yaml"]
 
 
+def test_nothing_is_brought_to_a_place_outside(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(url, _run_folder(tmp_path / "a", log_txt="1"))
+    mirror.send()
+    monkeypatch.setattr(mirror.system, "find", lambda root: [f"{mirror.root}/../../log.txt"])
+    mirror.fetch()
+    assert _texts(tmp_path / "a") == {"embedded/run/log.txt": "1"}
+
+
 def test_storage_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"executor\.storage=nosuch://x"):
         open_storage("nosuch://x")
