@@ -21,10 +21,12 @@ class Blocks(NamedTuple):
 
 def blocks(current: Tensor, beta: Tensor, threshold: Tensor) -> Blocks:
     """(T, N, ...) and its constants as a kernel takes them."""
-    channels_last = is_channels_last(current)
-    current = dense(current, channels_last, repeated=True)
-    stride = current.stride(0) if len(current) > 1 else 0
-    return Blocks(current, stride, *constants(beta, threshold, current[0], channels_last), channels_last)
+    step, stride = current[0], current.stride(0)
+    channels_last = _is_channels_last(step)
+    if not (_is_block(step, channels_last) and stride in (step.numel(), 0)):
+        current = dense(current, channels_last, repeated=True)
+        step, stride = current[0], current.stride(0)
+    return Blocks(current, stride, *constants(beta, threshold, step, channels_last), channels_last)
 
 
 def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
@@ -35,11 +37,18 @@ def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
 
 def is_channels_last(frames: Tensor) -> bool:
     """Whether every step of (T, N, C, H, W) has its channels side by side."""
+    return _is_channels_last(frames[0])
+
+
+def _is_channels_last(step: Tensor) -> bool:
     return (
-        frames.ndim == 5
-        and not frames[0].is_contiguous()
-        and frames[0].is_contiguous(memory_format=torch.channels_last)
+        step.ndim == 4 and not step.is_contiguous() and step.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def _is_block(step: Tensor, channels_last: bool) -> bool:
+    """Whether a step lies in memory without gaps, in that order."""
+    return channels_last or step.is_contiguous()
 
 
 def empty(like: Tensor, channels_last: bool) -> Tensor:
@@ -56,8 +65,9 @@ def dense(frames: Tensor, channels_last: bool, repeated: bool = False) -> Tensor
     With `repeated` the steps may be one and the same block.
     """
     order = torch.channels_last if channels_last else torch.contiguous_format
-    apart = frames.stride(0) == frames[0].numel() or len(frames) == 1 or (repeated and frames.stride(0) == 0)
-    if apart and frames[0].is_contiguous(memory_format=order):
+    step, stride = frames[0], frames.stride(0)
+    apart = stride == step.numel() or len(frames) == 1 or (repeated and stride == 0)
+    if apart and step.is_contiguous(memory_format=order):
         return frames
     return empty(frames, channels_last).copy_(frames)
 

@@ -146,7 +146,7 @@ def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Ten
     function(
         address(current),
         address(spikes),
-        ctypes.c_long(current[0].numel()),
+        ctypes.c_long(current.numel() // len(current)),
         ctypes.c_long(stride),
         ctypes.c_long(len(current)),
         address(beta),
@@ -186,7 +186,7 @@ def backward(
         address(out),
         address(by_beta),
         address(by_threshold),
-        ctypes.c_long(current[0].numel()),
+        ctypes.c_long(current.numel() // len(current)),
         ctypes.c_long(stride),
         ctypes.c_long(len(current)),
         address(beta),
