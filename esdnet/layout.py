@@ -23,7 +23,8 @@ def blocks(current: Tensor, beta: Tensor, threshold: Tensor) -> Blocks:
     """(T, N, ...) and its constants as a kernel takes them."""
     step, stride = current[0], current.stride(0)
     channels_last = _is_channels_last(step)
-    if not (_is_block(step, channels_last) and stride in (step.numel(), 0)):
+    dense_already = channels_last or step.is_contiguous()
+    if not (dense_already and stride in (step.numel(), 0)):
         current = dense(current, channels_last, repeated=True)
         step, stride = current[0], current.stride(0)
     return Blocks(current, stride, *constants(beta, threshold, step, channels_last), channels_last)
@@ -44,11 +45,6 @@ def _is_channels_last(step: Tensor) -> bool:
     return (
         step.ndim == 4 and not step.is_contiguous() and step.is_contiguous(memory_format=torch.channels_last)
     )
-
-
-def _is_block(step: Tensor, channels_last: bool) -> bool:
-    """Whether a step lies in memory without gaps, in that order."""
-    return channels_last or step.is_contiguous()
 
 
 def empty(like: Tensor, channels_last: bool) -> Tensor:
