@@ -21,13 +21,10 @@ class Blocks(NamedTuple):
 
 def blocks(current: Tensor, beta: Tensor, threshold: Tensor) -> Blocks:
     """(T, N, ...) and its constants as a kernel takes them."""
-    step, stride = current[0], current.stride(0)
-    channels_last = _is_channels_last(step)
-    dense_already = channels_last or step.is_contiguous()
-    if not (dense_already and stride in (step.numel(), 0)):
-        current = dense(current, channels_last, repeated=True)
-        step, stride = current[0], current.stride(0)
-    return Blocks(current, stride, *constants(beta, threshold, step, channels_last), channels_last)
+    channels_last = is_channels_last(current)
+    current = dense(current, channels_last, repeated=True)
+    stride = current.stride(0) if len(current) > 1 else 0
+    return Blocks(current, stride, *constants(beta, threshold, current[0], channels_last), channels_last)
 
 
 def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
@@ -38,10 +35,7 @@ def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
 
 def is_channels_last(frames: Tensor) -> bool:
     """Whether every step of (T, N, C, H, W) has its channels side by side."""
-    return _is_channels_last(frames[0])
-
-
-def _is_channels_last(step: Tensor) -> bool:
+    step = frames[0]
     return (
         step.ndim == 4 and not step.is_contiguous() and step.is_contiguous(memory_format=torch.channels_last)
     )

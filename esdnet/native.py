@@ -105,17 +105,16 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def plain(tensor: Tensor) -> bool:
     """Whether that is a tensor with values at an address of this process, and nobody is tracing what is done."""
-    return (
-        tensor.device.type == "cpu"
-        and type(tensor) in (Tensor, torch.nn.Parameter)
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-    )
+    return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter) and not _followed()
 
 
 def watched() -> bool:
     """Whether somebody follows torch's operations one by one, to count, trace or compile them."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or _get_current_dispatch_mode() is not None
+    return _followed() or _get_current_dispatch_mode() is not None
+
+
+def _followed() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def hooked(module: torch.nn.Module) -> bool:

@@ -176,40 +176,39 @@ INLINE float *workspace(size_t floats) {
 /* what the numbers of channels must be multiples of */
 int lanes(void) { return V; }
 
-/* u (16, C, K) = G w Gᵀ of each kernel of w (K, C, 3, 3); `turned`: (16, K, C), of the kernels turned by half a circle */
-NOINLINE void transform_some_weights(const float *restrict w, float *restrict u, long K, long C, int turned, long first,
-                                     long last) {
+/* V columns of transform_weights */
+NOINLINE void transform_columns(const float *restrict w, float *restrict u, long K, long C, int turned, long column) {
   long rows = turned ? K : C, columns = turned ? C : K;
-  for (long column = first; column < last; column += V)
-    for (long row = 0; row < rows; row++) {
-      float d[9][V];
-      vec t[4][3];
-      for (int j = 0; j < V; j++) {
-        const float *kernel = w + 9 * (turned ? row * C + column + j : (column + j) * C + row);
-        for (int i = 0; i < 9; i++) d[turned ? 8 - i : i][j] = kernel[i];
-      }
-      for (int j = 0; j < 3; j++) {
-        vec a = AT(d[j]), b = AT(d[3 + j]), c = AT(d[6 + j]);
-        t[0][j] = a;
-        t[1][j] = (a + b + c) * 0.5f;
-        t[2][j] = (a - b + c) * 0.5f;
-        t[3][j] = c;
-      }
-      float *to = u + row * columns + column;
-      for (int i = 0; i < 4; i++, to += 4 * rows * columns) {
-        AT(to) = t[i][0];
-        AT(to + rows * columns) = (t[i][0] + t[i][1] + t[i][2]) * 0.5f;
-        AT(to + 2 * rows * columns) = (t[i][0] - t[i][1] + t[i][2]) * 0.5f;
-        AT(to + 3 * rows * columns) = t[i][2];
-      }
+  for (long row = 0; row < rows; row++) {
+    float d[9][V];
+    vec t[4][3];
+    for (int j = 0; j < V; j++) {
+      const float *kernel = w + 9 * (turned ? row * C + column + j : (column + j) * C + row);
+      for (int i = 0; i < 9; i++) d[turned ? 8 - i : i][j] = kernel[i];
     }
+    for (int j = 0; j < 3; j++) {
+      vec a = AT(d[j]), b = AT(d[3 + j]), c = AT(d[6 + j]);
+      t[0][j] = a;
+      t[1][j] = (a + b + c) * 0.5f;
+      t[2][j] = (a - b + c) * 0.5f;
+      t[3][j] = c;
+    }
+    float *to = u + row * columns + column;
+    for (int i = 0; i < 4; i++, to += 4 * rows * columns) {
+      AT(to) = t[i][0];
+      AT(to + rows * columns) = (t[i][0] + t[i][1] + t[i][2]) * 0.5f;
+      AT(to + 2 * rows * columns) = (t[i][0] - t[i][1] + t[i][2]) * 0.5f;
+      AT(to + 3 * rows * columns) = t[i][2];
+    }
+  }
 }
 
+/* u (16, C, K) = G w Gᵀ of each kernel of w (K, C, 3, 3); `turned`: (16, K, C), of the kernels turned by half a circle */
 void transform_weights(const float *w, float *u, long K, long C, int turned, int threads) {
   long columns = turned ? C : K;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (long column = 0; column < columns; column += V)
-    transform_some_weights(w, u, K, C, turned, column, column + V);
+    transform_columns(w, u, K, C, turned, column);
 }
 
 /* y (N, H, W, K) from x (N, H, W, C) and u (16, C, K); 1: no memory */

@@ -148,11 +148,8 @@ def convolved(conv: nn.Conv2d, images: Tensor) -> Tensor:
     """`conv(images)`, computed here where that serves."""
     if not usable(conv, images):
         return conv(images)
-    if conv.bias is None:
-        return convolve(images, conv.weight)
-    if torch.is_grad_enabled():
-        return convolve(images, conv.weight) + conv.bias[:, None, None]
-    return convolve_and_scale(images, conv.weight, torch.ones_like(conv.bias), conv.bias)
+    made = convolve(images, conv.weight)
+    return made if conv.bias is None else made + conv.bias[:, None, None]
 
 
 def convolve_and_scale(

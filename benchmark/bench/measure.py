@@ -102,8 +102,7 @@ def measure(
         ours, result, first = _ready(case.ours, case, setting)
     except NotMeasured as error:
         return [_row(case, peer, reason=str(error)) for peer in case.peers or (None,)]
-    sides: dict[str, tuple[Body, int]] = {"": (ours, _number(first[0], least))}
-    warming = {"": first}
+    sides = {"": (ours, first)}
     rows: dict[str, Row] = {}
     for peer in case.peers:
         rows[peer.name] = _row(case, peer, reason=why_not(case, peer.needs, slow))
@@ -119,17 +118,17 @@ def measure(
             rows[peer.name]["difference"] = (
                 _difference(result, theirs) if peer.agreement is not None else None
             )
-            sides[peer.name], warming[peer.name] = (call, _number(first[0], least)), first
-    taken: dict[str, list[float]] = {name: [warming[name][0]] if case.slow else [] for name in sides}
-    used: dict[str, list[float]] = {name: [warming[name][1]] if case.slow else [] for name in sides}
+            sides[peer.name] = call, first
+    taken = {name: [first[0]] if case.slow else [] for name, (_, first) in sides.items()}
+    used = {name: [first[1]] if case.slow else [] for name, (_, first) in sides.items()}
     begin = time.monotonic()
     for turn in range(0 if case.slow else rounds):
         if turn >= 2 and time.monotonic() - begin > case.seconds:
             break
         progress(f"{case.name}: round {turn + 1}")
         for name in list(sides)[:: 1 if turn % 2 == 0 else -1]:
-            call, number = sides[name]
-            wall, processor = seconds(call, number, case.device)
+            call, first = sides[name]
+            wall, processor = seconds(call, _number(first[0], least), case.device)
             taken[name].append(wall)
             used[name].append(processor)
     load_averages = {"before": before, "after": load_average()}

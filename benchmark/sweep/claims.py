@@ -33,7 +33,7 @@ from benchmark.files import clean_leftovers, make_folder, temporary_name, write_
 
 BEAT = 1.0  # seconds
 PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
-CLAIM_PREFIX = "claim-"
+_PREFIX = "claim-"
 
 
 class Claimed(WorkError):  # noqa: N818
@@ -144,7 +144,7 @@ def storage_time(folder: Path) -> float:
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / f"{CLAIM_PREFIX}{number}.json"
+    return folder / f"{_PREFIX}{number}.json"
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -152,8 +152,25 @@ def _numbers(folder: Path) -> list[int]:
         names = [p.name for p in folder.iterdir()]
     except FileNotFoundError:
         return []
-    middles = (n[len(CLAIM_PREFIX) : -5] for n in names if n.startswith(CLAIM_PREFIX) and n.endswith(".json"))
-    return [int(m) for m in middles if m.isdigit()]
+    return [number for name in names if (number := claim_number(name)) is not None]
+
+
+def claim_number(name: str) -> int | None:
+    """N of a file name claim-N.json; None of any other."""
+    middle = name[len(_PREFIX) : -5]
+    return int(middle) if name.startswith(_PREFIX) and name.endswith(".json") and middle.isdigit() else None
+
+
+def claimant(text: str | bytes) -> Holder | None:
+    """The holder that a claim's text names; None if it gave the claim up.
+
+    Raises:
+        ValueError, KeyError, TypeError: that is no claim.
+    """
+    told: dict[str, Any] = json.loads(text)
+    if "given_up" in told:
+        return None
+    return Holder(Owner(**told["owner"]), told["since"], told["step"], told["steps"])
 
 
 def _highest(folder: Path) -> int | None:
@@ -165,10 +182,9 @@ def _look(path: Path, now: float) -> Holder | None:
     try:
         with path.open(encoding="utf-8") as file:  # opening asks a file server for what is there now
             beaten = os.fstat(file.fileno()).st_mtime
-            told: dict[str, Any] = json.load(file)
-        if "given_up" in told:
+            found = claimant(file.read())
+        if found is None:
             return None
-        found = Holder(Owner(**told["owner"]), told["since"], told["step"], told["steps"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -44,10 +44,10 @@ def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str
     return costs
 
 
-def _kept(place: Path) -> Record | None:
-    """The count kept there, if this version of the suite made it."""
-    kept, made_by = read_record(place, COST), provenance()
-    if kept is None or any(kept[key] != made_by[key] for key in ("commit", "versions")):
+def _kept(place: Path, filename: str = COST, same: Sequence[str] = ("commit", "versions")) -> Record | None:
+    """What is kept there, if what made it is the `same` now: for counts this version of the suite."""
+    kept, made_by = read_record(place, filename), provenance()
+    if kept is None or any(kept[key] != made_by[key] for key in same):
         return None
     return kept
 
@@ -134,10 +134,8 @@ class KeptForwards:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = read_record(folder, FORWARDS) or {}
-        made = provenance()
-        same = all(kept.get(key) == made[key] for key in ("code", "machine", "versions"))
-        self.forwards: dict[str, dict[str, Any]] = kept["forwards"] if same else {}
+        kept = _kept(folder, FORWARDS, ("code", "machine", "versions"))
+        self.forwards: dict[str, dict[str, Any]] = kept["forwards"] if kept else {}
 
     def __call__(self, target: str, size: int, time_limit: float) -> Run:
         """One forward of a network at `size`², of at most `time_limit` seconds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError, unknown
-from benchmark.sweep.claims import CLAIM_PREFIX, Holder, holder, left_open
+from benchmark.sweep.claims import Holder, claim_number, holder, left_open
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import FAILURE, RECORD, read_record
 
@@ -55,7 +55,7 @@ def state_of(run: Planned, now: float | None = None) -> State:
         there = set(os.listdir(folder))  # noqa: PTH208
     except FileNotFoundError:
         return State(WAITING)
-    claims = any(name.startswith(CLAIM_PREFIX) for name in there)
+    claims = any(claim_number(name) is not None for name in there)
     held = holder(run.folder, now) if claims else None
     if held is not None:
         return State(RUNNING, f"by {held}", holder=held)

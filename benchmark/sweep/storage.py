@@ -9,33 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
-import json
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.files import LEFTOVER_PREFIX, make_folder, temporary_name
-from benchmark.sweep.claims import CLAIM_PREFIX, Holder, Owner
+from benchmark.sweep.claims import Holder, claim_number, claimant
 from benchmark.sweep.records import RECORD
 
 _Seen = tuple[int, int] | None
 
 
-def open_storage(url: str) -> tuple[Any, str]:
-    """The file system (fsspec's) and the path of a URL such as s3://bucket/runs.
+def require_storage(url: str) -> None:
+    """Refuse early to work towards storage that is not there.
 
     Raises:
         UserError: no such kind, its package is missing, or it does not answer.
     """
-    from fsspec.core import url_to_fs
-
     try:
-        system, path = url_to_fs(url)
+        system, path = _opened(url)
         system.exists(path)
     except Exception as error:  # each kind of storage has its own
         raise UserError(
             f"executor.storage={url}: {str(error).splitlines()[0] or type(error).__name__}"
         ) from None
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """The file system (fsspec's) and the path of a URL such as s3://bucket/runs."""
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(url)
     return system, path.rstrip("/")
 
 
@@ -49,7 +53,7 @@ class Mirror:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.folder = folder
-        self.system, path = open_storage(url)
+        self.system, path = _opened(url)
         self.root = f"{path}/{folder.parent.name}/{folder.name}"
         self._put: dict[str, _Seen] = {}
         self._made: set[str] = set()
@@ -58,7 +62,7 @@ class Mirror:
         """Bring what is there."""
         for name in sorted(self._there(), key=_record_last):
             self._put[name] = None
-            if not name.startswith(CLAIM_PREFIX):
+            if claim_number(name) is None:
                 self._bring(name)
                 self._put[name] = _seen(self.folder / name)
 
@@ -92,11 +96,10 @@ class Mirror:
 
     def holder(self) -> Holder | None:
         """Who does the run, by the claim that was last put there."""
-        claims = [n for n in self._there() if n.startswith(CLAIM_PREFIX)]
+        claims = {number: name for name in self._there() if (number := claim_number(name)) is not None}
         try:
-            told = json.loads(self.system.cat_file(f"{self.root}/{max(claims, key=_number)}"))
-            return Holder(Owner(**told["owner"]), told["since"], told["step"], told["steps"])
-        except (ValueError, KeyError, TypeError, OSError):  # none, given up, or just gone
+            return claimant(self.system.cat_file(f"{self.root}/{claims[max(claims)]}"))
+        except (ValueError, KeyError, TypeError, OSError):  # none, or just gone
             return None
 
     def _there(self) -> list[str]:
@@ -129,8 +132,3 @@ def _seen(path: Path) -> _Seen:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
-
-
-def _number(name: str) -> int:
-    digits = name[len(CLAIM_PREFIX) :].partition(".")[0]
-    return int(digits) if digits.isdigit() else -1

@@ -21,7 +21,7 @@ from benchmark.sweep.executors import End, ExecutorConfig, Job
 from benchmark.sweep.executors.supervise import supervise
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
-from benchmark.sweep.storage import Mirror, open_storage
+from benchmark.sweep.storage import Mirror, require_storage
 
 _PASSED_ON = ("PYTHONPATH", "ESDNET_CACHE", "WANDB_MODE", "WANDB_PROJECT")  # variables that runs depend on
 _LOOK_EVERY = 5.0  # seconds between two looks into storage
@@ -103,7 +103,7 @@ class RayExecutor:
         self.cpus, self.gpus = config.cpus or 1, config.gpus or 0
         self.workers, self.storage = config.workers, config.storage
         if config.storage:
-            open_storage(config.storage)  # or say now that it cannot be
+            require_storage(config.storage)
         self.restarts = _RESTARTS if config.restarts is None else config.restarts
         variables = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         own: dict[str, Any] = (

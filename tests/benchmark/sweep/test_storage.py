@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from benchmark.sweep.executors import ExecutorConfig
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.executors.supervise import supervise
 from benchmark.sweep.records import RECORD
-from benchmark.sweep.storage import Mirror, open_storage
+from benchmark.sweep.storage import Mirror, require_storage
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -106,7 +107,7 @@ def test_nothing_is_brought_to_a_place_outside(
 
 def test_storage_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=r"executor\.storage=nosuch://x"):
-        open_storage("nosuch://x")
+        require_storage("nosuch://x")
     assert main(["table", "1", "executor.storage=s3://b/runs", "--plan"]) == 2
     assert "executor.storage is for executor=ray" in capsys.readouterr().err
 
@@ -136,7 +137,8 @@ def test_a_run_goes_on_where_another_worker_was_lost(
 
     end = supervise(_at(Order.of(run.config, 1), second), url)
     assert json.loads((second / run.folder / RECORD).read_text())["training"]["steps"] == 60, end
-    monkeypatch.chdir(driver := _made(driver))
+    driver.mkdir()
+    monkeypatch.chdir(driver)
     Mirror(url, run.folder).fetch()
     assert tools.essence(driver) == tools.essence(tmp_path / "quiet")
     assert not list((tmp_path / "storage").rglob("claim-*"))
@@ -159,9 +161,4 @@ workers.supervise(Order.read(Path(sys.argv[1])), sys.argv[2])
 
 
 def _at(order: Order, place: Path) -> Order:
-    return Order(order.config, order.command, str(place), order.threads)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
+    return replace(order, place=str(place))
