@@ -35,16 +35,16 @@ def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
 
 def is_channels_last(frames: Tensor) -> bool:
     """Whether every step of (T, N, C, H, W) has its channels side by side."""
+    if frames.ndim != 5 or frames.is_contiguous():
+        return False
     step = frames[0]
-    return (
-        step.ndim == 4 and not step.is_contiguous() and step.is_contiguous(memory_format=torch.channels_last)
-    )
+    return not step.is_contiguous() and step.is_contiguous(memory_format=torch.channels_last)
 
 
 def empty(like: Tensor, channels_last: bool) -> Tensor:
     """Dense and uninitialised, of the shape, type and device of `like`."""
     if not channels_last:
-        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        return torch.empty_like(like, memory_format=torch.contiguous_format)
     T, N, C, H, W = like.shape
     return torch.empty((T, N, H, W, C), dtype=like.dtype, device=like.device).permute(0, 1, 4, 2, 3)
 
@@ -54,6 +54,8 @@ def dense(frames: Tensor, channels_last: bool, repeated: bool = False) -> Tensor
 
     With `repeated` the steps may be one and the same block.
     """
+    if not channels_last and frames.is_contiguous():
+        return frames
     order = torch.channels_last if channels_last else torch.contiguous_format
     step, stride = frames[0], frames.stride(0)
     apart = stride == step.numel() or len(frames) == 1 or (repeated and stride == 0)

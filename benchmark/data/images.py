@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -61,6 +62,7 @@ _WRITTEN = {
 }
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 _ORIENTATION = 0x0112
+_MAY_ORIENT = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 # MAX_PIXELS refuses, in one line, everything that Pillow would only warn of.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -198,10 +200,13 @@ def _decode(path: Path, image: Image.Image, data: bytes) -> Picture:
     return array
 
 
-def _whole_png(path: Path, data: bytes) -> None:
-    """Check the chunks' checksums: Pillow shows flipped bits inside the pixels as if they were meant."""
+def _whole_png(path: Path, data: bytes) -> bool:
+    """Check the chunks' checksums: Pillow shows flipped bits inside the pixels as if they were meant.
+
+    Returns whether chunks behind the pixels may hold an orientation.
+    """
     view = memoryview(data)
-    position, compressed, ended = 8, 0, False
+    position, compressed, ended, more = 8, 0, False, False
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 8 + length
@@ -210,6 +215,7 @@ def _whole_png(path: Path, data: bytes) -> None:
         if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise UserError(f"{path}: is damaged (a checksum does not match); copy or download it again")
         kind = data[position + 4 : position + 8]
+        more = more or (compressed > 0 and kind in _MAY_ORIENT)
         compressed += length if kind in (b"IDAT", b"fdAT") else 0
         if kind == b"IEND":
             ended = True
@@ -220,6 +226,19 @@ def _whole_png(path: Path, data: bytes) -> None:
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
     if ended and height * (width * bits // 8) > 1032 * compressed + 1024:
         raise UserError(f"{path}: is damaged (too little data for {width}×{height} pixels)")
+    return more
+
+
+def _ordinary_png(image: Image.Image, data: bytes) -> Picture | None:
+    """Pixels of a PNG of 8-bit RGB by libpng, in half of Pillow's time; None: Pillow is to decide what it is."""
+    eight_bit_rgb = data[24:26] == b"\x08\x02"
+    if image.format != "PNG" or not eight_bit_rgb or image.has_transparency_data:
+        return None
+    try:
+        array: Picture = imagecodecs.png_decode(data)
+    except (imagecodecs.PngError, ValueError):
+        return None
+    return array if array.shape == (image.height, image.width, 3) and array.dtype == np.uint8 else None
 
 
 def read_image(path: str | Path) -> Picture:
@@ -231,14 +250,14 @@ def read_image(path: str | Path) -> Picture:
     path = Path(path)
     data = _content(path)
     image = _open(path, data)
-    if image.format == "PNG":
-        _whole_png(path, data)
+    says_more = image.format != "PNG" or _whole_png(path, data)
     try:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames != 1:
             raise UserError(f"{path}: holds {frames} frames or pages; save the one you mean by itself")
-        orientation = _orientation(image)
-        array = _decode(path, image, data)
+        orientation = _orientation(image, header_only=not says_more)
+        quick = _ordinary_png(image, data)
+        array = _decode(path, image, data) if quick is None else quick
     except UserError:
         raise
     except MemoryError:
@@ -256,7 +275,7 @@ def _says_more(path: Path) -> bool:
         pixels = False
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
-            if pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            if pixels and kind in _MAY_ORIENT:
                 return True
             pixels = pixels or kind == b"IDAT"
             file.seek(length + 4, io.SEEK_CUR)

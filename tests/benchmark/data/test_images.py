@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmark import files
+from benchmark.data import images
 from benchmark.data.images import (
     MAX_PIXELS,
     Metadata,
@@ -356,3 +357,71 @@ def test_an_orientation_behind_the_pixels_is_seen(tmp_path: Path) -> None:
     ending = plain.index(b"IEND") - 4
     file.write_bytes(plain[:ending] + marked[start : start + length + 12] + plain[ending:])
     assert image_size(file) == read_image(file).shape[:2] == (17, 13)
+
+
+def read_or_message(file: Path) -> np.ndarray | str:
+    try:
+        return read_image(file)
+    except UserError as error:
+        return str(error)
+
+
+def test_chunks_about_colour_do_not_change_an_ordinary_pngs_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = encoded(Image.fromarray(PICTURE))
+    header_ends = 8 + 25
+    said = [
+        chunk(b"gAMA", struct.pack(">I", 100000)),
+        chunk(b"sBIT", b"\5\5\5"),
+        chunk(b"bKGD", struct.pack(">HHH", 1, 2, 3)),
+        chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0)),
+    ]
+    file = tmp_path / "a.png"
+    file.write_bytes(plain[:header_ends] + b"".join(said) + plain[header_ends:])
+    by_pillow = np.asarray(Image.open(file))
+    monkeypatch.setattr(images, "_decode", None)  # libpng decodes these, Pillow none of them
+    np.testing.assert_array_equal(read_image(file), by_pillow)
+    np.testing.assert_array_equal(by_pillow, PICTURE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    filters=st.lists(st.integers(0, 5), min_size=13, max_size=13),
+    kept=st.integers(0, 13 * 52),
+    extra=st.binary(max_size=60),
+    flushed=st.booleans(),
+    interlaced=st.sampled_from([0, 0, 0, 1, 2]),
+    flipped=st.one_of(st.none(), st.integers(0, 700)),
+    pieces=st.integers(1, 4),
+    cut=st.integers(0, 40),
+)
+def test_libpng_shows_what_pillow_shows_and_refuses_what_pillow_refuses(
+    tmp_path_factory: pytest.TempPathFactory,
+    filters: list[int],
+    kept: int,
+    extra: bytes,
+    flushed: bool,
+    interlaced: int,
+    flipped: int | None,
+    pieces: int,
+    cut: int,
+) -> None:
+    rows = b"".join(bytes([f]) + row.tobytes() for f, row in zip(filters, PICTURE, strict=True))
+    packer = zlib.compressobj()
+    stream = packer.compress((rows if kept % 2 else rows[:kept]) + extra)
+    stream += packer.flush(zlib.Z_FINISH if flushed else zlib.Z_SYNC_FLUSH)
+    if flipped is not None:
+        place = flipped % len(stream)
+        stream = stream[:place] + bytes([stream[place] ^ 1 << flipped % 8]) + stream[place + 1 :]
+    size = -(-len(stream) // pieces)
+    header = struct.pack(">IIBBBBB", 17, 13, 8, 2, 0, 0, interlaced)
+    parts = [chunk(b"IDAT", stream[i : i + size]) for i in range(0, len(stream), size)]
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(parts) + chunk(b"IEND", b"")
+    file = tmp_path_factory.getbasetemp() / "odd.png"
+    file.write_bytes(content[: len(content) - (cut if cut % 3 == 0 else 0)])
+    outcome = read_or_message(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_ordinary_png", lambda image, data: None)
+        by_pillow = read_or_message(file)
+    np.testing.assert_array_equal(outcome, by_pillow)
