@@ -19,7 +19,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,14 +183,12 @@ def _ssim(a: Tensor, b: Tensor, convention: Convention) -> Tensor:
 
 
 @functools.cache
-def _compiled() -> Callable[..., float] | None:
-    """similarity.c, where there is a compiler: the same value to 1e-13 in a third of the time."""
-    library = native.compiled(str(Path(__file__).parent / "similarity.c"), "-ffp-contract=off")
-    if library is None:
-        return None
-    function = library.mean_similarity
-    function.restype = ctypes.c_double
-    return function
+def _compiled() -> ctypes.CDLL | None:
+    """metrics.c, where there is a compiler: the same values, similarities to 1e-13, in a third of the time."""
+    library = native.compiled(str(Path(__file__).parent / "metrics.c"), "-ffp-contract=off")
+    if library is not None:
+        library.mean_similarity.restype = ctypes.c_double
+    return library
 
 
 def _mean_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -199,7 +197,7 @@ def _mean_similarity(a: Tensor, b: Tensor) -> Tensor:
         weights = (ctypes.c_double * (WINDOW // 2 + 1))(*_weights()[: WINDOW // 2 + 1])
         sizes = (ctypes.c_long(n) for n in (a.stride(0), b.stride(0), *a.shape))
         places = (native.address(a), native.address(b))
-        value = compiled(*places, *sizes, weights, ctypes.c_double(C1), ctypes.c_double(C2))
+        value = compiled.mean_similarity(*places, *sizes, weights, ctypes.c_double(C1), ctypes.c_double(C2))
         if math.isnan(value):
             raise MemoryError("no memory for the rows of a similarity map")
         return a.new_tensor(value)
@@ -283,6 +281,13 @@ def check_images(image: Tensor, what: str) -> tuple[float, float]:
 
 def _luma(image: Tensor) -> Tensor:
     """Y of ITU-R BT.601 in studio range (16 … 235), not rounded, (N, H, W)."""
+    compiled = _compiled() if image.dtype == torch.uint8 and native.plain(image) else None
+    if compiled is not None:
+        out = torch.empty(image[:, 0].shape, dtype=torch.float64)
+        for picture, one in zip(image, out, strict=True):
+            steps, sizes = map(ctypes.c_long, picture.stride()), map(ctypes.c_long, one.shape)
+            compiled.luma(native.address(picture), *steps, native.address(one), *sizes)
+        return out
     levels = (lambda x: x.to(torch.float64)) if image.dtype == torch.uint8 else to_8_bit
     luma = levels(image[:, 0]).mul_(65.481)
     for channel, weight in ((1, 128.553), (2, 24.966)):

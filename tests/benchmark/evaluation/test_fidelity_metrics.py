@@ -223,3 +223,21 @@ def test_without_a_compiler_the_values_are_the_same(monkeypatch: pytest.MonkeyPa
     with_compiler = ssim_y(restored, target)
     monkeypatch.setattr(metrics, "_compiled", lambda: None)
     torch.testing.assert_close(ssim_y(restored, target), with_compiler, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("layout", ["file", "planes", "window", "four channels"])
+def test_the_compiled_luma_is_that_of_torch_to_the_last_bit(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if metrics._compiled() is None:
+        pytest.skip("no C compiler")
+    levels = torch.randint(256, (2, 61, 83, 4), dtype=torch.uint8)
+    images = {
+        "file": levels[..., :3].contiguous().permute(0, 3, 1, 2),
+        "planes": levels[..., :3].permute(0, 3, 1, 2).contiguous(),
+        "window": levels[..., :3].permute(0, 3, 1, 2).contiguous()[..., 3:-4, 5:-6],
+        "four channels": levels[..., :3].permute(0, 3, 1, 2),
+    }
+    compiled = metrics._luma(images[layout])
+    monkeypatch.setattr(metrics, "_compiled", lambda: None)
+    assert torch.equal(compiled, metrics._luma(images[layout]))

@@ -1,13 +1,31 @@
-/* The mean of the structural similarity map of two pictures in float64. Built by esdnet/native.py, called by metrics.py.
+/* The luma of 8-bit pictures and the mean of the structural similarity map of two lumas, in float64. Built by
+ * esdnet/native.py, called by metrics.py.
  *
- * One row of the map after the other: the last 11 rows of a² + b² and ab are kept, the four maps that the formula needs
- * are filtered down, then across, and only their row's sum is left. The whole stays in the first caches.
- *
- * Two identical pictures have exactly 1, as long as no multiplication shares its rounding with an addition
- * (-ffp-contract=off).
+ * Lumas are those of torch's operations to the last bit, and two identical pictures have a similarity of exactly 1, as
+ * long as no multiplication shares its rounding with an addition (-ffp-contract=off).
  */
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void luma_of_row(const uint8_t *r, const uint8_t *g, const uint8_t *b, long apart, double *restrict out,
+                        long width) {
+  for (long x = 0; x < width; x++)
+    out[x] = (r[x * apart] * 65.481 + g[x * apart] * 128.553 + b[x * apart] * 24.966) / 255 + 16;
+}
+
+/* Y of one picture, dense; its channels, rows and pixels are so many bytes apart */
+void luma(const uint8_t *picture, long channel, long row, long pixel, double *out, long height, long width) {
+  for (long y = 0; y < height; y++) {
+    const uint8_t *r = picture + y * row, *g = r + channel, *b = g + channel;
+    if (pixel == 3) /* as files hold it, a case of its own: only then is it vectorised */
+      luma_of_row(r, g, b, 3, out + y * width, width);
+    else
+      luma_of_row(r, g, b, pixel, out + y * width, width);
+  }
+}
 
 enum { WINDOW = 11, HALF = WINDOW / 2, MAPS = 4, LANES = 8 };
 
@@ -21,7 +39,11 @@ static void weigh(const double *const *rows, double *restrict out, long n, const
              w3 * (r3[x] + r7[x]) + w4 * (r4[x] + r6[x]);
 }
 
-/* Pictures of height × width, both at least 11, rows `stride_a` and `stride_b` values apart. NaN: no memory. */
+/* One row of the map after the other: the last 11 rows of a² + b² and ab are kept, the four maps that the formula needs
+ * are filtered down, then across, and only their row's sum is left. The whole stays in the first caches.
+ *
+ * Pictures of height × width, both at least 11, rows `stride_a` and `stride_b` values apart. NaN: no memory.
+ */
 double mean_similarity(const double *a, const double *b, long stride_a, long stride_b, long height, long width,
                        const double *weights, double c1, double c2) {
   long wide = width - WINDOW + 1;
