@@ -34,7 +34,7 @@ def ssim(a: Tensor, b: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     """
     channels = a.shape[1]
     g = _gaussian(size, sigma, a.device, a.dtype)
-    stacked = torch.cat((a, b, a * a + b * b, a * b), dim=1)
+    stacked = torch.cat((a, b, a * a + b * b, 2 * a * b), dim=1)
     groups = 4 * channels
     # the window is separable: two passes of 11 instead of one of 121
     rows = F.conv2d(
@@ -43,10 +43,10 @@ def ssim(a: Tensor, b: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     blurred = F.conv2d(
         rows, g.view(1, 1, 1, size).expand(groups, 1, 1, size), padding=(0, size // 2), groups=groups
     )
-    mean_a, mean_b, squares, product = blurred.split(channels, dim=1)
-    means, means_squared = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
-    luminance_and_contrast = (2 * means + _C1) * (2 * (product - means) + _C2)
-    return (luminance_and_contrast / ((means_squared + _C1) * (squares - means_squared + _C2))).mean()
+    mean_a, mean_b, squares, products = blurred.split(channels, dim=1)
+    means, energy = 2 * mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+    luminance_and_contrast = (means + _C1) * (products - means + _C2)
+    return (luminance_and_contrast / ((energy + _C1) * (squares - energy + _C2))).mean()
 
 
 def charbonnier(a: Tensor, b: Tensor, eps: float = 1e-3) -> Tensor:
