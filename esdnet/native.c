@@ -3,17 +3,18 @@
  * Arrays are (T, n): `T` steps of `n` neurons, the neurons of a step side by side. The input's steps are `stride`
  * elements apart (0: the same one T times). `beta` and `theta` are one number (`each` = 0) or n of them.
  *
- * A block of neurons is taken through all steps before the next, so that everything but input and output stays in
- * registers and the first cache. Each operation rounds to the array's type, in the order of snntorch.Leaky: the
- * spikes are its own bit for bit. That needs a compiler that neither contracts a·b + c into one rounding nor
- * re-orders (-ffp-contract=off, no -ffast-math).
+ * Neurons are taken in blocks, so that everything but input and output stays in the first cache. Each operation
+ * rounds to the array's type, in the order of snntorch.Leaky: the spikes are its own bit for bit. That needs a compiler
+ * that neither contracts a·b + c into one rounding nor re-orders (-ffp-contract=off, no -ffast-math).
  */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK 64
+#define BLOCK 128   /* neurons */
+#define BACKWARD 64 /* the same in the backward pass, which keeps T membranes of each */
+#define ALIGNED 64  /* bytes of a vector */
 enum { ZERO, SUBTRACT, NONE };
 enum { SIGMOID, ATAN, FAST_SIGMOID };
 
@@ -69,32 +70,27 @@ INLINE long part(long n, int k, int parts) {
   return start < n ? start : n;
 }
 
-/* For each type: S is stored, R computed with; LOAD and STORE convert, ROUND(x) is an R that S can hold. */
+/* The forward pass takes step t of one block together with step t - 1 of the next, and so on: all steps of one and the
+ * same block would lie in the same few places of the first cache where a step is a power of two large. The backward
+ * pass, where arithmetic takes the time, takes one block through all steps and back.
+ *
+ * For each type: S is stored, R computed with; LOAD and STORE convert, ROUND(x) is an R that S can hold.
+ */
 #define KERNELS(NAME, S, R, LOAD, STORE, ROUND, EXP, FABS)                                                            \
-  /* membranes of one block, `width` neurons, and their spikes if asked for */                                        \
-  INLINE void NAME##_integrate(const S *restrict x, R *restrict h, S *restrict s, long n, long stride, long T,        \
-                               const R *beta, const R *theta, int reset, int width) {                                 \
-    R v[BLOCK], f[BLOCK];                                                                                             \
+  /* one step of `width` neurons: their membranes, and their spikes if asked for; `now` may be `before` */            \
+  INLINE void NAME##_step(const S *restrict x, S *restrict s, const R *before, R *now, const R *beta, const R *theta, \
+                          int one, int first, int reset, int width) {                                                 \
+    _Pragma("GCC ivdep")                                                                                              \
     for (int j = 0; j < width; j++) {                                                                                 \
-      v[j] = LOAD(x[j]);                                                                                              \
-      f[j] = v[j] >= theta[j] ? (R)1 : (R)0;                                                                          \
-      if (h) h[j] = v[j];                                                                                             \
-      if (s) s[j] = STORE(f[j]);                                                                                      \
-    }                                                                                                                 \
-    for (long t = 1; t < T; t++) {                                                                                    \
-      const S *now = x + t * stride;                                                                                  \
-      R *membrane = h ? h + t * BLOCK : h;                                                                            \
-      S *spikes = s ? s + t * n : s;                                                                                  \
-      for (int j = 0; j < width; j++) {                                                                               \
-        R a = reset == ZERO ? ROUND(((R)1 - f[j]) * v[j]) : v[j];                                                     \
-        a = ROUND(a * beta[j]);                                                                                       \
-        a = ROUND(a + LOAD(now[j]));                                                                                  \
-        if (reset == SUBTRACT) a = ROUND(a - f[j] * theta[j]);                                                        \
-        v[j] = a;                                                                                                     \
-        f[j] = a >= theta[j] ? (R)1 : (R)0;                                                                           \
-        if (membrane) membrane[j] = a;                                                                                \
-        if (spikes) spikes[j] = STORE(f[j]);                                                                          \
+      R a = LOAD(x[j]), threshold = theta[one ? 0 : j];                                                               \
+      if (!first) {                                                                                                   \
+        R fired = before[j] >= threshold ? (R)1 : (R)0;                                                               \
+        R kept = reset == ZERO ? ROUND(((R)1 - fired) * before[j]) : before[j];                                       \
+        a = ROUND(ROUND(kept * beta[one ? 0 : j]) + a);                                                               \
+        if (reset == SUBTRACT) a = ROUND(a - fired * threshold);                                                      \
       }                                                                                                               \
+      now[j] = a;                                                                                                     \
+      if (s) s[j] = STORE(a >= threshold ? (R)1 : (R)0);                                                              \
     }                                                                                                                 \
   }                                                                                                                   \
                                                                                                                       \
@@ -105,35 +101,57 @@ INLINE long part(long n, int k, int parts) {
     }                                                                                                                 \
   }                                                                                                                   \
                                                                                                                       \
-  INLINE void NAME##_forward_as(const S *restrict x, S *restrict s, long from, long to, long n, long stride, long T,  \
-                                const S *beta, const S *theta, int each, int reset) {                                 \
+  /* `v`: membranes of `ring` blocks, a power of two and no less than T */                                            \
+  INLINE void NAME##_forward_as(const S *restrict x, S *restrict s, R *restrict v, long ring, long from, long to,     \
+                                long n, long stride, long T, const S *beta, const S *theta, int each, int one,        \
+                                int reset) {                                                                          \
     R b[BLOCK], th[BLOCK];                                                                                            \
-    for (long i = from; i < to; i += BLOCK) {                                                                         \
-      int width = to - i < BLOCK ? (int)(to - i) : BLOCK;                                                             \
-      if (i == from || each) NAME##_constants(b, th, beta, theta, each, i, width);                                    \
-      if (width == BLOCK)                                                                                             \
-        NAME##_integrate(x + i, 0, s + i, n, stride, T, b, th, reset, BLOCK);                                         \
-      else                                                                                                            \
-        NAME##_integrate(x + i, 0, s + i, n, stride, T, b, th, reset, width);                                         \
-    }                                                                                                                 \
+    long blocks = (to - from + BLOCK - 1) / BLOCK;                                                                    \
+    for (long wave = 0; wave < blocks + T - 1; wave++)                                                                \
+      for (long t = wave < blocks ? 0 : wave - blocks + 1; t < T && t <= wave; t++) {                                 \
+        long i = from + (wave - t) * BLOCK;                                                                           \
+        int width = to - i < BLOCK ? (int)(to - i) : BLOCK;                                                           \
+        const S *now = x + t * stride + i;                                                                            \
+        S *spikes = s + t * n + i;                                                                                    \
+        R *membrane = v + ((wave - t) & (ring - 1)) * BLOCK;                                                          \
+        if (each || wave == 0) NAME##_constants(b, th, beta, theta, each, i, width);                                  \
+        if (width < BLOCK)                                                                                            \
+          NAME##_step(now, spikes, membrane, membrane, b, th, one, t == 0, reset, width);                             \
+        else if (t == 0)                                                                                              \
+          NAME##_step(now, spikes, membrane, membrane, b, th, one, 1, reset, BLOCK);                                  \
+        else                                                                                                          \
+          NAME##_step(now, spikes, membrane, membrane, b, th, one, 0, reset, BLOCK);                                  \
+      }                                                                                                               \
   }                                                                                                                   \
                                                                                                                       \
-  static NOINLINE void NAME##_forward_some(const S *restrict x, S *restrict s, long from, long to, long n,            \
-                                           long stride, long T, const S *beta, const S *theta, int each,              \
-                                           int reset) {                                                               \
-    if (reset == ZERO)                                                                                                \
-      NAME##_forward_as(x, s, from, to, n, stride, T, beta, theta, each, ZERO);                                       \
+  static NOINLINE int NAME##_forward_some(const S *restrict x, S *restrict s, long from, long to, long n,             \
+                                          long stride, long T, const S *beta, const S *theta, int each,               \
+                                          int reset) {                                                                \
+    long ring = 1;                                                                                                    \
+    while (ring < T) ring *= 2;                                                                                       \
+    R *v = aligned_alloc(ALIGNED, sizeof(R) * BLOCK * (size_t)ring);                                                  \
+    if (!v) return 1;                                                                                                 \
+    if (reset == ZERO && !each) /* ESDNet's, a case of its own */                                                     \
+      NAME##_forward_as(x, s, v, ring, from, to, n, stride, T, beta, theta, 0, 1, ZERO);                              \
+    else if (reset == ZERO)                                                                                           \
+      NAME##_forward_as(x, s, v, ring, from, to, n, stride, T, beta, theta, each, 0, ZERO);                           \
     else if (reset == SUBTRACT)                                                                                       \
-      NAME##_forward_as(x, s, from, to, n, stride, T, beta, theta, each, SUBTRACT);                                   \
+      NAME##_forward_as(x, s, v, ring, from, to, n, stride, T, beta, theta, each, 0, SUBTRACT);                       \
     else                                                                                                              \
-      NAME##_forward_as(x, s, from, to, n, stride, T, beta, theta, each, NONE);                                       \
+      NAME##_forward_as(x, s, v, ring, from, to, n, stride, T, beta, theta, each, 0, NONE);                           \
+    free(v);                                                                                                          \
+    return 0;                                                                                                         \
   }                                                                                                                   \
                                                                                                                       \
-  void NAME##_forward(const S *x, S *s, long n, long stride, long T, const S *beta, const S *theta, int each,         \
-                      int reset, int threads) {                                                                       \
-    _Pragma("omp parallel for num_threads(threads) schedule(static)")                                                 \
+  /* 1: no memory for the membranes of T blocks */                                                                    \
+  int NAME##_forward(const S *x, S *s, long n, long stride, long T, const S *beta, const S *theta, int each,          \
+                     int reset, int threads) {                                                                        \
+    int failed = 0;                                                                                                   \
+    _Pragma("omp parallel for num_threads(threads) schedule(static) reduction(| : failed)")                           \
     for (int k = 0; k < threads; k++)                                                                                 \
-      NAME##_forward_some(x, s, part(n, k, threads), part(n, k + 1, threads), n, stride, T, beta, theta, each, reset);\
+      failed |= NAME##_forward_some(x, s, part(n, k, threads), part(n, k + 1, threads), n, stride, T, beta, theta,    \
+                                    each, reset);                                                                     \
+    return failed;                                                                                                    \
   }                                                                                                                   \
                                                                                                                       \
   INLINE R NAME##_slope(R distance, R alpha, int surrogate) {                                                         \
@@ -153,10 +171,10 @@ INLINE long part(long n, int k, int parts) {
   INLINE void NAME##_differentiate(const S *restrict g, S *restrict out, R *restrict to_beta, R *restrict to_theta,   \
                                    const R *restrict h, long n, long T, const R *beta, const R *theta, R alpha,       \
                                    int reset, int surrogate, int detach, int width) {                                 \
-    R later[BLOCK], db[BLOCK], dt[BLOCK];                                                                             \
+    R later[BACKWARD], db[BACKWARD], dt[BACKWARD];                                                                    \
     for (int j = 0; j < width; j++) later[j] = db[j] = dt[j] = 0;                                                     \
     for (long t = T - 1; t >= 0; t--) {                                                                               \
-      const R *membrane = h + t * BLOCK;                                                                              \
+      const R *membrane = h + t * BACKWARD;                                                                           \
       const S *arriving = g + t * n;                                                                                  \
       S *leaving = out + t * n;                                                                                       \
       for (int j = 0; j < width; j++) {                                                                               \
@@ -180,21 +198,31 @@ INLINE long part(long n, int k, int parts) {
       for (int j = 0; j < width; j++) to_theta[j] = dt[j];                                                            \
   }                                                                                                                   \
                                                                                                                       \
+  INLINE void NAME##_backward_block(const S *restrict x, const S *restrict g, S *restrict out, R *to_beta,            \
+                                    R *to_theta, R *restrict h, long n, long stride, long T, const R *beta,           \
+                                    const R *theta, R alpha, int reset, int surrogate, int detach, int width) {       \
+    NAME##_step(x, (S *)0, h, h, beta, theta, 0, 1, reset, width);                                                    \
+    for (long t = 1; t < T; t++) {                                                                                    \
+      R *before = h + (t - 1) * BACKWARD;                                                                             \
+      NAME##_step(x + t * stride, (S *)0, before, before + BACKWARD, beta, theta, 0, 0, reset, width);                \
+    }                                                                                                                 \
+    NAME##_differentiate(g, out, to_beta, to_theta, h, n, T, beta, theta, alpha, reset, surrogate, detach, width);    \
+  }                                                                                                                   \
+                                                                                                                      \
   INLINE void NAME##_backward_as(const S *restrict x, const S *restrict g, S *restrict out, R *to_beta, R *to_theta,  \
                                  R *restrict h, long from, long to, long n, long stride, long T, const S *beta,       \
                                  const S *theta, int each, R alpha, int reset, int surrogate, int detach) {           \
-    R b[BLOCK], th[BLOCK];                                                                                            \
-    for (long i = from; i < to; i += BLOCK) {                                                                         \
-      int width = to - i < BLOCK ? (int)(to - i) : BLOCK;                                                             \
+    R b[BACKWARD], th[BACKWARD];                                                                                      \
+    for (long i = from; i < to; i += BACKWARD) {                                                                      \
+      int width = to - i < BACKWARD ? (int)(to - i) : BACKWARD;                                                       \
       R *db = to_beta ? to_beta + i : 0, *dt = to_theta ? to_theta + i : 0;                                           \
       if (i == from || each) NAME##_constants(b, th, beta, theta, each, i, width);                                    \
-      if (width == BLOCK) {                                                                                           \
-        NAME##_integrate(x + i, h, 0, n, stride, T, b, th, reset, BLOCK);                                             \
-        NAME##_differentiate(g + i, out + i, db, dt, h, n, T, b, th, alpha, reset, surrogate, detach, BLOCK);         \
-      } else {                                                                                                        \
-        NAME##_integrate(x + i, h, 0, n, stride, T, b, th, reset, width);                                             \
-        NAME##_differentiate(g + i, out + i, db, dt, h, n, T, b, th, alpha, reset, surrogate, detach, width);         \
-      }                                                                                                               \
+      if (width == BACKWARD)                                                                                          \
+        NAME##_backward_block(x + i, g + i, out + i, db, dt, h, n, stride, T, b, th, alpha, reset, surrogate, detach, \
+                              BACKWARD);                                                                              \
+      else                                                                                                            \
+        NAME##_backward_block(x + i, g + i, out + i, db, dt, h, n, stride, T, b, th, alpha, reset, surrogate, detach, \
+                              width);                                                                                 \
     }                                                                                                                 \
   }                                                                                                                   \
                                                                                                                       \
@@ -202,7 +230,7 @@ INLINE long part(long n, int k, int parts) {
                                            R *to_theta, long from, long to, long n, long stride, long T,              \
                                            const S *beta, const S *theta, int each, R alpha, int reset,               \
                                            int surrogate, int detach) {                                               \
-    R *h = malloc(sizeof(R) * BLOCK * (size_t)T);                                                                     \
+    R *h = malloc(sizeof(R) * BACKWARD * (size_t)T);                                                                  \
     if (!h) return 1;                                                                                                 \
     if (reset == ZERO && surrogate == SIGMOID && !detach && !to_beta && !to_theta) /* ESDNet's, a case of its own */  \
       NAME##_backward_as(x, g, out, 0, 0, h, from, to, n, stride, T, beta, theta, each, alpha, ZERO, SIGMOID, 0);     \

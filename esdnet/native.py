@@ -138,11 +138,15 @@ def address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
-    """Spikes of (T, N, ...), in its type and order of memory; `beta` and `threshold` are of its type."""
+    """Spikes of (T, N, ...), in its type and order of memory; `beta` and `threshold` are of its type.
+
+    Raises:
+        MemoryError: none left for the membranes of a few blocks.
+    """
     current, stride, beta, threshold, each, channels_last = layout.blocks(current, beta, threshold)
     spikes = layout.empty(current, channels_last)
     function = getattr(library(current.dtype), f"{_TYPES[current.dtype]}_forward")
-    function(
+    failed = function(
         address(current),
         address(spikes),
         ctypes.c_long(current.numel() // len(current)),
@@ -154,6 +158,7 @@ def forward(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Ten
         RESETS.index(reset),
         threads(current),
     )
+    _check(failed)
     return spikes
 
 
@@ -172,7 +177,7 @@ def backward(
     """Gradients of `current`, and of `beta` and `threshold` for each neuron of a step where they are wanted.
 
     Raises:
-        MemoryError: none left for the membranes of one block.
+        MemoryError: as `forward`.
     """
     current, stride, beta, threshold, each, channels_last = layout.blocks(current, beta, threshold)
     gradient = layout.dense(gradient, channels_last)
@@ -197,6 +202,10 @@ def backward(
         int(detach_reset),
         threads(current),
     )
-    if failed:
-        raise MemoryError("no memory for the membranes of one block of neurons")
+    _check(failed)
     return out, by_beta, by_threshold
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for the membranes of a few blocks of neurons")
