@@ -24,7 +24,7 @@ def blocks(current: Tensor, beta: Tensor, threshold: Tensor) -> Blocks:
     channels_last = is_channels_last(current)
     current = dense(current, channels_last, repeated=True)
     stride = current.stride(0) if len(current) > 1 else 0
-    return Blocks(current, stride, *constants(beta, threshold, current[0], channels_last), channels_last)
+    return Blocks(current, stride, *constants(beta, threshold, current, channels_last), channels_last)
 
 
 def sums(like: Tensor, *wanted: bool) -> list[Tensor | None]:
@@ -65,14 +65,11 @@ def dense(frames: Tensor, channels_last: bool, repeated: bool = False) -> Tensor
 
 
 def constants(
-    beta: Tensor, threshold: Tensor, step: Tensor, channels_last: bool
+    beta: Tensor, threshold: Tensor, frames: Tensor, channels_last: bool
 ) -> tuple[Tensor, Tensor, int]:
     """Both as one number (and 0), or both as one for each neuron of a step, in its order of memory (and 1)."""
     if beta.numel() == threshold.numel() == 1:
         return beta, threshold, 0
     order = torch.channels_last if channels_last else torch.contiguous_format
-    return (
-        beta.expand(step.shape).contiguous(memory_format=order),
-        threshold.expand(step.shape).contiguous(memory_format=order),
-        1,
-    )
+    beta, threshold = (x.expand(frames.shape[1:]).contiguous(memory_format=order) for x in (beta, threshold))
+    return beta, threshold, 1

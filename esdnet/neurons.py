@@ -9,6 +9,7 @@ import snntorch
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor
+from torch.nn import Parameter
 
 from esdnet import kernels
 
@@ -90,12 +91,17 @@ class LeakySequence(SequenceNeuron):
             reset_mechanism=reset_mechanism,
         )
         self.surrogate, self.alpha, self.detach_reset = surrogate, float(alpha), detach_reset
+        if not learn_beta:
+            self.beta = self.beta.clamp(0, 1)
+
+    def _decay(self) -> Tensor:
+        return self.beta.clamp(0, 1) if isinstance(self.beta, Parameter) else self.beta
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes, 0 and 1 in the dtype of `current`, of the same shape (T, N, ...)."""
         return kernels.leaky_spikes(
             current,
-            self.beta.clamp(0, 1),
+            self._decay(),
             self.threshold,
             self.reset_mechanism,
             self.surrogate,
@@ -110,7 +116,7 @@ class LeakySequence(SequenceNeuron):
         No recording is needed to look inside a network: a forward hook has the input, and this is a
         function of it.
         """
-        beta, threshold = self.beta.clamp(0, 1).to(current.dtype), self.threshold.to(current.dtype)
+        beta, threshold = self._decay().to(current.dtype), self.threshold.to(current.dtype)
         return kernels.membrane(current, beta, threshold, self.reset_mechanism)
 
     def extra_repr(self) -> str:
