@@ -447,7 +447,7 @@ def scaling(curves: Sequence[Curve], folder: Path, name: str, title: str) -> lis
     Returns:
         The files.
     """
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     quantities = (
         ("seconds", "a step (s)"),
@@ -470,7 +470,9 @@ def scaling(curves: Sequence[Curve], folder: Path, name: str, title: str) -> lis
                 axes.set_xticks(list(curve.values))
                 axes.xaxis.set_major_formatter(plain)
                 axes.xaxis.set_minor_locator(NullLocator())
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axes.yaxis.set_major_formatter(plain)
+                axes.yaxis.set_minor_formatter(NullFormatter())
                 axes.grid(alpha=0.25)
                 if column == 0:
                     axes.set_ylabel(label)

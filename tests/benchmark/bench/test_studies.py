@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmark.bench import memory, reproduction, results, scaling
+from benchmark.bench import memory, points, reproduction, results, scaling
 from benchmark.bench.case import NotMeasured, Setting
 from benchmark.bench.points import Point, measure_point
 from benchmark.bench.power import Power
+from esdnet import winograd
 
 _PROVENANCE = {
     "command": "derain bench",
@@ -31,6 +33,22 @@ def test_a_point_is_measured_in_its_own_process() -> None:
     assert len(found["steps"]) == 2 and min(found["steps"]) <= found["seconds"] <= max(found["steps"])
     assert found["watts"] is None and found["macs"] > 1e6 and found["energy_uj"] > 0
     assert 0 < found["convolutions"] < 1 and 2**20 < found["peak"] < 2**31
+
+
+@pytest.mark.parametrize(
+    "channels", [16, 3]
+)  # computed by esdnet.winograd where there is a compiler, and by torch
+def test_a_convolution_is_all_convolution(channels: int) -> None:
+    images = torch.rand(2, channels, 96, 96)
+    conv = torch.nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+    for call in (winograd.convolved, torch.nn.Module.__call__):
+
+        def step(call: Any = call) -> None:
+            with torch.no_grad():
+                call(conv, images)
+
+        step()
+        assert points._share_of_convolutions(step, "cpu") > 0.6
 
 
 def test_a_point_that_fails_says_why() -> None:
