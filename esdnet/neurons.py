@@ -92,7 +92,7 @@ class LeakySequence(SequenceNeuron):
         )
         self.surrogate, self.alpha, self.detach_reset = surrogate, float(alpha), detach_reset
         if not learn_beta:
-            self.beta = self.beta.clamp(0, 1)
+            self.register_buffer("beta", self.beta.clamp(0, 1), persistent=False)
 
     def _decay(self) -> Tensor:
         return self.beta.clamp(0, 1) if isinstance(self.beta, Parameter) else self.beta
