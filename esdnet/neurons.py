@@ -9,7 +9,6 @@ import snntorch
 import torch
 from snntorch import SpikingNeuron
 from torch import Tensor
-from torch.nn import Parameter
 
 from esdnet import kernels
 
@@ -91,11 +90,12 @@ class LeakySequence(SequenceNeuron):
             reset_mechanism=reset_mechanism,
         )
         self.surrogate, self.alpha, self.detach_reset = surrogate, float(alpha), detach_reset
+        self._learns_beta = learn_beta
         if not learn_beta:
             self.register_buffer("beta", self.beta.clamp(0, 1), persistent=False)
 
     def _decay(self) -> Tensor:
-        return self.beta.clamp(0, 1) if isinstance(self.beta, Parameter) else self.beta
+        return self.beta.clamp(0, 1) if self._learns_beta else self.beta
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes, 0 and 1 in the dtype of `current`, of the same shape (T, N, ...)."""
