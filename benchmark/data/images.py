@@ -26,7 +26,7 @@ import warnings
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -62,7 +62,6 @@ _WRITTEN = {
 }
 _BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
 _ORIENTATION = 0x0112
-_MAY_ORIENT = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 # MAX_PIXELS refuses, in one line, everything that Pillow would only warn of.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -128,13 +127,14 @@ def _short(error: BaseException) -> str:
     return words[:120] if words else type(error).__name__
 
 
-def _orientation(image: Image.Image, header_only: bool = False) -> int:
+def _orientation(image: Image.Image, content: BinaryIO) -> int:
     """What is left to be done to turn the picture upright; Pillow itself turns TIFF, its size included.
 
-    With `header_only` what stands behind a PNG's pixels is not looked at; else Pillow decodes them to get there.
+    Pillow decodes a PNG's pixels to see what stands behind them: it is asked to only where there is something.
     """
     if image.format == "TIFF":
         return 1
+    header_only = image.format == "PNG" and not _says_more(content)
     # a damaged EXIF block says nothing about the pixels: they are taken as they stand
     try:
         exif = Image.Image.getexif(image) if header_only else image.getexif()
@@ -142,6 +142,19 @@ def _orientation(image: Image.Image, header_only: bool = False) -> int:
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
     except Exception:
         return 1
+
+
+def _says_more(content: BinaryIO) -> bool:
+    """Whether a PNG has chunks behind its pixels that may hold an orientation."""
+    content.seek(8)
+    pixels = False
+    while len(head := content.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            return True
+        pixels = pixels or kind == b"IDAT"
+        content.seek(length + 4, io.SEEK_CUR)
+    return False
 
 
 def _upright(array: Picture, orientation: int) -> Picture:
@@ -200,13 +213,10 @@ def _decode(path: Path, image: Image.Image, data: bytes) -> Picture:
     return array
 
 
-def _whole_png(path: Path, data: bytes) -> bool:
-    """Check the chunks' checksums: Pillow shows flipped bits inside the pixels as if they were meant.
-
-    Returns whether chunks behind the pixels may hold an orientation.
-    """
+def _whole_png(path: Path, data: bytes) -> None:
+    """Check the chunks' checksums: Pillow shows flipped bits inside the pixels as if they were meant."""
     view = memoryview(data)
-    position, compressed, ended, more = 8, 0, False, False
+    position, compressed, ended = 8, 0, False
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
         end = position + 8 + length
@@ -215,7 +225,6 @@ def _whole_png(path: Path, data: bytes) -> bool:
         if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise UserError(f"{path}: is damaged (a checksum does not match); copy or download it again")
         kind = data[position + 4 : position + 8]
-        more = more or (compressed > 0 and kind in _MAY_ORIENT)
         compressed += length if kind in (b"IDAT", b"fdAT") else 0
         if kind == b"IEND":
             ended = True
@@ -226,7 +235,6 @@ def _whole_png(path: Path, data: bytes) -> bool:
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
     if ended and height * (width * bits // 8) > 1032 * compressed + 1024:
         raise UserError(f"{path}: is damaged (too little data for {width}×{height} pixels)")
-    return more
 
 
 def _ordinary_png(image: Image.Image, data: bytes) -> Picture | None:
@@ -250,12 +258,13 @@ def read_image(path: str | Path) -> Picture:
     path = Path(path)
     data = _content(path)
     image = _open(path, data)
-    says_more = image.format != "PNG" or _whole_png(path, data)
+    if image.format == "PNG":
+        _whole_png(path, data)
     try:
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         if frames != 1:
             raise UserError(f"{path}: holds {frames} frames or pages; save the one you mean by itself")
-        orientation = _orientation(image, header_only=not says_more)
+        orientation = _orientation(image, io.BytesIO(data))
         quick = _ordinary_png(image, data)
         array = _decode(path, image, data) if quick is None else quick
     except UserError:
@@ -268,20 +277,6 @@ def read_image(path: str | Path) -> Picture:
     return array if array.flags.writeable else array.copy()
 
 
-def _says_more(path: Path) -> bool:
-    """Whether a PNG has chunks behind its pixels that may hold an orientation."""
-    with path.open("rb", buffering=0) as file:
-        file.seek(8)
-        pixels = False
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if pixels and kind in _MAY_ORIENT:
-                return True
-            pixels = pixels or kind == b"IDAT"
-            file.seek(length + 4, io.SEEK_CUR)
-    return False
-
-
 def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) of a picture as `read_image` would give it, from its header: nothing is decoded.
 
@@ -290,15 +285,21 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        with (
+            path.open("rb") as file,
+            path.open("rb", buffering=0) as content,
+            Image.open(file, formats=_FORMATS) as image,
+        ):
             width, height = image.size
-            turned = _orientation(image, header_only=image.format == "PNG" and not _says_more(path)) >= 5
+            turned = _orientation(image, content) >= 5
         if 0 < width * height <= MAX_PIXELS:
             return (width, height) if turned else (height, width)
     except Exception:  # the slow way below says what is wrong
         pass
-    opened = _open(path, _content(path))
-    return (opened.width, opened.height) if _orientation(opened) >= 5 else (opened.height, opened.width)
+    data = _content(path)
+    opened = _open(path, data)
+    turned = _orientation(opened, io.BytesIO(data)) >= 5
+    return (opened.width, opened.height) if turned else (opened.height, opened.width)
 
 
 def read_metadata(path: str | Path) -> Metadata:

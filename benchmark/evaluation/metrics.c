@@ -8,10 +8,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE void luma_of_row(const uint8_t *r, const uint8_t *g, const uint8_t *b, long apart, double *restrict out,
-                        long width) {
+__attribute__((always_inline)) static inline void luma_of_row(const uint8_t *r, const uint8_t *g, const uint8_t *b,
+                                                              long apart, double *restrict out, long width) {
   for (long x = 0; x < width; x++)
     out[x] = (r[x * apart] * 65.481 + g[x * apart] * 128.553 + b[x * apart] * 24.966) / 255 + 16;
 }

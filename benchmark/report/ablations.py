@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.data.specs import dataset_spec
 from benchmark.report.comparison import compare, marked, seeds_note, sentence
+from benchmark.report.figures import mark_logarithms
 from benchmark.report.paper import printed
 from benchmark.report.table import Cell, Column, Row, Table
 from benchmark.report.tables import means_on, over_seeds
@@ -243,23 +244,14 @@ def _against_energy(axes: Axes, rows: Sequence[Row], printed: bool) -> None:
     _points(axes, points, "kx" if printed else "C0o", "")
     energies = [x for x, y, *_ in points if x and _finite(x) and _finite(y)]
     if energies and max(energies) > 5 * min(energies):
-        _logarithmic(axes)
+        axes.set_xscale("log")
+        mark_logarithms(axes.xaxis)
     axes.margins(0.25, 0.15)
     axes.set_title(
         "printed: scores and energy" if printed else "measured; energy: full, as trained", fontsize="small"
     )
     axes.set_xlabel("energy of a 256 × 256 image (mJ)")
     _finish(axes)
-
-
-def _logarithmic(axes: Axes) -> None:
-    """A logarithmic x axis marked 1, 2, 5, 10, …: over one decade powers of ten would be one mark or crowd."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _against_value(axes: Axes, rows: Sequence[Row], values: Mapping[str, float], symbol: str) -> None:

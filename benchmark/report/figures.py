@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]
@@ -441,20 +442,28 @@ class Curve:
     millijoules: Sequence[float]
 
 
+def mark_logarithms(axis: Axis) -> None:
+    """Mark a logarithmic axis 1, 2, 5, 10, …: over one decade powers of ten would be one mark or crowd."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def scaling(curves: Sequence[Curve], folder: Path, name: str, title: str) -> list[Path]:
     """Time, memory and energy of a training step (rows) against each setting (columns), logarithmic.
 
     Returns:
         The files.
     """
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import FormatStrFormatter, NullLocator
 
     quantities = (
         ("seconds", "a step (s)"),
         ("mebibytes", "peak memory (MiB)"),
         ("millijoules", "energy (mJ)"),
     )
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
     with _drawing(WIDTH, 5.2) as figure:
         grid = figure.subplots(3, len(curves), sharey="row", squeeze=False)
         for column, curve in enumerate(curves):
@@ -468,11 +477,9 @@ def scaling(curves: Sequence[Curve], folder: Path, name: str, title: str) -> lis
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_xticks(list(curve.values))
-                axes.xaxis.set_major_formatter(plain)
+                axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
                 axes.xaxis.set_minor_locator(NullLocator())
-                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                axes.yaxis.set_major_formatter(plain)
-                axes.yaxis.set_minor_formatter(NullFormatter())
+                mark_logarithms(axes.yaxis)
                 axes.grid(alpha=0.25)
                 if column == 0:
                     axes.set_ylabel(label)
