@@ -40,6 +40,7 @@ class DataConfig:
     root: str | None = None  # the folder that holds the dataset, or one above it
     workers: int = 0  # loader processes; the decoded cache makes none necessary for small runs
     cache: str | None = None  # folder of the decoded cache; None: ~/.cache/esdnet-benchmark
+    exclude: list[str] = field(default_factory=list)  # names of clean photographs not to train on
     accept_problems: bool = False  # train on although the audit finds faults; the record lists them
 
 
@@ -395,7 +396,9 @@ def question(config: RunConfig) -> dict[str, Any]:
             value = getattr(value, part)
         asked[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
     asked["model"] = {"name": config.model.name, "options": _own_options(config)}
-    if config.data.name == "folder":
+    if config.data.exclude:
+        asked["data.exclude"] = sorted(config.data.exclude)
+    if config.data.name in ("folder", "photographs"):
         asked["data.root"] = str(Path(config.data.root or ".").resolve())
     return asked
 

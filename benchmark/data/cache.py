@@ -116,7 +116,8 @@ def read_pair(pair: Pair) -> tuple[Picture, Picture]:
         left, right = both[:, : width // 2], both[:, width // 2 :]
         rainy, clean = (left, right) if pair.half == "left" else (right, left)
         return np.ascontiguousarray(rainy), np.ascontiguousarray(clean)
-    rainy, clean = read_image(pair.rainy), read_image(pair.clean)
+    rainy = read_image(pair.rainy)
+    clean = rainy if pair.clean == pair.rainy else read_image(pair.clean)
     if rainy.shape != clean.shape:
         raise _sizes_differ(pair, (rainy.shape[0], rainy.shape[1]), (clean.shape[0], clean.shape[1]))
     return rainy, clean

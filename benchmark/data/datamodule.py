@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from benchmark.data.audit import training_problems
 from benchmark.data.datasets import PairedImages, RandomCrops, hold_out, open_pairs
 from benchmark.data.layouts import list_pairs
 from benchmark.data.specs import dataset_spec
+from benchmark.data.wet import WetCrops, WetPictures
 from benchmark.errors import UserError
 
 _KEPT = 20  # problems that a record lists
@@ -108,6 +109,7 @@ class RainDataModule(pl.LightningDataModule):
         strict: refuse what the audit finds wrong: names without a partner, counts that are not the published ones,
             test images that are trained on. Without it the record lists what was accepted.
         progress: show a bar while the cache is built.
+        exclude: names of clean photographs not to train on.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class RainDataModule(pl.LightningDataModule):
         cache: str | Path | None = None,
         strict: bool = True,
         progress: bool = True,
+        exclude: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.spec = dataset_spec(dataset)
@@ -133,7 +136,7 @@ class RainDataModule(pl.LightningDataModule):
             raise UserError(f"recipe.steps_per_epoch must be at least 1, got {steps_per_epoch}")
         self.root, self.patch, self.batch, self.augmentation = root, patch, batch, augmentation
         self.validation, self.seed, self.workers = validation, seed, workers
-        self.cache, self.strict, self.progress = cache, strict, progress
+        self.cache, self.strict, self.progress, self.exclude = cache, strict, progress, exclude
         self._steps_per_epoch = steps_per_epoch
         self._step = 0
         self.crops: RandomCrops | None = None
@@ -159,18 +162,22 @@ class RainDataModule(pl.LightningDataModule):
             cached=True,
             strict=self.strict,
             progress=self.progress,
+            exclude=self.exclude,
         )
         self.remarks = list(images.remarks)
         if self.strict:
             self._refuse_overlap()
         kept, held = hold_out(images, self.validation)
-        self.crops = RandomCrops(images.select(kept), self.patch, self.augmentation, self.seed)
+        crops = WetCrops if self.spec.rendered else RandomCrops
+        self.crops = crops(images.select(kept), self.patch, self.augmentation, self.seed)
         self.held_out = images.select(held)
+        if self.spec.rendered:
+            self.held_out = PairedImages(WetPictures(self.held_out), self.spec, "train")
 
     def _audit(self) -> None:
         """Look for what is wrong with the dataset; kept for the record where it is accepted."""
         spec = dataset_spec(self.spec.training)
-        if spec.embedded or self.root is None:
+        if spec.embedded or spec.rendered or self.root is None:
             return
         self.problems = training_problems(spec, self.root, self.cache, self.progress)
         if self.problems and self.strict:
@@ -182,7 +189,7 @@ class RainDataModule(pl.LightningDataModule):
 
     def _refuse_overlap(self) -> None:
         spec = dataset_spec(self.spec.training)
-        if spec.embedded:
+        if spec.embedded or spec.rendered:
             return
         train = {p.clean.resolve() for p in list_pairs(spec, self.root, "train", strict=False)}
         try:

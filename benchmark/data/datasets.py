@@ -152,8 +152,9 @@ def open_pairs(
     cached: bool = False,
     strict: bool = True,
     progress: bool = True,
+    exclude: Sequence[str] = (),
 ) -> PairedImages:
-    """The pairs of one split of a dataset.
+    """The pairs of one split of a dataset; of a set of clean photographs, each with itself.
 
     Args:
         name: a dataset's name ("rain200h", "embedded-light", "folder").
@@ -163,6 +164,7 @@ def open_pairs(
         cached: read through the decoded cache (training); else decode when asked (testing).
         strict: refuse unpaired names; else leave them out.
         progress: show a bar while the cache is built.
+        exclude: names of clean photographs to leave out.
 
     Raises:
         UserError: no such dataset, split or folder, or pairs that do not match.
@@ -179,7 +181,7 @@ def open_pairs(
             f"dataset '{name}' has no split '{split}' ({', '.join(spec.splits)}); "
             f"its model trains on '{spec.training}'"
         )
-    pairs = list_pairs(spec, root, split, strict)
+    pairs = _photographs(root, exclude) if spec.rendered else list_pairs(spec, root, split, strict)
     if not pairs:
         raise UserError(f"{root}: the '{split}' split of '{name}' has no pairs")
     source: Source
@@ -190,6 +192,18 @@ def open_pairs(
             pair_size(pair)
         source = Files(pairs)
     return PairedImages(source, spec, split)
+
+
+def _photographs(root: str | Path | None, exclude: Sequence[str]) -> list[Pair]:
+    """Every picture of a folder as a pair with itself, without those named."""
+    if root is None:
+        raise UserError("dataset 'photographs' needs data.root=FOLDER: a folder of clean photographs")
+    paths = list_photographs(root)
+    names = [path.stem for path in paths]
+    for name in exclude:
+        if name not in names:
+            raise unknown(f"photograph of {root} to exclude", name, names)
+    return [Pair(path.stem, path, path) for path in paths if path.stem not in exclude]
 
 
 class Photographs(TorchDataset[dict[str, Any]]):

@@ -74,16 +74,18 @@ class Regime:
     angle: Range = (-30.0, 30.0)  # degrees from the vertical, drawn once a picture
 
 
-class _Uniform:
+class Uniform:
     """Uniform numbers in [0, 1) from PCG64's raw stream."""
 
     def __init__(self, *words: int) -> None:
         self._bits = np.random.PCG64(np.random.SeedSequence(words))
 
     def __call__(self, n: int) -> Floats:
+        """The next n numbers."""
         return np.asarray((self._bits.random_raw(n) >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
     def one(self, bounds: Range) -> float:
+        """The next number, between the bounds."""
         low, high = bounds
         return low + (high - low) * float(self(1)[0])
 
@@ -93,7 +95,7 @@ def _slope(degrees: float) -> float:
     return round(math.tan(math.radians(max(-75.0, min(75.0, degrees)))), 9)
 
 
-def draw_streaks(shape: tuple[int, int], layer: Layer, angle: float, uniform: _Uniform) -> NDArray[np.int64]:
+def draw_streaks(shape: tuple[int, int], layer: Layer, angle: float, uniform: Uniform) -> NDArray[np.int64]:
     """One depth layer over (H, W) as integers in 1/256 grey level, before the ceiling."""
     height, width = shape
     cover, gain = uniform.one(layer.cover), uniform.one(layer.gain)
@@ -187,7 +189,7 @@ def rain_layer(shape: tuple[int, int], regime: str | Regime, seed: int, density:
         UserError: no such regime or density.
     """
     regime = get_regime(regime)
-    uniform = _Uniform(0x7261696E, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
+    uniform = Uniform(0x7261696E, seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
     names = list(regime.densities)
     drawn = names[int(uniform(1)[0] * len(names))]
     if density is not None and density not in regime.densities:

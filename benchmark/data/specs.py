@@ -23,6 +23,7 @@ class Dataset:
     published: Mapping[str, int] = field(default_factory=dict)  # split -> number of pairs (or photographs)
     trains_on: str | None = None  # whose training split makes the model that this one tests; None: its own
     paired: bool = True  # False: rainy photographs alone, without a clean one
+    rendered: bool = False  # True: clean photographs alone, over which it rains while a network trains
     columns: str | None = None  # prefix of its columns in the paper's table 1
     regime: str | None = None  # of `benchmark.data.rain`, for the embedded ones
     aliases: tuple[str, ...] = ()
@@ -37,7 +38,7 @@ class Dataset:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits it has of its own."""
-        return tuple(self.published) or ("train", "test")
+        return ("train",) if self.rendered else tuple(self.published) or ("train", "test")
 
     @property
     def training(self) -> str:
@@ -75,6 +76,10 @@ _DATASETS = (
     Dataset(
         name="folder", title="folder",
         about="any folder with input/ and target/ (or the like), with or without train/ and test/ above",
+    ),
+    Dataset(
+        name="photographs", title="photographs", rendered=True,
+        about="any folder of clean photographs, rained on afresh at every step; tested on the embedded sets",
     ),
     Dataset(
         name="embedded-12", title="embedded-12", columns="rain12", published={"test": 6}, regime="twelve",

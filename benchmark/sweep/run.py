@@ -270,6 +270,8 @@ def test_sets(trained_on: str) -> list[str]:
     """The datasets that a network trained on one is tested on: its own, and those that have no training set."""
     from benchmark.data.specs import DATASETS
 
+    if dataset_spec(trained_on).rendered:
+        return [d.name for d in DATASETS.values() if d.embedded]
     own = [trained_on] if "test" in dataset_spec(trained_on).splits else []
     return own + [d.name for d in DATASETS.values() if d.trains_on == trained_on and d.name != trained_on]
 

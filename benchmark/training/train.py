@@ -81,6 +81,7 @@ def train(
         workers=config.data.workers,
         cache=config.data.cache,
         strict=not config.data.accept_problems,
+        exclude=config.data.exclude,
     )
     data.setup("fit")
     for remark in data.remarks:

@@ -18,8 +18,8 @@ from benchmark.data.rain import (
     REGIMES,
     Layer,
     Regime,
+    Uniform,
     _splat,
-    _Uniform,
     additive,
     draw_streaks,
     rain_layer,
@@ -131,7 +131,7 @@ def orientation(layer: np.ndarray) -> float:
 @pytest.mark.parametrize("angle", [-50.0, -20.0, 0.0, 35.0])
 def test_streaks_lie_along_their_angle(angle: float) -> None:
     thick = replace(STREAK, width=(4, 4), softness=4)  # thin ones are too jagged for gradients
-    layer = draw_streaks((200, 200), thick, angle, _Uniform(1))
+    layer = draw_streaks((200, 200), thick, angle, Uniform(1))
     assert abs(orientation(layer) - angle) < 5
 
 
