@@ -171,6 +171,21 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--recipe", default="embedded", help="whose tables and test sets (default embedded)")
     shown.add_argument("--dry-run", action="store_true", help="print the workspace as JSON, send nothing")
 
+    ship = commands.add_parser(
+        "ship", help="measure a run's weights and put them among those that ship, with a card"
+    )
+    ship.add_argument("run", type=Path, help="folder of a run that is done")
+    ship.add_argument("--name", default="general", help="what the weights are called (general)")
+    ship.add_argument("--set", action="append", default=[], metavar="TITLE=FOLDER",
+                      help="rainy and clean pictures to measure on, as often as there are sets")  # fmt: skip
+    ship.add_argument("--clean", type=Path, help="photographs without rain, which should stay as they are")
+    ship.add_argument("--limit", type=int, default=50, help="at most so many of these (50)")
+    ship.add_argument("--rainy", type=Path, help="photographs of real rain")
+    ship.add_argument("-o", "--out", type=Path, help="folder of weights and card (default: this suite's)")
+    ship.add_argument(
+        "--docs", type=Path, default=Path("docs/models"), help="folder of the page (docs/models)"
+    )
+
     sync = commands.add_parser("sync", help="send to W&B what was logged offline")
     sync.add_argument("runs", nargs="?", type=Path, default=Path("runs"), help="folder of the runs (runs)")
     sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from benchmark import catalog
+from benchmark import catalog, shipped
 from benchmark.errors import UserError
 from esdnet.sizes import crop_to, pad_to_multiple
 
@@ -41,11 +41,13 @@ def list_models() -> list[str]:
     return list(catalog.networks())
 
 
-def create_model(name: str, **overrides: Any) -> nn.Module:
-    """Build a network with its authors' configuration, some options replaced.
+def create_model(name: str, *, pretrained: str | None = None, **overrides: Any) -> nn.Module:
+    """Build a network with its authors' configuration, some options replaced, or one whose weights ship.
 
     Args:
         name: one of `list_models()`.
+        pretrained: weights that ship with the suite ("general"; `derain models` lists them); the options are then
+            theirs, and the network is in evaluation mode.
         overrides: constructor options of that network (`derain models NAME` lists them).
 
     Returns:
@@ -53,14 +55,31 @@ def create_model(name: str, **overrides: Any) -> nn.Module:
         restored one: same shape, not clamped.
 
     Raises:
-        UserError: no such network or option (the nearest name is given), or an impossible value.
+        UserError: no such network, weights or option (the nearest name is given), or an impossible value.
     """
     entry = catalog.network(name)
+    if pretrained is not None:
+        return _pretrained(name, pretrained, overrides)
     catalog.check_options(entry, overrides)
     try:
         return _any_size(name)(**overrides)
     except (TypeError, ValueError) as error:
         raise UserError(f"model '{name}': {error}") from error
+
+
+def _pretrained(name: str, weights: str, overrides: dict[str, Any]) -> nn.Module:
+    from benchmark.checkpoints import load_checkpoint
+
+    ship = shipped.for_network(name, weights)
+    if overrides:
+        raise UserError(
+            f"model '{name}', pretrained='{weights}': the weights have their own options; leave out "
+            f"{', '.join(overrides)}"
+        )
+    ship.require_whole()
+    network = create_model(name, **ship.options)
+    load_checkpoint(network, ship.path)
+    return network.eval()
 
 
 __all__ = ["create_model", "list_models"]

@@ -337,6 +337,24 @@ def _device(name: str, torch: Any) -> Any:
     return device
 
 
+def ship(options: Namespace) -> int:
+    """`derain ship`."""
+    from benchmark import shipped
+    from benchmark.commands.shipping import Sets, sets_of
+    from benchmark.commands.shipping import ship as measure
+
+    paired = sets_of(options.set)
+    for flag, path in (("--clean", options.clean), ("--rainy", options.rainy)):
+        if path is not None and not path.is_dir():
+            raise UserError(f"{flag} {path}: no such folder")
+    from benchmark.resident import keep_freed_memory
+
+    keep_freed_memory()
+    sets = Sets(paired, options.clean, options.rainy, options.limit)
+    print(measure(options.run, options.name, sets, options.out or shipped.FOLDER, options.docs))
+    return 0
+
+
 def cost(options: Namespace) -> int:
     """`derain cost`."""
     from benchmark.commands.costing import cost as count

@@ -1,0 +1,94 @@
+"""Weights that ship with the suite: which there are, what they were trained on, how good they are.
+
+Each is two files in `benchmark/weights/`: NETWORK-WEIGHTS.safetensors and NETWORK-WEIGHTS.json, its card, which
+`derain ship` writes. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import UserError, unknown
+
+FOLDER = Path(__file__).parent / "weights"
+DEFAULT = "nafnet"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One set of weights.
+
+    `card` is plain data: training (data, recipe, command, commit, machine, hours, curve), scores by test set, what the
+    weights do to photographs without rain and with, seconds a megapixel, costs, limits, terms.
+    """
+
+    network: str  # name in the catalogue
+    weights: str  # "general"
+    path: Path
+    card: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """NETWORK-WEIGHTS, such as nafnet-general."""
+        return f"{self.network}-{self.weights}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Constructor options of the network."""
+        return dict(self.card["options"])
+
+    def require_whole(self) -> None:
+        """Refuse a file that is not the one that was shipped.
+
+        Raises:
+            UserError: it is missing or its digest differs from the card's.
+        """
+        if not self.path.is_file():
+            raise UserError(f"{self.path}: the shipped weights are missing; install the suite again")
+        if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.card["sha256"]:
+            raise UserError(f"{self.path}: not the weights that were shipped; install the suite again")
+
+    def in_words(self) -> list[str]:
+        """Two lines for people: which weights and how good, and what they cannot do."""
+        sets = ", ".join(
+            f"{s['title']} {s['psnr_esdnet']:.1f} dB (rainy {s['rainy_psnr_esdnet']:.1f})"
+            for s in self.card["scores"].values()
+        )
+        return [f"{self.name}: PSNR-Y {sets}", f"{self.name} cannot: {'; '.join(self.card['limits'])}"]
+
+
+@functools.cache
+def shipped() -> Mapping[str, Shipped]:
+    """All shipped weights by name (NETWORK-WEIGHTS), the default first."""
+    found = {}
+    for file in sorted(FOLDER.glob("*.json"), key=lambda f: (not f.stem.startswith(f"{DEFAULT}-"), f.stem)):
+        card = json.loads(file.read_text(encoding="utf-8"))
+        entry = Shipped(card["network"], card["weights"], file.with_suffix(".safetensors"), card)
+        found[entry.name] = entry
+    return found
+
+
+def default() -> Shipped:
+    """What `derain restore` takes where nothing is said."""
+    return for_network(DEFAULT)
+
+
+def for_network(network: str, weights: str = "general") -> Shipped:
+    """The shipped weights of a network.
+
+    Raises:
+        UserError: none ship for it; what does is named.
+    """
+    if f"{network}-{weights}" in shipped():
+        return shipped()[f"{network}-{weights}"]
+    of_network = [s.weights for s in shipped().values() if s.network == network]
+    if of_network:
+        raise unknown(f"weights of '{network}' that ship", weights, of_network)
+    have = ", ".join(dict.fromkeys(s.network for s in shipped().values()))
+    raise UserError(f"no weights ship for '{network}' (they do for {have}): give --checkpoint FILE")

@@ -1,0 +1,124 @@
+"""Weights that ship: whole, loadable, what their card says; and the command that makes a card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import create_model, shipped
+from benchmark.cli import main
+from benchmark.config import resolve
+from benchmark.data import write_image
+from benchmark.errors import UserError
+from benchmark.sweep.run import execute
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Weights of a training of two steps, shipped into a folder that stands for the suite's."""
+    photographs = tmp_path / "photographs"
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        write_image(photographs / f"{i}.png", pixels)
+    words = ["model=nafnet", "recipe=general", "data=photographs", f"data.root={photographs}", "logger=csv"]
+    words += ["recipe.steps=2", "recipe.validate_every=1", "recipe.patch=32", f"data.cache={tmp_path}/cache"]
+    words += [
+        "model.width=4",
+        "model.encoder_blocks=[1]",
+        "model.middle_blocks=1",
+        "model.decoder_blocks=[1]",
+    ]
+    config = resolve([*words, f"out={tmp_path / 'runs'}", "recipe.schedule.warmup=0"])
+    record = execute(config)
+    assert set(record["results"]) == {"embedded-12", "embedded-light", "embedded-heavy", "embedded-mixed"}
+    for name in ("input", "target"):
+        write_image(tmp_path / "pairs" / name / "1.png", np.full((40, 50, 3), 90, np.uint8))
+    (run,) = (tmp_path / "runs" / "general").glob("nafnet-*")
+    command = ["ship", str(run), "-o", str(tmp_path / "weights"), "--docs", str(tmp_path / "docs")]
+    command += [
+        "--set",
+        f"Mine={tmp_path / 'pairs'}",
+        "--clean",
+        str(photographs),
+        "--rainy",
+        str(photographs),
+    ]
+    assert main(command) == 0
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
+    shipped.shipped.cache_clear()
+    yield tmp_path
+    shipped.shipped.cache_clear()
+
+
+def test_a_run_is_shipped_with_its_card(mine: Path) -> None:
+    ship = shipped.for_network("nafnet")
+    assert ship == shipped.default() and ship.name == "nafnet-general"
+    card = ship.card
+    assert card["scores"]["Mine"]["n"] == 1 and card["clean"]["n"] == card["rainy"]["n"] == 4
+    assert [step for step, _ in card["training"]["curve"]] == [1, 2]
+    assert card["training"]["data"]["held_out"] == 1 and card["parameters"] > 0
+    page = (mine / "docs" / "nafnet-general.md").read_text(encoding="utf-8")
+    assert "| Mine | 1 |" in page and (mine / "docs" / "nafnet-general.png").is_file()
+    assert str(mine) not in json.dumps(card["training"]["data"])
+
+    network = create_model("nafnet", pretrained="general")
+    trained = create_model("nafnet", **ship.options)
+    from benchmark import load_checkpoint
+
+    (run,) = (mine / "runs" / "general").glob("nafnet-*")
+    load_checkpoint(trained, run / "weights.safetensors")
+    rainy = torch.rand(1, 3, 33, 47)
+    assert not network.training
+    torch.testing.assert_close(network(rainy), trained.eval()(rainy), rtol=0, atol=0)
+
+
+def test_what_does_not_ship_is_said(mine: Path) -> None:
+    with pytest.raises(UserError, match=r"no weights ship for .prenet. \(they do for nafnet\)"):
+        create_model("prenet", pretrained="general")
+    with pytest.raises(UserError, match="did you mean 'general'"):
+        create_model("nafnet", pretrained="generl")
+    with pytest.raises(UserError, match="leave out width"):
+        create_model("nafnet", pretrained="general", width=8)
+    path = shipped.default().path
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UserError, match="not the weights that were shipped"):
+        create_model("nafnet", pretrained="general")
+
+
+@pytest.mark.parametrize("name", list(shipped.shipped()))
+def test_shipped_weights_do_what_their_card_says(name: str) -> None:
+    ship = shipped.shipped()[name]
+    network = create_model(ship.network, pretrained=ship.weights)
+    assert sum(p.numel() for p in network.parameters()) == ship.card["parameters"]
+    assert ship.path.stat().st_size == ship.card["bytes"] <= 4_000_000
+    from benchmark.data import open_pairs
+    from benchmark.evaluation.evaluate import evaluate, summary
+
+    pairs = open_pairs("embedded-heavy", None, "test")
+    mean = summary(evaluate(network, pairs, conventions=["esdnet"], progress=False))
+    assert mean["psnr_esdnet"] == pytest.approx(
+        ship.card["embedded"]["embedded-heavy"]["psnr_esdnet"], abs=0.01
+    )
+
+
+def test_all_that_ships_is_small() -> None:
+    assert sum(s.path.stat().st_size for s in shipped.shipped().values()) <= 10_000_000
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["ship", "nowhere"], "no run with a record.json"),
+        (["ship", "nowhere", "--set", "Rain12"], "TITLE=FOLDER"),
+        (["ship", "nowhere", "--set", "Rain12=/nowhere"], "no such folder"),
+        (["ship", "nowhere", "--clean", "/nowhere"], "no such folder"),
+    ],
+)
+def test_wrong_commands(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
