@@ -58,7 +58,7 @@ def test_rain_is_the_same_on_every_machine() -> None:
     assert hashlib.sha256(layers).hexdigest()[:20] == GOLDEN
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("light", 0.28, 0.45), ("heavy", 0.52, 0.985)])
+@pytest.mark.parametrize(("name", "low", "high"), [("light", 0.18, 0.54), ("heavy", 0.52, 0.985)])
 def test_as_many_pixels_are_wet_as_in_the_published_sets(name: str, low: float, high: float) -> None:
     wet = [float((rain_layer((321, 481), name, seed) > 0).mean()) for seed in range(12)]
     assert low <= min(wet) and max(wet) <= high
@@ -97,16 +97,70 @@ def test_calibration_holds_for_other_photographs(shared: Path, name: str) -> Non
     assert abs(np.mean(values) - regime.psnr_y) <= regime.tolerance / 2
 
 
-def test_real_rain_and_ours_have_alike_distributions(shared: Path) -> None:
-    folder = shared / "data/rain_pairs/rain200l_test3"
-    real = []
-    for n in (1, 2, 3):
-        difference = read_image(folder / f"input/{n}.png").astype(int) - read_image(
-            folder / f"target/{n}.png"
-        )
-        real.append(np.percentile(difference.max(axis=2), [75, 90, 95, 99]))
-    ours = [np.percentile(rain_layer((321, 481), "light", s), [75, 90, 95, 99]) for s in range(8)]
-    np.testing.assert_allclose(np.mean(ours, axis=0), np.mean(real, axis=0), rtol=0.4, atol=3)
+ALONG, ACROSS = (2, 4, 8, 16, 32), (1, 2, 3)
+
+# of the rain layers (input − target): autocorrelation along the streaks at lags ALONG rows, across at ACROSS columns,
+# percentiles 75, 90, 95, 99 and the mean share of wet pixels
+LAYERS = {
+    # all 200 test pictures of Rain200L
+    "light": ((0.92, 0.83, 0.67, 0.49, 0.29), (0.65, 0.24, 0.08), (3.8, 19.4, 35.5, 70.3), 0.349),
+    # the twelve of Rain12
+    "twelve": ((0.80, 0.64, 0.41, 0.20, 0.08), (0.48, 0.09, 0.05), (5.9, 14.9, 22.2, 40.1), 0.416),
+}
+
+
+def autocorrelations(layer: np.ndarray) -> tuple[list[float], list[float]]:
+    """Along: the greatest over the horizontal shifts that a streak within 45° of the vertical can have."""
+    (height, width), signal = layer.shape, layer - layer.mean()
+    spectrum = np.fft.rfft2(signal, (2 * height, 2 * width))
+    found = np.fft.irfft2(np.abs(spectrum) ** 2, (2 * height, 2 * width)) / (signal**2).sum()
+
+    def at(y: int, x: int) -> float:
+        return float(found[y, x]) * height * width / ((height - y) * (width - abs(x)))
+
+    return [max(at(lag, x) for x in range(-lag, lag + 1)) for lag in ALONG], [at(0, lag) for lag in ACROSS]
+
+
+def described(layers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    lags = [autocorrelations(layer.astype(float)) for layer in layers]
+    percentiles = np.mean([np.percentile(layer, [75, 90, 95, 99]) for layer in layers], axis=0)
+    wet = float(np.mean([(layer > 0).mean() for layer in layers]))
+    return np.mean([a for a, _ in lags], axis=0), np.mean([b for _, b in lags], axis=0), percentiles, wet
+
+
+def layer_of(pair: Path) -> np.ndarray:
+    clean = pair.parent.parent / "target" / pair.name
+    return (read_image(pair).astype(int) - read_image(clean)).max(axis=2)
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_streaks_are_as_long_wide_and_bright_as_the_published_ones(name: str) -> None:
+    along, across, percentiles, wet = described([rain_layer((321, 481), name, s) for s in range(16)])
+    real = LAYERS[name]
+    np.testing.assert_allclose(along, real[0], atol=0.08)
+    np.testing.assert_allclose(across, real[1], atol=0.08)
+    np.testing.assert_allclose(percentiles, real[2], rtol=0.25, atol=1.5)
+    assert abs(wet - real[3]) < 0.04
+
+
+def test_the_published_layers_are_as_described(shared: Path) -> None:
+    """Rain12 whole; of Rain200L the three pairs whose targets are there, which slant and are drier than most."""
+    pairs = sorted((shared / "data/rain_pairs/rain12/input").glob("*.png"))
+    if not pairs:
+        pytest.skip("Rain12 is not there")
+    for found, noted, tolerance in zip(
+        described([layer_of(pair) for pair in pairs]),
+        LAYERS["twelve"],
+        (0.006, 0.006, 0.06, 0.001),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, noted, atol=tolerance)
+    folder = shared / "data/rain_pairs/rain200l_test3/input"
+    along, across, percentiles, wet = described([layer_of(folder / f"{n}.png") for n in (1, 2, 3)])
+    np.testing.assert_allclose(along, LAYERS["light"][0], atol=0.08)
+    np.testing.assert_allclose(across, LAYERS["light"][1], atol=0.08)
+    np.testing.assert_allclose(percentiles, LAYERS["light"][2], rtol=0.25)
+    assert abs(wet - LAYERS["light"][3]) < 0.04
 
 
 def test_densities_are_ordered() -> None:
@@ -212,4 +266,4 @@ def test_additive_saturates() -> None:
     assert additive(clean, np.array([[20]], np.uint8)).tolist() == [[[255, 120, 20]]]
 
 
-GOLDEN = "471965530e97e8399e10"
+GOLDEN = "a1e59226ae9b67c2bfee"
