@@ -10,6 +10,7 @@ from functools import cache
 from benchmark.catalog import Network
 from benchmark.escapes import in_markdown
 from benchmark.report.paper import printed, results
+from benchmark.shipped import Shipped, shipped
 
 HEADERS = (
     "name",
@@ -22,6 +23,8 @@ HEADERS = (
     "licence of the code",
     "citation",
 )
+
+_NUMBERS = {*HEADERS[4:6], "MB", "parameters"}
 
 
 @cache
@@ -60,25 +63,64 @@ def _citation(entry: Network) -> str:
     )
 
 
+SHIPPED_HEADERS = (
+    "weights that ship",
+    "MB",
+    "parameters",
+    "trained",
+    "scores, PSNR-Y",
+    "s a megapixel",
+    "licence",
+)
+
+
+def _shipped_cells(entry: Shipped) -> tuple[str, ...]:
+    card = entry.card
+    training, speed = card["training"], card["seconds_per_megapixel"]
+    return (
+        entry.name,
+        f"{card['bytes'] / 1e6:.2f}",
+        f"{card['parameters']:,}",
+        f"{training['hours']} h on {training['data']['images']} photographs ({training['data']['dataset']})",
+        "; ".join(
+            f"{title} {mean['psnr_esdnet']:.2f} (rainy {mean['rainy_psnr_esdnet']:.2f})"
+            for title, mean in card["scores"].items()
+        ),
+        f"{speed['seconds']} ({speed['threads']} threads)",
+        card["licence"],
+    )
+
+
+def _tables(entries: Sequence[Network]) -> list[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+    """The networks, and the weights that ship for them: headers and rows of each."""
+    names = {entry.name for entry in entries}
+    ships = [_shipped_cells(entry) for entry in shipped().values() if entry.network in names]
+    return [(HEADERS, [*map(_cells, entries)]), *([(SHIPPED_HEADERS, ships)] if ships else [])]
+
+
 def markdown(entries: Sequence[Network]) -> str:
-    """The list as a Markdown table."""
-    rows = [HEADERS, tuple("---" for _ in HEADERS), *map(_cells, entries)]
-    return "".join(f"| {' | '.join(in_markdown(cell) for cell in row)} |\n" for row in rows)
+    """The list, and the weights that ship, as Markdown tables."""
+    pages = []
+    for headers, rows in _tables(entries):
+        lines = [headers, tuple("---" for _ in headers), *rows]
+        pages.append("".join(f"| {' | '.join(in_markdown(cell) for cell in row)} |\n" for row in lines))
+    return "\n".join(pages)
 
 
 def show(entries: Sequence[Network]) -> None:
-    """The list in the terminal."""
+    """The list, and the weights that ship, in the terminal."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(header_style="bold", pad_edge=False)
-    for header in HEADERS:
-        table.add_column(header, justify="right" if header in HEADERS[4:6] else "left")
-    for entry in entries:
-        table.add_row(*map(escape, _cells(entry)))
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    for headers, rows in _tables(entries):
+        table = Table(header_style="bold", pad_edge=False)
+        for header in headers:
+            table.add_column(header, justify="right" if header in _NUMBERS else "left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        (console if console.is_terminal else Console(width=160)).print(table)
 
 
 def details(entry: Network) -> str:
@@ -99,6 +141,11 @@ def details(entry: Network) -> str:
             f"  cost       {counted['params_m']:.6f} M parameters, {counted['operations_g']:.3f} GMAC at 256×256"
         )
     paper = printed("table1").get(entry.paper_row or "")
+    lines += [
+        f"  ships      {' · '.join(_shipped_cells(ship))}"
+        for ship in shipped().values()
+        if ship.network == entry.name
+    ]
     if paper:
         lines.append(
             f"  printed    {paper['params_m']} M parameters, {paper['flops_g']} G (ESDNet paper, Table 1)"
