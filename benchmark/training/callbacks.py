@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
@@ -21,21 +21,39 @@ from benchmark.errors import Interrupted
 from esdnet import SequenceNeuron, level_of
 
 
-class Report(Callback):
-    """Reports progress, and on SIGTERM or Ctrl-C saves `last.ckpt` after the batch in hand and stops.
+class Report(Checkpoint):
+    """Reports progress and keeps `last.ckpt`: from time to time, before each validation, and when asked to stop.
+
+    A step is its batch, the average of the weights and, where one is due, the validation. What is saved is always the
+    state between batch (with the average) and validation: that this one is still to be done follows from the step, and
+    a training that goes on does it first. So the best checkpoint is the same wherever a training was cut. This comes
+    last of the callbacks, as Lightning orders those that are a `Checkpoint`.
+
+    On SIGTERM or Ctrl-C it saves after the batch in hand and stops.
 
     Args:
         progress: called with (steps done, steps in all), or None.
-        checkpoint: where to save when asked to stop.
+        checkpoint: where to save.
+        every: steps between two saves.
+        validate_every: steps between two validations; None: there are none.
     """
 
-    def __init__(self, progress: Callable[[int, int], None] | None, checkpoint: Path) -> None:
+    def __init__(
+        self,
+        progress: Callable[[int, int], None] | None,
+        checkpoint: Path,
+        every: int,
+        validate_every: int | None = None,
+    ) -> None:
         self.progress = progress
         self.checkpoint = checkpoint
+        self.every = every
+        self.validate_every = validate_every
         self.loss = float("nan")
         self.seconds_before = 0.0
         self._began = time.monotonic()
         self._signal: int | None = None
+        self._saved: int | None = None
         self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -54,34 +72,73 @@ class Report(Callback):
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self._signal = signum
 
+    def _validates(self, step: int) -> bool:
+        return bool(self.validate_every) and step > 0 and step % self.validate_every == 0  # type: ignore[operator]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals: Lightning would exit at once, with status 0 after SIGTERM, saving nothing."""
+        """Take over the signals, and do the validation that was due where the training was cut.
+
+        Lightning would exit at once, with status 0 after SIGTERM, saving nothing; and it takes a validation whose step
+        is in the checkpoint for done.
+        """
         self._began = time.monotonic()
         try:
             self._handlers = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
         except ValueError:  # not in the main thread: signals are someone else's
             self._handlers = {}
+        if self._validates(trainer.global_step):
+            self._saved = trainer.global_step
+            validation = trainer.fit_loop.epoch_loop.val_loop
+            trainer.validating = True
+            validation.restarting = False
+            validation.run()
+            trainer.training = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Report, and stop if asked to.
-
-        Raises:
-            Interrupted: a signal came.
-        """
-        if trainer.global_step == trainer.max_steps:
+        """Report, and save where it is time to."""
+        step, end = trainer.global_step, trainer.max_steps
+        if step == end:
             self.loss = float(outputs["loss"])
         if self.progress is not None:
-            self.progress(trainer.global_step, trainer.max_steps)
-        if self._signal is not None:
+            self.progress(step, end)
+        # the end is saved once it is whole: nothing would do the validation of a training that is over
+        if step < end and (self._signal is not None or step % self.every == 0 or self._validates(step)):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
+            self._saved = step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop if asked to, and saved."""
+        self._stop_if_asked(trainer)
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop if asked to, and saved."""
+        self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        if self._signal is not None and self._saved == trainer.global_step:
             self._give_back()
-            raise Interrupted(
-                f"interrupted at step {trainer.global_step} of {trainer.max_steps}, saved; "
-                "run the same command to go on",
-                self._signal,
-            )
+            raise self.interrupted(trainer)  # type: ignore[misc]
+
+    def interrupted(self, trainer: pl.Trainer) -> Interrupted | None:
+        """What to raise if a signal came."""
+        if self._signal is None:
+            return None
+        return Interrupted(
+            f"interrupted at step {trainer.global_step} of {trainer.max_steps}, saved; "
+            "run the same command to go on",
+            self._signal,
+        )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back."""

@@ -29,7 +29,7 @@ class History:
         row: dict[str, Any] = {**metrics, "step": step}
         if self._columns is None or not set(row) <= set(self._columns):
             begun = self._columns is not None
-            rows = [r for r in _read(self.path) if begun or step is None or int(r["step"] or 0) < step]
+            rows = [r for r in _read(self.path) if begun or step is None or _before(r, metrics, step)]
             self._columns = sorted({*row, *(self._columns or ()), *(key for r in rows for key in r)})
             text = io.StringIO()
             writer = csv.DictWriter(text, self._columns, lineterminator="\n")
@@ -39,6 +39,15 @@ class History:
             return
         with self.path.open("a", encoding="utf-8", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+
+def _before(row: dict[str, str], metrics: dict[str, float], step: int) -> bool:
+    """Whether a row of the file is not done again by a training whose first figures are `metrics` of `step`.
+
+    It may go on with the validation of a step whose training stands in a row of its own.
+    """
+    then = int(row["step"] or 0)
+    return then < step or (then == step and not any(row.get(key) for key in metrics if key != "epoch"))
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -98,28 +98,14 @@ def train(
     module = Restoration(network, recipe, total, per_epoch, described)
     validate = recipe.select == "best"
     every = min(recipe.validate_every, total)
-    report = Report(progress, last)
-    callbacks: list[Callback] = [report, SpikeRates(config.trainer.log_every)]
-    callbacks.append(
-        ModelCheckpoint(
-            checkpoints,
-            filename="last",
-            every_n_train_steps=config.trainer.checkpoint_every,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
-    )
-    if validate:
-        best = ModelCheckpoint(
-            checkpoints,
-            filename="best",
-            monitor="validation/psnr_y",
-            mode="max",
-            enable_version_counter=False,
-        )
-        callbacks.append(best)
+    report = Report(progress, last, config.trainer.checkpoint_every, every if validate else None)
+    callbacks: list[Callback] = [SpikeRates(config.trainer.log_every)]
     if recipe.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
+    best = ModelCheckpoint(
+        checkpoints, filename="best", monitor="validation/psnr_y", mode="max", enable_version_counter=False
+    )
+    callbacks += [best, report] if validate else [report]
     accelerator = config.trainer.accelerator
     with warnings.catch_warnings():
         # the loader needs no workers (decoded cache), and resumes by step; both are said otherwise by Lightning
@@ -158,6 +144,9 @@ def train(
                 f"stopped at step {trainer.global_step} of {total}; run the same command to go on"
             )
         trainer.save_checkpoint(last, weights_only=False)
+        interrupted = report.interrupted(trainer)
+        if interrupted is not None:
+            raise interrupted
         if not trainer.is_global_zero:
             sys.exit(0)  # the first process tests the network and writes the record
     chosen = checkpoints / "best.ckpt" if validate and (checkpoints / "best.ckpt").is_file() else last
@@ -168,7 +157,9 @@ def train(
         steps_per_epoch=per_epoch,
         seconds=report.seconds,
         final_loss=report.loss,
-        validation_psnr_y=float(best.best_model_score) if validate and best.best_model_score else None,
+        validation_psnr_y=float(best.best_model_score)
+        if validate and best.best_model_score is not None
+        else None,
         code=described["code"],
         data=data.provenance(),
     )

@@ -41,3 +41,13 @@ def test_who_goes_on_keeps_what_is_not_done_again(tmp_path: Path) -> None:
         ("2", "2.0", ""),
         ("3", "30.0", "0.1"),
     ]
+
+
+def test_a_validation_that_is_caught_up_on_keeps_the_row_of_its_step(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    first = History(path)
+    first.add({"loss": 1.0, "epoch": 0}, 3)
+    first.add({"psnr": 20.0, "epoch": 0}, 3)
+    first.add({"loss": 0.9, "epoch": 0}, 4)
+    History(path).add({"psnr": 21.0, "epoch": 0}, 3)
+    assert [(r["step"], r["loss"], r["psnr"]) for r in _rows(path)] == [("3", "1.0", ""), ("3", "", "21.0")]
