@@ -83,7 +83,7 @@ class DRT(nn.Module):
     The paper's cost needs a window of 8, the default here; the authors' code and released weights have
     Swin's 7 (`window_size=7`). What the released code calls denormalising is not the inverse of
     normalising: it returns (z + mean)·std, so a network that adds nothing darkens the image by about 0.37.
-    Kept, as released weights expect it; but a fresh network here starts with the bias that makes up for it.
+    Kept, as released weights expect it.
     `idle_input` and `idle_output` are in the authors' files and parameter count, and nothing uses them.
 
     Args:
@@ -93,6 +93,7 @@ class DRT(nn.Module):
         heads: of the attention.
         window_size: side of the windows in pixels.
         mlp_ratio: hidden width of the perceptrons, relative to dim.
+        start_as_identity: for short trainings: the last bias starts at what makes up for that darkening.
     """
 
     authors_keys: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -119,6 +120,7 @@ class DRT(nn.Module):
         heads: int = 2,
         window_size: int = 8,
         mlp_ratio: float = 1.0,
+        start_as_identity: bool = False,
     ) -> None:
         super().__init__()
         self.window_size = window_size
@@ -135,7 +137,8 @@ class DRT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        self.restore.bias = nn.Parameter((self.mean / self.std - self.mean).flatten())
+        if start_as_identity:
+            self.restore.bias = nn.Parameter((self.mean / self.std - self.mean).flatten())
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Restore (N, 3, H, W) images in [0, 1]; unclamped."""

@@ -62,13 +62,15 @@ class EfficientDeRain(nn.Module):
     (`kernel_size=3`). Where the released network takes the image twice, as input and as what is filtered,
     this one takes it once.
 
-    A fresh network nearly passes the image on: He's initialisation for the U-Net, filters whose centre weights
-    start from a bias of 1, and a last convolution that averages the four dilations. The released code draws
-    all weights from Xavier's distribution with gain 0.02, so that a fresh network returns next to nothing.
+    All weights are drawn from Xavier's normal distribution with gain 0.02, as the released code does, so that a
+    fresh network returns next to nothing.
 
     Args:
         kernel_size: K, the side of the filters, odd.
         width: channels of the first encoder; the others have 2, 4, 8 and 8 times as many.
+        start_as_identity: for short trainings: a fresh network nearly passes the image on, by He's initialisation
+            for the U-Net, filters whose centre weights start from a bias of 1, and a last convolution that
+            averages the four dilations.
 
     Raises:
         ValueError: an even kernel_size.
@@ -81,7 +83,7 @@ class EfficientDeRain(nn.Module):
         (r"^conv_final\.", "fuse."),
     )
 
-    def __init__(self, kernel_size: int = 5, width: int = 64) -> None:
+    def __init__(self, kernel_size: int = 5, width: int = 64, start_as_identity: bool = False) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"EfficientDeRain: kernel_size must be odd, not {kernel_size}")
@@ -95,7 +97,12 @@ class EfficientDeRain(nn.Module):
         )
         self.filters = nn.Conv2d(3 * taps, 3 * taps, 1)
         self.fuse = nn.Conv2d(3 * len(_DILATIONS), 3, 3, padding=1)
-        self._start_as_identity()
+        if start_as_identity:
+            self._start_as_identity()
+            return
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_normal_(module.weight, gain=0.02)
 
     def _start_as_identity(self) -> None:
         for module in self.modules():

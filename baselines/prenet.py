@@ -68,13 +68,12 @@ class PReNet(nn.Module):
     recursive one of PReNet_r. The last convolution predicts a residual, to which the rainy image is added, as
     in the released PReNet (its variants PReNet_LSTM and PReNet_GRU do without). Works in any size.
 
-    A fresh network's residual is next to nothing, so that training starts from the rainy image; the released
-    code starts the last convolution, like all others, from PyTorch's initialisation.
-
     Args:
         stages: how often the network is run.
         channels: width of all features.
         residual_blocks: blocks in one stage.
+        start_as_identity: a fresh network's residual is next to nothing, so that a short training starts from the
+            rainy image; the released code leaves all weights to PyTorch's initialisation.
 
     Raises:
         ValueError: stages below 1.
@@ -91,7 +90,13 @@ class PReNet(nn.Module):
         (r"^conv\.0\.", "reconstruct."),
     )
 
-    def __init__(self, stages: int = 6, channels: int = 32, residual_blocks: int = 5) -> None:
+    def __init__(
+        self,
+        stages: int = 6,
+        channels: int = 32,
+        residual_blocks: int = 5,
+        start_as_identity: bool = False,
+    ) -> None:
         super().__init__()
         if stages < 1:
             raise ValueError(f"PReNet: stages must be at least 1, not {stages}")
@@ -100,8 +105,9 @@ class PReNet(nn.Module):
         self.memory = ConvLSTM(channels)
         self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(residual_blocks)))
         self.reconstruct = _conv3x3(channels, 3)
-        nn.init.normal_(self.reconstruct.weight, std=1e-3)
-        self.reconstruct.bias = nn.Parameter(torch.zeros(3))
+        if start_as_identity:
+            nn.init.normal_(self.reconstruct.weight, std=1e-3)
+            self.reconstruct.bias = nn.Parameter(torch.zeros(3))
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
         """The estimate of every stage, first to last; the paper supervises the last alone."""

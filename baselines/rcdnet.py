@@ -17,11 +17,29 @@ _SPEED = 0.1
 
 
 def rain_kernels(count: int, size: int = 9) -> Tensor:
-    """Streaks to start the rain dictionary from: (3, count, size, size), non-negative, each colour's sum 1.
+    """Streaks to start the rain dictionary from: (3, count, size, size), non-negative, alike in the three colours.
 
-    The authors start from kernels that a Matlab script of theirs draws. These are ours: elongated Gaussians
-    leaning from 45° left to 45° right of the vertical, short and long in turn, equal in the three colours as
-    rain is grey. As they sum to 1, rain maps and rain layer have intensities of the same size.
+    The authors start from a file of kernels (init_kernel.mat): upright streaks, a third of them one pixel wide and
+    short, the others three or five wide, their sums from 0.14 to 1. These are drawn anew to be like them: a flat
+    middle with a Gaussian fall, sums spread over that range with the same mean.
+    """
+    axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    down, right = torch.meshgrid(axis.abs(), axis.abs(), indexing="ij")
+    streaks = []
+    for n in range(count):
+        share = n * 0.618 % 1
+        thin = 8 * n < 3 * count
+        flat, across, along = (0, 0.25, 0.45 + 0.5 * share) if thin else (1 + n % 2, 0.5, 0.6 + 3 * share)
+        squares = ((right - flat).clamp(min=0) / across) ** 2 + ((down - flat).clamp(min=0) / along) ** 2
+        streak = torch.exp(-0.5 * squares)
+        streaks.append(streak / streak.sum() * (0.14 + 0.86 * share**1.75))
+    return torch.stack(streaks).repeat(3, 1, 1, 1)
+
+
+def _leaning_kernels(count: int, size: int = 9) -> Tensor:
+    """Streaks for short trainings: as `rain_kernels`, leaning from 45° left to 45° right, each sum 1.
+
+    As they sum to 1, rain maps and rain layer have intensities of the same size.
     """
     axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     down, right = torch.meshgrid(axis, axis, indexing="ij")
@@ -105,6 +123,8 @@ class RCDNet(nn.Module):
         kernel_size: side of the rain kernels, odd.
         intensity: the network works on [0, intensity]. Its starting steps, thresholds and norms mean 255: the
             norms add about 1 to the image. A small variant that trains for minutes wants less.
+        leaning_kernels: for short trainings: the dictionary starts from streaks that lean to both sides,
+            each of sum 1.
 
     Raises:
         ValueError: stages below 3, or an even kernel_size.
@@ -136,6 +156,7 @@ class RCDNet(nn.Module):
         blocks: int = 4,
         kernel_size: int = 9,
         intensity: float = 255.0,
+        leaning_kernels: bool = False,
     ) -> None:
         super().__init__()
         if stages < 3:
@@ -143,7 +164,7 @@ class RCDNet(nn.Module):
         if kernel_size % 2 == 0:
             raise ValueError(f"RCDNet: kernel_size must be odd, not {kernel_size}")
         self.intensity = intensity
-        kernels = rain_kernels(maps, kernel_size)
+        kernels = (_leaning_kernels if leaning_kernels else rain_kernels)(maps, kernel_size)
         self.first_kernels = nn.Parameter(kernels)
         # repeat, not expand: a parameter whose entries share memory cannot be loaded or updated in place
         self.kernels = nn.Parameter(kernels.repeat(stages - 1, 1, 1, 1, 1))

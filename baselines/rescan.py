@@ -77,14 +77,13 @@ class RESCAN(nn.Module):
     size. The authors read pictures in BGR and never swap, so their weights expect it: the channels are
     reversed on the way in and out, and the network as seen from outside is RGB.
 
-    Convolutions start from Xavier's initialisation with zero biases, and a fresh network's rain is next to
-    nothing. The released code leaves PyTorch's initialisation, with which the signal fades in the gates and the
-    first hundred steps learn little.
-
     Args:
         stages: how often the network is run.
         channels: width of all features.
         depth: units and decoder convolutions together, as the paper counts; dilations are 1, 1, 2, 4, ….
+        start_as_identity: for short trainings: convolutions start from Xavier's initialisation with zero biases,
+            and a fresh network's rain is next to nothing. The released code leaves PyTorch's initialisation, with
+            which the signal fades in the gates and the first hundred steps learn little.
 
     Raises:
         ValueError: stages below 1, or depth below 3.
@@ -106,7 +105,9 @@ class RESCAN(nn.Module):
         (r"\.fc\.2\.", ".excite."),
     )
 
-    def __init__(self, stages: int = 4, channels: int = 24, depth: int = 7) -> None:
+    def __init__(
+        self, stages: int = 4, channels: int = 24, depth: int = 7, start_as_identity: bool = False
+    ) -> None:
         super().__init__()
         if stages < 1 or depth < 3:
             raise ValueError(
@@ -120,11 +121,12 @@ class RESCAN(nn.Module):
         self.decode = nn.Conv2d(channels, channels, 3, padding=1)
         self.decode_attention = SqueezeExcitation(channels)
         self.rain = nn.Conv2d(channels, 3, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.xavier_uniform_(module.weight, gain=nn.init.calculate_gain("tanh"))
-                nn.init.zeros_(cast(Tensor, module.bias))
-        nn.init.normal_(self.rain.weight, std=1e-3)
+        if start_as_identity:
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.xavier_uniform_(module.weight, gain=nn.init.calculate_gain("tanh"))
+                    nn.init.zeros_(cast(Tensor, module.bias))
+            nn.init.normal_(self.rain.weight, std=1e-3)
 
     def training_outputs(self, rainy: Tensor) -> list[Tensor]:
         """Rainy image minus rain map for every stage, first to last; the published loss sums over all."""

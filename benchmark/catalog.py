@@ -137,7 +137,7 @@ _NETWORKS = (
   author={Li, Xia and Wu, Jianlong and Lin, Zhouchen and Liu, Hong and Zha, Hongbin},
   booktitle={European Conference on Computer Vision (ECCV)}, pages={262--277}, year={2018}}""",
         code="XiaLiPKU/RESCAN@e28d1d7", licence="MIT", weights="none found",
-        embedded={"channels": 16, "stages": 2, "depth": 4}, paper_row="RESCAN",
+        embedded={"channels": 16, "stages": 2, "depth": 4, "start_as_identity": True}, paper_row="RESCAN",
     ),
     Network(
         name="prenet", title="PReNet", target="baselines.prenet:PReNet", family="CNN", year=2019, venue="CVPR",
@@ -148,7 +148,7 @@ _NETWORKS = (
   pages={3937--3946}, year={2019}}""",
         code="csdwren/PReNet@6d908d1", licence="none stated",
         weights="logs/{Rain100H,Rain100L,Rain1400}/PReNet6/net_latest.pth of the authors' repository",
-        embedded={"stages": 2, "channels": 16, "residual_blocks": 1}, paper_row="PReNet",
+        embedded={"stages": 2, "channels": 16, "residual_blocks": 1, "start_as_identity": True}, paper_row="PReNet",
     ),
     Network(
         name="rcdnet", title="RCDNet", target="baselines.rcdnet:RCDNet", family="CNN", year=2020, venue="CVPR",
@@ -159,7 +159,8 @@ _NETWORKS = (
   year={2020}}""",
         code="hongwang01/RCDNet@c6e1539", licence="none stated",
         weights="Pretrained_model/ of the authors' repository",
-        embedded={"stages": 3, "maps": 8, "duals": 5, "blocks": 1, "kernel_size": 7, "intensity": 16.0},
+        embedded={"stages": 3, "maps": 8, "duals": 5, "blocks": 1, "kernel_size": 7, "intensity": 16.0,
+                  "leaning_kernels": True},
         paper_row="RCDNet",
     ),
     Network(
@@ -186,7 +187,7 @@ _NETWORKS = (
   booktitle={AAAI Conference on Artificial Intelligence}, pages={1487--1495}, year={2021}}""",
         code="tsingqguo/efficientderain@465759d", licence="MIT",
         weights="v3 and v4 of the authors' README; they have 3×3 filters (kernel_size=3)",
-        size_multiple=16, embedded={"kernel_size": 3, "width": 8},
+        size_multiple=16, embedded={"kernel_size": 3, "width": 8, "start_as_identity": True},
         variants=(Variant({"kernel_size": 3}, key="outc.weight", shape=(27, 27, 1, 1)),), paper_row="Effderain",
     ),
     Network(
@@ -219,7 +220,7 @@ _NETWORKS = (
   year={2022}}""",
         code="YC-Liang/DRT@6b69a37", licence="MIT",
         weights="CheckPoints/{Rain100H,Rain100L}/best_model.pt of the authors' repository (window_size=7)",
-        embedded={"dim": 24, "layers": 2, "repeats": 1, "window_size": 4},
+        embedded={"dim": 24, "layers": 2, "repeats": 1, "window_size": 4, "start_as_identity": True},
         variants=(
             Variant({"window_size": 7}, shape=(169, 2),
                     key="recursive_layers.0.block1.transformer.attn.relative_position_bias_table"),

@@ -88,7 +88,7 @@ def weights_of(checkpoint: Mapping[str, Any], source: str = "checkpoint") -> dic
         weights = {k.removeprefix(prefix): v for k, v in weights.items()}
 
 
-def _in_our_names(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def in_our_names(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under this suite's names: as they are, or through the network's key map."""
     expected = set(model.state_dict())
     if set(weights) == expected:
@@ -126,7 +126,7 @@ def load_checkpoint(
         checkpoint = dict(path_or_state_dict)
     else:
         source, checkpoint = f"checkpoint {path_or_state_dict}", read_checkpoint(path_or_state_dict)
-    weights = _in_our_names(model, weights_of(checkpoint, source))
+    weights = in_our_names(model, weights_of(checkpoint, source))
     expected = model.state_dict()
     missing = [k for k in expected if k not in weights]
     surplus = [k for k in weights if k not in expected]
