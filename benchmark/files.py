@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmark.errors import UserError, WorkError
 
 LEFTOVER_PREFIX = ".derain-"
 LEFTOVER_SUFFIX = ".tmp"
+_SOCKETS = 56  # bytes of a folder's path
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -61,6 +63,40 @@ def _of_the_system(error: BaseException) -> OSError | None:
             return OSError(int(told.group(1)), os.strerror(int(told.group(1))))
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def home() -> Path | None:
+    """The home folder; None for a user who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def room_for_sockets() -> None:
+    """Have this process and its children name their sockets in a short folder where the temporary one's path is long.
+
+    Names of sockets have at most 108 bytes, and some 50 are added to the folder's.
+
+    Raises:
+        UserError: there is none to write to.
+    """
+    given = tempfile.gettempdir()
+    if len(os.fsencode(given)) <= _SOCKETS:
+        return
+    from multiprocessing import util
+
+    for short in ("/tmp", "/var/tmp", "/dev/shm"):
+        if os.access(short, os.W_OK | os.X_OK):
+            tempfile.tempdir = short
+            try:
+                util.get_temp_dir()  # which remembers it
+            finally:
+                tempfile.tempdir = None
+            return
+    raise UserError(
+        f"TMPDIR={given}: too long a path for the sockets of processes ({_SOCKETS} bytes at most): set a shorter one"
+    )
 
 
 def make_folder(path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from esdnet import layout
 from esdnet.native import RESETS, SURROGATES
+from esdnet.owned import guard_triton
 
 _BLOCK = 1024
 _TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -27,6 +28,7 @@ def _installed() -> bool:
 
 
 def _start(kernel: str, current: Tensor, *arguments: Any, **constants: Any) -> None:
+    guard_triton()
     import triton.language as tl
 
     from esdnet import triton_lif

@@ -14,8 +14,10 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from esdnet import layout
+from esdnet import layout, owned
 
 _FOLDER = Path(__file__).parent
 _COMMON = ("-std=c11", "-D_POSIX_C_SOURCE=200809L", "-shared", "-fPIC", "-fno-math-errno")
@@ -44,6 +46,9 @@ _TYPES = {
 }
 RESETS = ("zero", "subtract", "none")
 SURROGATES = ("sigmoid", "atan", "fast_sigmoid")
+_PATIENCE = 120.0
+"""Seconds for the compiler: 2 to 3 are usual, more on a machine that is busy."""
+_BUILDS = "build-"
 _SMALL = 1 << 15
 """Elements that are not worth a second thread."""
 
@@ -57,44 +62,104 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _build(compiler: str, source: Path, options: Sequence[str], target: Path) -> str | None:
-    """Compile `source` to `target`; None, or what the compiler said."""
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        made = Path(folder) / target.name
+class _Hanging(OSError):  # noqa: N818
+    """The compiler did not end: it will not be tried again in this process."""
+
+
+_hanging: set[str] = set()
+
+
+def _call(command: Sequence[str], until: float) -> tuple[int, str]:
+    """Exit status and complaints of a compiler, which is ended with all that it started when its time is over."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said = process.communicate(timeout=max(1.0, until - time.monotonic()))[1]
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            _hanging.add(command[0])
+            raise _Hanging(f"it did not end within {_PATIENCE:g} s") from None
+        raise
+    return process.returncode, said
+
+
+def _build(compiler: str, source: Path, options: Sequence[str], folder: Path | None) -> bytes:
+    """Compile `source` beside `folder`'s files, or in the system's folder for temporary ones.
+
+    Raises:
+        OSError: that failed; with what the compiler said.
+    """
+    if compiler in _hanging:
+        raise _Hanging("it did not end the last time")
+    until = time.monotonic() + _PATIENCE
+    for left in folder.glob(f"{_BUILDS}*") if folder else ():  # by a process that was killed
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_BUILDS) as place:
+        made = Path(place) / f"{source.stem}.so"
         said = ""
         for flags in _TRIED:
             command = [compiler, *_COMMON, *flags, *options, str(source), "-o", str(made), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-            if done.returncode == 0:
-                made.replace(target)
-                return None
-            said = said or done.stderr
-    return said.strip().splitlines()[0] if said.strip() else "no reason given"
+            status, complaint = _call(command, until)
+            if status == 0:
+                return made.read_bytes()
+            said = said or complaint
+    raise OSError(said.strip().splitlines()[0] if said.strip() else "no reason given")
 
 
 @functools.cache
 def compiled(file: str, *options: str) -> ctypes.CDLL | None:
-    """The functions of one C file beside this, or None. `ESDNET_NATIVE=0` keeps them from being used."""
+    """The functions of one C file beside this, or None. `ESDNET_NATIVE=0` keeps them from being used.
+
+    What was compiled is kept in a folder of this user's own (`esdnet.owned`), with a digest; what is not whole, or
+    might be somebody else's, is compiled anew. Where there is no such folder it is compiled for this process alone.
+    """
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if os.environ.get("ESDNET_NATIVE") == "0" or not compiler:
         return None
-    named = os.environ.get("ESDNET_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "esdnet-benchmark"
-    )
     source = _FOLDER / file
     identity = "\n".join((source.read_text(), compiler, _processor(), repr((_COMMON, _TRIED, options))))
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    target = Path(named) / "native" / f"{source.stem}-{key}.so"
+    folder = owned.own_folder("native")
+    kept = None if folder is None else folder / f"{source.stem}-{key}.so"
+    if folder is None:
+        warnings.warn(
+            f"{owned.cache() or 'no home'}: no folder there that this user alone can write to: kernels are compiled "
+            "anew in every process (ESDNET_CACHE names another)",
+            stacklevel=2,
+        )
     try:
-        if not target.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            failure = _build(compiler, source, options, target)
-            if failure:
-                raise OSError(failure)
-        return ctypes.CDLL(str(target))
+        code = None if kept is None else owned.unsealed(key, kept)
+        if code is None:
+            code = _build(compiler, source, options, folder)
+            if kept is not None:
+                _keep(kept, owned.seal(key, code))
+        return owned.load(code, folder)
     except (OSError, subprocess.SubprocessError) as error:
         warnings.warn(f"{file} is not compiled, torch's operations serve: {compiler}: {error}", stacklevel=2)
         return None
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file in one piece; a full disk is no reason not to use what was compiled."""
+    with (
+        contextlib.suppress(OSError),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=_BUILDS) as place,
+    ):
+        written = Path(place) / path.name
+        written.write_bytes(content)
+        written.chmod(0o600)
+        written.replace(path)
 
 
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:

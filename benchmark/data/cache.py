@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from benchmark.data.images import image_size, read_image
 from benchmark.data.layouts import Pair
 from benchmark.errors import UserError, WorkError
-from benchmark.files import make_folder, write_failure
+from benchmark.files import home, make_folder, write_failure
 
 Picture = NDArray[np.uint8]
 
@@ -68,14 +68,28 @@ class Cached:
         )
 
 
+def _home() -> Path:
+    found = home()
+    if found is None:
+        raise UserError(
+            "this user has no home folder: set ESDNET_CACHE (or data.cache) to a folder for the cache"
+        )
+    return found
+
+
 def cache_folder(option: str | Path | None = None) -> Path:
-    """Where the cache lies: the option, else $ESDNET_CACHE, else ~/.cache/esdnet-benchmark."""
+    """Where the cache lies: the option, else $ESDNET_CACHE, else ~/.cache/esdnet-benchmark.
+
+    Raises:
+        UserError: there is no home either.
+    """
     if option:
         return Path(option).expanduser()
     named = os.environ.get("ESDNET_CACHE")
     if named:
         return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "esdnet-benchmark"
+    place = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
+    return Path(place) / "esdnet-benchmark"
 
 
 def content_key(pairs: Sequence[Pair]) -> str:

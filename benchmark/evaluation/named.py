@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, unknown
+from benchmark.files import home
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +129,7 @@ def _nothing_fetched(name: str) -> Iterator[None]:
 
     def refuse(url: str, destination: str, *_: Any, **__: Any) -> None:
         path = Path(destination)
-        folder = re.sub(rf"^{re.escape(str(Path.home()))}(?=/)", "~", str(path.parent))
+        folder = re.sub(rf"^{re.escape(str(home()))}(?=/)", "~", str(path.parent))
         raise UserError(f"metric {name} needs {path.name}, which is not fetched: put it into {folder}")
 
     def offline(*_: Any) -> None:

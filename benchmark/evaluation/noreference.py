@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError, unknown
 from benchmark.evaluation.metrics import check_images, to_8_bit
+from benchmark.files import home
 
 PIQE_IMPLEMENTATIONS = ("pyiqa", "reference")
 METAIQA_VARIABLE = "DERAIN_METAIQA"
@@ -111,7 +112,7 @@ def metaiqa_checkpoint(checkpoint: str | Path | None = None) -> Path:
             origin = "" if checkpoint else f" (from {METAIQA_VARIABLE})"
             raise UserError(f"MetaIQA checkpoint {path}{origin}: no such file")
         return path
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or (home() or Path("/")) / ".cache")
     for folder in (cache / "derain", Path(torch.hub.get_dir()) / "pyiqa"):
         for name in METAIQA_FILES:
             if (folder / name).is_file():

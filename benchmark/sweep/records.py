@@ -20,7 +20,7 @@ import orjson
 
 from benchmark.config import RunConfig, differences, identity, run_name
 from benchmark.errors import UserError
-from benchmark.files import write_json
+from benchmark.files import home, write_json
 from benchmark.sources import code_digest
 
 FORMAT = 1
@@ -106,8 +106,8 @@ def provenance() -> Record:
 
 def without_home(text: str) -> str:
     """The text with the home folder written as ~."""
-    home = str(Path.home())
-    return re.sub(re.escape(home) + r"(?=[/\s]|$)", "~", text) if home not in ("", "/") else text
+    place = str(home() or "")
+    return re.sub(re.escape(place) + r"(?=[/\s]|$)", "~", text) if place not in ("", "/") else text
 
 
 _typed: list[str] = []

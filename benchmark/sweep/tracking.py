@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmark.config import RunConfig, identity, run_name, settings_of
 from benchmark.errors import UserError, WorkError
-from benchmark.files import write_json
+from benchmark.files import home, write_json
 from benchmark.sweep.records import RECORD, Record, without_home
 
 STEP = "trainer/global_step"
@@ -65,7 +65,8 @@ def has_key() -> bool:
         return True
     host = urlsplit(_server()).hostname or ""
     named = os.environ.get("NETRC")
-    for path in (Path(named),) if named else (Path.home() / ".netrc", Path.home() / "_netrc"):
+    place = home() or Path("/")
+    for path in (Path(named),) if named else (place / ".netrc", place / "_netrc"):
         with contextlib.suppress(OSError, netrc.NetrcParseError):
             if netrc.netrc(path).authenticators(host) is not None:
                 return True

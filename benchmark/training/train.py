@@ -18,7 +18,7 @@ from torch import nn
 from benchmark.config import RunConfig, model_options
 from benchmark.data import RainDataModule
 from benchmark.errors import WorkError
-from benchmark.files import require_writable
+from benchmark.files import require_writable, room_for_sockets
 from benchmark.models import create_model
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
 from benchmark.training.history import History
@@ -69,6 +69,7 @@ def train(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # device lists and advertisements
     pl.seed_everything(config.seed, workers=True, verbose=False)
     recipe = config.recipe
+    room_for_sockets()  # of loaders
     data = RainDataModule(
         config.data.name,
         root=config.data.root,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,8 +192,10 @@ def test_a_compiler_that_fails_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp
 def test_it_is_compiled_once_for_all_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ESDNET_CACHE", str(tmp_path))
     assert native.library(torch.float32) is not None
-    (made,) = (tmp_path / "native").iterdir()
+    (folder,) = tmp_path.iterdir()
+    (made,) = folder.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     native.compiled.cache_clear()  # as in another process
     monkeypatch.setattr(native, "_build", None)
     assert native.library(torch.float32) is not None
-    assert list((tmp_path / "native").iterdir()) == [made]
+    assert list(folder.iterdir()) == [made]

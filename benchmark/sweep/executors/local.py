@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from benchmark.errors import UserError
+from benchmark.files import room_for_sockets
 from benchmark.sweep import child
 from benchmark.sweep.child import Order
 from benchmark.sweep.claims import Holder, Owner, holder
@@ -78,6 +79,7 @@ class LocalExecutor:
             f" and {each} GPU{'s' * (each > 1)} each" if each else " each"
         )
         self._jobs: list[LocalJob] = []
+        room_for_sockets()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOAD)
 
