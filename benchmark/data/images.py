@@ -5,22 +5,30 @@
 | content | outcome |
 | --- | --- |
 | grey, palette, black and white | repeated or looked up into RGB |
-| 16 bits a channel | scaled to 8: round(v / 257). Grey + alpha and TIFF colour: v // 256 (at most 1 off) |
+| 10 to 16 bits a channel (PNG, TIFF, JPEG 2000, PGM, PPM) | scaled to 8: round(255 · v / peak); see `deep` |
 | alpha, or a transparent colour | composited over white (opaque pixels do not change) |
+| a BMP whose alpha is 0 everywhere | taken as opaque: the byte was never filled in |
+| TIFF: in planes, MinIsWhite, premultiplied alpha | as meant |
+| BMP of 16 bits a pixel (5 or 6 a colour); a palette of 16 bits in TIFF | by Pillow, at most 1 off |
 | CMYK, YCbCr | converted to RGB by Pillow's plain formula, without colour management |
 | RGB with an ICC profile | the numbers as stored: metrics compare numbers |
 | EXIF orientation | applied, so the array is upright |
-| a photograph with a second picture behind it (MPO) | the first, which is the photograph |
-| animated GIF, PNG, WebP; TIFF with several pages | refused: which frame is meant is the user's to say |
-| 32-bit integer or float, Lab | refused: no agreed range |
+| AVIF, HEIC | where Pillow has AVIF built in; with the extra `heif`; else refused by name |
+| a photograph with a second picture behind it (MPO, HEIC) | the first, which is the photograph |
+| animated GIF, PNG, WebP, AVIF; TIFF with several pages | refused: which frame is meant is the user's to say |
+| more than 16 bits, signed, floating point, Lab | refused: no agreed range |
 | more than `MAX_PIXELS` | refused before anything is decoded (a decompression bomb) |
-| 0 bytes, truncated, damaged, not a picture | refused |
+| 0 bytes, truncated, damaged, not a picture; a pipe or device | refused, without waiting for it |
 | wrong extension, Unicode or long names, 1×1 | read |
 """
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
+import os
+import stat
 import struct
 import warnings
 import zlib
@@ -31,8 +39,9 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
+from benchmark.data import deep
 from benchmark.errors import UserError
 from benchmark.files import atomic
 
@@ -40,7 +49,7 @@ Picture = NDArray[np.uint8]
 
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
-    | {".jp2"}
+    | {".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif"}
 )
 """What a file is called that `list_images` takes for a picture."""
 
@@ -50,7 +59,9 @@ MAX_PIXELS = 1024 * 1024 * 1024 // 12
 MAX_BYTES = 1 << 30
 
 # Formats that Pillow decodes itself; EPS and the like, which call other programs, are left out on purpose.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF")
+_AVIF = (b"avif", b"avis")
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _WRITTEN = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -60,13 +71,14 @@ _WRITTEN = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")
+_BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", *deep.TIFF_BEGINNINGS, b"RIFF")
 _ORIENTATION = 0x0112
 
 # MAX_PIXELS refuses, in one line, everything that Pillow would only warn of.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # damaged EXIF blocks and the like: what matters of them becomes a UserError
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True)
@@ -77,18 +89,47 @@ class Metadata:
     icc_profile: bytes | None = None
 
 
-def _content(path: Path) -> bytes:
+def _opened(path: Path) -> BinaryIO:
+    """The file, open to read; what would be waited for (a pipe) or never ends (a device) is refused.
+
+    Raises:
+        UserError: no such file, no permission, not an ordinary file.
+    """
     try:
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder, not a picture")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(f"{path}: {size / 2**30:.1f} GiB is too large for a picture (limit 1 GiB)")
-        data = path.read_bytes()
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = os.fdopen(number, "rb", buffering=0)
+        kind = os.fstat(number).st_mode
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not a picture") from None
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(kind):
+        file.close()
+        what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+        raise UserError(f"{path}: is {what}, not a picture")
+    return file
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is not an ordinary file that can be read.
+
+    Raises:
+        UserError: no such file, no permission, a folder, a pipe, a device.
+    """
+    _opened(path).close()
+
+
+def _content(path: Path) -> bytes:
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{path}: {size / 2**30:.1f} GiB is too large for a picture (limit 1 GiB)")
+        try:
+            data = b"".join(iter(lambda: file.read(MAX_BYTES + 1), b""))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not data:
         raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     return data
@@ -100,26 +141,56 @@ def _not_a_picture(path: Path, data: bytes) -> UserError:
         return UserError(f"{path}: is a Git LFS pointer, not the picture; run 'git lfs pull'")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return UserError(f"{path}: is a web page or XML, not a picture; the download failed")
-    if data.startswith(_BEGINNINGS):
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in _HEIF and not _heif():
+        return UserError(f"{path}: is a HEIC picture: pip install 'esdnet-benchmark[heif]' to read it")
+    if brand in _AVIF and not features.check("avif"):
+        return UserError(f"{path}: is an AVIF picture, and this Pillow was built without AVIF")
+    if data.startswith(_BEGINNINGS) or brand in (*_HEIF, *_AVIF):
         return UserError(f"{path}: is truncated or damaged; copy or download it again")
-    return UserError(f"{path}: is not a picture (PNG, JPEG, BMP, GIF, PPM, WebP, TIFF, JPEG 2000)")
+    return UserError(
+        f"{path}: is not a picture (PNG, JPEG, BMP, GIF, PPM, WebP, TIFF, JPEG 2000, AVIF, HEIC)"
+    )
 
 
-def _open(path: Path, data: bytes) -> Image.Image:
+@functools.cache
+def _heif() -> bool:
+    """Whether HEIC can be read; Pillow knows it from then on."""
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _formats(start: bytes) -> tuple[str, ...]:
+    return (*_FORMATS, "HEIF") if start[8:12] in _HEIF and _heif() else _FORMATS
+
+
+def _open(path: Path, data: bytes) -> Image.Image | deep.Tiff:
+    """The picture, its header read: by Pillow, or a TIFF that Pillow would read wrongly."""
+    image: Image.Image | None = None
+    try:
+        image = Image.open(io.BytesIO(data), formats=_formats(data))
     except Image.UnidentifiedImageError:
-        raise _not_a_picture(path, data) from None
+        if not data.startswith(deep.TIFF_BEGINNINGS):
+            raise _not_a_picture(path, data) from None
     except Image.DecompressionBombError:
         raise UserError(f"{path}: more than {MAX_PIXELS / 1e6:.0f} million pixels; refused") from None
     except Exception as error:  # hostile bytes make decoders raise nearly anything
         raise UserError(f"{path}: is damaged: {_short(error)}") from None
-    width, height = image.size
+    try:
+        other = deep.tiff(data, image)
+    except Exception:
+        raise _not_a_picture(path, data) from None
+    opened: Any = image if other is None else other
+    width, height = opened.width, opened.height
     if width * height > MAX_PIXELS:
         raise UserError(f"{path}: {width}×{height} exceeds {MAX_PIXELS / 1e6:.0f} million pixels; refused")
     if width == 0 or height == 0:
         raise UserError(f"{path}: is damaged: {width}×{height} pixels")
-    return image
+    return opened
 
 
 def _short(error: BaseException) -> str:
@@ -127,12 +198,14 @@ def _short(error: BaseException) -> str:
     return words[:120] if words else type(error).__name__
 
 
-def _orientation(image: Image.Image, content: BinaryIO) -> int:
-    """What is left to be done to turn the picture upright; Pillow itself turns TIFF, its size included.
+def _orientation(image: Image.Image | deep.Tiff, content: BinaryIO) -> int:
+    """What is left to be done to turn the picture upright; the decoders turn TIFF and HEIC, sizes included.
 
     Pillow decodes a PNG's pixels to see what stands behind them: it is asked to only where there is something.
     """
-    if image.format == "TIFF":
+    if isinstance(image, deep.Tiff):
+        return image.orientation
+    if image.format in ("TIFF", "HEIF"):
         return 1
     header_only = image.format == "PNG" and not _says_more(content)
     # a damaged EXIF block says nothing about the pixels: they are taken as they stand
@@ -165,27 +238,6 @@ def _upright(array: Picture, orientation: int) -> Picture:
     return np.ascontiguousarray(array[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1])
 
 
-def _eight_bits(values: NDArray[Any]) -> Picture:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _sixteen_bit_colour(image: Image.Image, data: bytes) -> Picture | None:
-    """(H, W, 3 or 4) of a 16-bit RGB(A) PNG, rounded; None where it is something else.
-
-    Pillow keeps the high byte alone; decoding once more with the bytes taken in the other order gives the
-    low one.
-    """
-    if image.format != "PNG" or len(data) < 26 or data[24] != 16 or data[25] not in (2, 6):
-        return None
-    mode = "RGB" if data[25] == 2 else "RGBA"
-    planes = []
-    for raw in (f"{mode};16B", f"{mode};16L"):
-        again: Any = Image.open(io.BytesIO(data), formats=("PNG",))
-        again.tile = [tile._replace(args=raw) for tile in again.tile]
-        planes.append(np.asarray(again, dtype=np.uint32))
-    return _eight_bits(planes[0] * 256 + planes[1])
-
-
 def _over_white(rgba: Picture) -> Picture:
     alpha = rgba[..., 3:].astype(np.uint32)
     colour = rgba[..., :3].astype(np.uint32)
@@ -193,24 +245,32 @@ def _over_white(rgba: Picture) -> Picture:
 
 
 def _decode(path: Path, image: Image.Image, data: bytes) -> Picture:
-    array: Picture
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise UserError(f"{path}: holds values outside 0…65535; save it with 8 or 16 bits a channel")
-        return np.repeat(_eight_bits(grey)[..., None], 3, axis=2)
-    if image.mode in ("I", "F", "LAB"):
-        raise UserError(f"{path}: pixels of mode {image.mode} have no agreed range; save it as 8-bit RGB")
-    deep = _sixteen_bit_colour(image, data)
-    if deep is not None:
-        if deep.shape[2] == 3 and "transparency" not in image.info:
-            return deep
-        if deep.shape[2] == 4:
-            return _over_white(deep)
+    try:
+        if image.format == "PNG" and (made := deep.png(data)) is not None:
+            return made
+        if image.format == "JPEG2000" and (made := deep.jpeg2000(data)) is not None:
+            return made
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if (made := deep.pgm(image)) is not None:
+        return made
+    if image.mode in ("I", "F", "LAB") or image.mode.startswith("I;"):
+        kind = {"F": "floating-point pixels", "LAB": "Lab pixels"}.get(image.mode, "integers of 32 bits")
+        raise UserError(f"{path}: {kind} have no agreed range; save it as 8- or 16-bit RGB")
     if image.has_transparency_data:
-        return _over_white(np.asarray(image.convert("RGBA")))
-    array = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return array
+        rgba = np.asarray(image.convert("RGBA"))
+        if image.format == "BMP" and not rgba[..., 3].any():
+            return np.ascontiguousarray(rgba[..., :3])
+        return _over_white(rgba)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _decode_tiff(path: Path, image: deep.Tiff) -> Picture:
+    try:
+        image.require_range()
+        return image.decode()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _whole_png(path: Path, data: bytes) -> None:
@@ -258,15 +318,18 @@ def read_image(path: str | Path) -> Picture:
     path = Path(path)
     data = _content(path)
     image = _open(path, data)
-    if image.format == "PNG":
+    if data.startswith(_BEGINNINGS[0]):
         _whole_png(path, data)
     try:
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+        frames = _frames(image)
         if frames != 1:
             raise UserError(f"{path}: holds {frames} frames or pages; save the one you mean by itself")
         orientation = _orientation(image, io.BytesIO(data))
-        quick = _ordinary_png(image, data)
-        array = _decode(path, image, data) if quick is None else quick
+        if isinstance(image, deep.Tiff):
+            array = _decode_tiff(path, image)
+        else:
+            quick = _ordinary_png(image, data)
+            array = _decode(path, image, data) if quick is None else quick
     except UserError:
         raise
     except MemoryError:
@@ -275,6 +338,12 @@ def read_image(path: str | Path) -> Picture:
         raise UserError(f"{path}: is truncated or damaged: {_short(error)}") from None
     array = _upright(array, orientation)
     return array if array.flags.writeable else array.copy()
+
+
+def _frames(image: Image.Image | deep.Tiff) -> int:
+    if isinstance(image, deep.Tiff):
+        return image.pages
+    return 1 if image.format in ("MPO", "HEIF") else int(getattr(image, "n_frames", 1))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -286,13 +355,14 @@ def image_size(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     try:
         with (
-            path.open("rb") as file,
-            path.open("rb", buffering=0) as content,
-            Image.open(file, formats=_FORMATS) as image,
+            _opened(path) as content,
+            _opened(path) as file,
+            Image.open(file, formats=_formats(content.read(12))) as image,
         ):
             width, height = image.size
             turned = _orientation(image, content) >= 5
-        if 0 < width * height <= MAX_PIXELS:
+            right = image.format != "TIFF" or deep.is_read_by_pillow(image)
+        if right and 0 < width * height <= MAX_PIXELS:
             return (width, height) if turned else (height, width)
     except Exception:  # the slow way below says what is wrong
         pass
@@ -310,6 +380,10 @@ def read_metadata(path: str | Path) -> Metadata:
     """
     path = Path(path)
     image = _open(path, _content(path))
+    if isinstance(image, deep.Tiff):
+        if image.by_pillow is None:
+            return Metadata()
+        image = image.by_pillow
     try:
         exif = image.getexif()
         exif.pop(_ORIENTATION, None)
