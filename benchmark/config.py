@@ -60,7 +60,9 @@ class ScheduleConfig:
     """The learning rate over time. Lengths count `unit`s.
 
     cosine: from lr to final_lr; step: × gamma every `every`; multistep: × gamma at each of `milestones`; linear:
-    constant until `start`, then to 0 at the end. Each after `warmup` units of linear warm-up.
+    constant until `start`, then to 0 at the end. Each after `warmup` units of linear warm-up: 1, 2, … of warmup + 1
+    parts of lr. With `first` it is as the authors' schedulers count: `first` (0 or 1) is where theirs stands in the
+    first unit, the warm-up's parts are of `warmup`, and the unit after it still has lr.
     """
 
     name: str = "cosine"
@@ -71,6 +73,7 @@ class ScheduleConfig:
     every: float = 0
     gamma: float = 1.0
     start: float = 0
+    first: int | None = None
 
 
 @dataclass
@@ -395,6 +398,8 @@ def question(config: RunConfig) -> dict[str, Any]:
         for part in key.split("."):
             value = getattr(value, part)
         asked[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+    if config.recipe.schedule.first is None:  # of a later version: left alone it does not make another run
+        del asked["recipe"]["schedule"]["first"]
     asked["model"] = {"name": config.model.name, "options": _own_options(config)}
     if config.data.exclude:
         asked["data.exclude"] = sorted(config.data.exclude)

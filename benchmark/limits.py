@@ -147,6 +147,10 @@ def _recipe(config: RunConfig) -> None:
         raise UserError(
             f"recipe.optimizer.betas={betas}: two numbers from 0 to below 1, for example [0.9,0.999]"
         )
+    if schedule.first not in (None, 0, 1):
+        raise UserError(
+            f"recipe.schedule.first={schedule.first}: where the authors' scheduler stands in the first unit, 0 or 1"
+        )
     if schedule.name == "step" and not schedule.every:
         raise UserError("recipe.schedule.name=step needs recipe.schedule.every, greater than 0")
     if sorted(schedule.milestones) != schedule.milestones or any(m < 0 for m in schedule.milestones):

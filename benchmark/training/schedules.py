@@ -25,11 +25,18 @@ def learning_rate_factor(recipe: RecipeConfig, step: int, total_steps: int, step
         now, end = float(step // steps_per_epoch), total_steps / steps_per_epoch
     else:
         now, end = float(step), float(total_steps)
-    if now < schedule.warmup:
+    after = now - schedule.warmup  # units since the warm-up
+    if schedule.first is not None:
+        now += schedule.first
+        # GradualWarmupScheduler: its last part is all of lr, and what it hands over to then starts with lr as well
+        if schedule.warmup and now <= schedule.warmup:
+            return now / schedule.warmup
+        after = now = now - schedule.warmup - 1 if schedule.warmup else now
+    elif after < 0:
         return (now + 1) / (schedule.warmup + 1)
     if schedule.name == "cosine":
         floor = schedule.final_lr / recipe.optimizer.lr
-        progress = min(1.0, (now - schedule.warmup) / max(end - schedule.warmup, 1e-12))
+        progress = min(1.0, after / max(end - schedule.warmup, 1e-12))
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
     if schedule.name == "step":
         return schedule.gamma ** int(now // schedule.every)

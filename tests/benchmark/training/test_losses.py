@@ -87,6 +87,9 @@ def test_cosine_of_the_paper_ends_at_1e_7() -> None:
 def test_warm_up_rises_to_the_rate() -> None:
     recipe = resolve(["recipe=released-code"]).recipe
     rates = [learning_rate_factor(recipe, epoch * 10, 10_000, 10) for epoch in range(5)]
+    assert rates == pytest.approx([0, 1 / 3, 2 / 3, 1, 1])
+    own = _recipe(name="cosine", warmup=3)
+    rates = [learning_rate_factor(own, epoch * 10, 10_000, 10) for epoch in range(5)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rates[4] < 1.0
 
