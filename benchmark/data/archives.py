@@ -31,6 +31,9 @@ from benchmark.files import clean_leftovers, make_folder, require_room, temporar
 if TYPE_CHECKING:
     from benchmark.data.audit import Report
 
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar"})
+"""What a file is called that may be an archive."""
+
 _CHUNK = 1 << 20
 _HEADER = 1 << 20  # bytes that the extended header of one entry of a tar file may have
 _UNSUSPICIOUS = 64 << 20  # bytes: below this it does not matter how well they were packed

@@ -1,9 +1,9 @@
 """What is in a folder, and what is wrong with it; and rain over a user's own photographs.
 
-`check` reads every picture once. It lists unpaired, damaged and unequal pairs, counts that differ from the
-published ones, pictures that occur twice, and test pictures whose background was trained on, found by a
-perceptual hash: a difference hash of 16×16 bits of the clean picture, compared within `_NEAR` bits and under
-the eight turns and mirrorings.
+`check` reads every picture that is used once, and counts and names what it passes over. It lists unpaired, damaged
+and unequal pairs, counts that differ from the published ones, pictures that occur twice, and test pictures whose
+background was trained on, found by a perceptual hash: a difference hash of 16×16 bits of the clean picture, compared
+within `_NEAR` bits and under the eight turns and mirrorings.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.data.archives import ARCHIVES
 from benchmark.data.cache import cache_folder, content_key, cores, progress_bar, read_pair
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
@@ -32,7 +33,7 @@ from benchmark.data.layouts import (
     find_split,
     folder_role,
     list_photographs,
-    picture_folders,
+    scan,
     split_of,
 )
 from benchmark.data.rain import additive, get_regime, rain_layer, screen
@@ -86,6 +87,7 @@ class Report:
     parts: list[Part] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    passed_over: int = 0  # files that nothing was said about but that they were not used
 
     @property
     def dataset(self) -> str | None:
@@ -99,6 +101,9 @@ class Report:
         lines += [f"remark: {r}" for r in self.remarks]
         lines += [f"problem: {p}" for p in self.problems]
         end = "no problem found" if not self.problems else f"{len(self.problems)} problem(s)"
+        if self.passed_over:
+            where = "" if self.problems else " in what was looked at"
+            end += f"{where}; {self.passed_over} file(s) passed over"
         return [*lines, f"{self.path}: {end}"]
 
 
@@ -202,7 +207,8 @@ def check(path: str | Path, progress: bool = True, workers: int | None = None) -
     if not found:
         return _photographs(path, report, progress, workers)
     _look_at_pairs(found, looked, report, progress, workers)
-    _outside(path, found, report, workers)
+    used = {file for f in found for file in f.files()} | _alone(path, found, report, workers)
+    _passed_over(path, used, report)
     _judge(found, looked, report)
     return report
 
@@ -303,31 +309,32 @@ def _photographs(path: Path, report: Report, progress: bool, workers: int | None
         good, bad = _read_all(pool.map(_look_alone, files), step)
     names = [*path.absolute().parts[-2:]]
     names += [p for p in {f.parent.name for f in files} if p not in names]
-    dataset = dataset_of(names)
-    if dataset and DATASETS[dataset].paired:
-        report.problems.append(f"{path}: is named like {DATASETS[dataset].title} but has no pairs in it")
-        dataset = None
+    dataset = dataset_of(names, paired=False)
+    if dataset is None and (named := dataset_of(names)):
+        report.problems.append(f"{path}: is named like {DATASETS[named].title} but has no pairs in it")
     part = Part(path, dataset, split_of(names), len(files), paired=False)
     part.count_sizes(good)
     report.parts.append(part)
     report.problems += bad
     report.remarks.append("photographs alone: they can be restored, not trained on or compared")
+    _passed_over(path, set(files), report)
     _counts(report)
     _repeated({(dataset, None): good}, report)
     return report
 
 
-def _outside(path: Path, found: Sequence[Found], report: Report, workers: int | None) -> None:
-    """Folders of pictures that belong to no pair."""
-    inside = {f.rainy for f in found} | {f.clean for f in found}
-    for folder, names in sorted(picture_folders(path).items()):
-        if folder in inside:
+def _alone(path: Path, found: Sequence[Found], report: Report, workers: int | None) -> set[Path]:
+    """Look at the folders of pictures, beside those of pairs, of which more can be told; returns their files."""
+    paired = {file.parent for f in found for file in f.files()}
+    told: set[Path] = set()
+    for folder, names in sorted(scan(path).pictures.items()):
+        if folder in paired:
             continue
         role, dataset = (
             folder_role(folder.name),
-            dataset_of([path.absolute().name, *folder.relative_to(path).parts]),
+            dataset_of([path.absolute().name, *folder.relative_to(path).parts], paired=False),
         )
-        if dataset and not DATASETS[dataset].paired:
+        if dataset:
             with _pool(workers) as pool:
                 good, bad = _read_all(pool.map(_look_alone, [folder / n for n in names]), lambda: None)
             part = Part(folder, dataset, None, len(names), paired=False)
@@ -338,8 +345,37 @@ def _outside(path: Path, found: Sequence[Found], report: Report, workers: int | 
             report.problems.append(
                 f"{folder}: {len(names)} {role} pictures without a folder of their partners"
             )
-        else:
-            report.remarks.append(f"{folder}: {len(names)} pictures that are no pairs")
+        if dataset or role:
+            told.update(folder / n for n in names)
+    return told
+
+
+def _passed_over(path: Path, used: set[Path], report: Report) -> None:
+    """Count and name what lies there and was not used, folder by folder."""
+    tree = scan(path)
+    for folder, names in sorted(tree.pictures.items()):
+        left = sorted(n for n in names if folder / n not in used)
+        if left:
+            report.passed_over += len(left)
+            report.remarks.append(
+                f"{folder}: {len(left)} picture(s) that are no pairs, passed over: {_few(left)}"
+            )
+    kinds: dict[str, list[Path]] = defaultdict(list)
+    for folder, names in tree.others.items():
+        for name in names:
+            kinds[Path(name).suffix.lower() or "no extension"].append(folder / name)
+    for kind, files in sorted(kinds.items()):
+        report.passed_over += len(files)
+        hint = "; an archive: derain data import ARCHIVE -o NEWFOLDER" if kind in ARCHIVES else ""
+        some = _few([str(f.relative_to(path)) for f in sorted(files)])
+        report.remarks.append(
+            f"{path}: {len(files)} file(s) that are no pictures ({kind}), passed over: {some}{hint}"
+        )
+    report.remarks += [f"{folder}: lies too deep, not looked into" for folder in sorted(tree.too_deep)]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
 def _missing_numbers(found: Sequence[Found], report: Report) -> None:
@@ -386,10 +422,10 @@ def _counts(report: Report) -> None:
 def _repeated(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
     """Clean pictures that occur more than once in a split; a training set may repeat its backgrounds."""
     for (dataset, split), part in looked.items():
-        same: dict[int, list[str]] = defaultdict(list)
+        same: dict[int, dict[str, None]] = defaultdict(dict)  # by file: one may be the clean one of many
         for one in part:
-            same[one.pixels].append(one.label)
-        groups = [labels for labels in same.values() if len(labels) > 1]
+            same[one.pixels][one.label] = None
+        groups = [list(labels) for labels in same.values() if len(labels) > 1]
         if not groups:
             continue
         example = f"{groups[0][0]} = {groups[0][1]}"

@@ -4,20 +4,27 @@ What is looked for below a root, at any depth:
 
     …/rain/, …/norain/             two folders side by side whose names say which is rainy and which is clean
     …/rain/X2/, …/norain/          the same with a scale in between, as Rain200L/H were published
+    …/rain/0001/, …/norain/0001/   the same with a folder for each video, scene or split in between
+    …/rainy/1.png, …/norain-1.png  one of the two folders inside the other (PReNet's test sets)
     …/001_in.png, …/001_GT.png     one folder in which the names of the files say it
+    …/A-R-000.png, …/A-C-000.png   a folder for each scene, with rainy and clean frames (GT-RAIN)
     …/1.jpg                        one folder of pictures that hold both halves (Rain1200 as published)
 
+A clean picture may have many rainy ones (Rain1400: 902_1.jpg … 902_14.jpg and 902.jpg).
+
 A folder's split and dataset are read off its path below the root, the root's own name and, for the dataset,
-the name of the folder above.
+the name of the folder above. A name belongs to a dataset as a whole: "Rain200H-test" is Rain200H's, "rain200h_project"
+is nobody's. Where the user names a folder and no dataset (`data=folder`) nothing is read off names but roles and,
+below the folder, splits.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,33 +35,51 @@ from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError
 
 _DEPTH = 7
+CLUTTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What operating systems add to folders and archives."""
+
 _ABOVE = 1  # of the two names of the root that are looked at, the parent's does not tell the split
 _RAINY = frozenset(
     "input inputs in lq degraded rain rainy rainimage rainimages rainyimage rainyimages".split()  # noqa: SIM905
 )
 _CLEAN = frozenset(
     "target targets gt gts gtimage groundtruth groundtruths hq reference label labels clean clear "  # noqa: SIM905
-    "cleanimage cleanimages norain norainimage norainimages".split()
+    "cleanimage cleanimages norain norainimage norainimages nonrain rainfree".split()
 )
-_TRAIN = re.compile(r"(train|training|trainset)(\d.*)?$")
-_TEST = re.compile(r"(test|testing|testset)(\d.*)?$")
+_WEAK = frozenset({"data"})  # rainy beside a clean folder with partners (RainDrop), else nothing
+_SPLITS = {
+    "train": re.compile(r"(train|training|trainset)(\d.*)?$"),
+    "test": re.compile(r"(test|testing|testset)(\d.*)?$"),
+    "validation": re.compile(r"(val|valid|validation|valset)(\d.*)?$"),
+}
+# words that a folder's name may have beside its dataset's
+_FILLERS = frozenset(
+    "dataset datasets data set images image pictures official original full new copy raw real synthetic paired "  # noqa: SIM905
+    "rainy rain input".split()
+)
 _SCALE = re.compile(r"x\d{1,2}$")
 # markers of the role that a file's name plays, at its beginning or end
 _CLEAN_FILE = re.compile(
     r"^(no[-_ ]?rain|clean|clear|gt|target|label)(?=[-_ \d])|[-_ ](gt|clean|target|norain|label)$"
+    r"|(?<=\d)(gt|ground_?truth)$"
 )
-_RAINY_FILE = re.compile(r"^(rainy|rain|input|in)(?=[-_ \d])|[-_ ](in|input|rainy|rain)$|(?<=\d)x\d{1,2}$")
+_RAINY_FILE = re.compile(
+    r"^(rainy|rain|input|in)(?=[-_ \d])|[-_ ](in|input|rainy|rain)$|(?<=\d)x\d{1,2}$|(?<=\d)rainy?$"
+)
 _MARKERS = re.compile(
     r"^(no[-_ ]?rain|rainy|rain|clean|clear|input|in|gt|target|label)[-_ ]*(?=\d)"
     r"|^(no[-_ ]?rain|rainy|rain|clean|clear|input|in|gt|target|label)[-_ ]+"
-    r"|[-_ ]+(no[-_ ]?rain|rainy|rain|clean|clear|input|in|gt|target|label)$"
+    r"|[-_ ]+(no[-_ ]?rain|rainy|rain|clean|clear|input|in|gt|ground_?truth|target|label)$"
+    r"|(?<=\d)(no[-_ ]?rain|rainy|rain|clean|gt|ground_?truth)$"
     r"|(?<=\d)[-_ ]?x\d{1,2}$"
 )
+_NUMBERED = re.compile(r"[-_ ]+[a-z]{0,2}\d{1,5}$")  # which of the rainy pictures over one clean one
+_FRAME = re.compile(r"[-_]([RC])[-_]\d+$")  # GT-RAIN: rainy and clean frames of a scene
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Names matched one to one, and what could not be."""
+    """Names matched, each rainy one to one clean one, and what could not be."""
 
     pairs: tuple[tuple[str, str], ...]  # (rainy, clean)
     unpaired_rainy: tuple[str, ...] = ()
@@ -73,6 +98,9 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
+_Key = Callable[[str], str]
+
+
 def _exact(name: str) -> str:
     return _stem(name)
 
@@ -82,50 +110,77 @@ def _folded(name: str) -> str:
 
 
 def _bare(name: str) -> str:
-    """The name without what says "rainy", "clean" or a scale: norain-1x2, rain-1 and 1_GT are all 1."""
-    bare = _folded(name)
+    """The name without what says "rainy", "clean" or a scale: norain-1x2, rain-1, 1_GT and 1gt are all 1."""
+    folder, slash, file = _folded(name).rpartition("/")
     while True:
-        shorter = _MARKERS.sub("", bare)
-        if shorter == bare or not shorter:
-            return bare
-        bare = shorter
+        shorter = _MARKERS.sub("", file)
+        if shorter == file or not shorter:
+            return folder + slash + file
+        file = shorter
 
 
 def _without_zeros(name: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", _bare(name))
 
 
-_KEYS: tuple[Callable[[str], str], ...] = (_exact, _folded, _bare, _without_zeros)
+def _without_common(names: Iterable[str]) -> _Key:
+    """A key without what the files' names of one side all begin and end with, whatever the words are."""
+    files = [_folded(name).rpartition("/")[2] for name in names]
+    if len(set(files)) < 2:
+        return _folded
+    # a digit at the seam belongs to the number: 11_rain and 21_rain end in _rain
+    before = _beginning(files).rstrip("0123456789")
+    after = _beginning([f[::-1] for f in files]).rstrip("0123456789")[::-1]
+
+    def key(name: str) -> str:
+        folder, slash, file = _folded(name).rpartition("/")
+        return folder + slash + file[len(before) : len(file) - len(after)]
+
+    return key
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[:same]
 
 
 def pair(rainy: Iterable[str], clean: Iterable[str]) -> Pairing:
-    """Match file names one to one.
+    """Match file names: one to one, or many rainy ones to one clean one.
 
     Names are compared as they stand (without extension), then regardless of case, then without markers such
-    as "norain-", "_GT", "x2", then without leading zeros; the first comparison that matches everything is
-    taken, else the one that matches most. The order in which names are given does not matter.
+    as "norain-", "_GT", "x2", then without leading zeros, then without what all names of a side have in common; the
+    first comparison that matches everything is taken, else the one that matches most. Only where more can be matched
+    so are numbered names ("902_1.jpg", "902_2.jpg") matched with the one that has no number ("902.jpg"), and the
+    pictures of a folder with the one clean picture in, or named as, the folder. The order in which names are given
+    does not matter.
 
     >>> pair(["1x2.png", "2x2.png"], ["norain-2.png", "norain-1.png"]).pairs
     (('1x2.png', 'norain-1.png'), ('2x2.png', 'norain-2.png'))
+    >>> pair(["902_1.jpg", "902_2.jpg"], ["902.jpg"]).pairs
+    (('902_1.jpg', '902.jpg'), ('902_2.jpg', '902.jpg'))
     """
     rainy, clean = set(rainy), set(clean)
+    keys: list[tuple[_Key, _Key]] = [(k, k) for k in (_exact, _folded, _bare, _without_zeros)]
+    keys.append((_without_common(rainy), _without_common(clean)))
     best: Pairing | None = None
-    for key in _KEYS:
-        found = _pair_by(key, rainy, clean)
+    for left, right in keys:
+        found = _pair_by(left, right, rainy, clean)
         if best is None or len(found.pairs) > len(best.pairs):
             best = found
         if found.complete:
             return found
     assert best is not None
-    return best
+    many = _pair_many(rainy, clean)
+    return many if len(many.pairs) > len(best.pairs) else best
 
 
-def _pair_by(key: Callable[[str], str], rainy: set[str], clean: set[str]) -> Pairing:
+def _pair_by(left_key: _Key, right_key: _Key, rainy: set[str], clean: set[str]) -> Pairing:
     left, right = defaultdict(list), defaultdict(list)
     for name in rainy:
-        left[key(name)].append(name)
+        left[left_key(name)].append(name)
     for name in clean:
-        right[key(name)].append(name)
+        right[right_key(name)].append(name)
     pairs, lone_rainy, lone_clean, ambiguous = [], [], [], []
     for k in left.keys() | right.keys():
         a, b = left.get(k, []), right.get(k, [])
@@ -137,12 +192,63 @@ def _pair_by(key: Callable[[str], str], rainy: set[str], clean: set[str]) -> Pai
             lone_clean += b
         else:
             ambiguous.append((_sorted(a), _sorted(b)))
+    return _pairing(pairs, lone_rainy, lone_clean, ambiguous)
+
+
+def _pairing(
+    pairs: list[tuple[str, str]],
+    lone_rainy: Sequence[str],
+    lone_clean: Sequence[str],
+    ambiguous: list[tuple[tuple[str, ...], tuple[str, ...]]],
+) -> Pairing:
     return Pairing(
         tuple(sorted(pairs, key=lambda p: natural_key(p[0]))),
         _sorted(lone_rainy),
         _sorted(lone_clean),
         tuple(sorted(ambiguous)),
     )
+
+
+def _pair_many(rainy: set[str], clean: set[str]) -> Pairing:
+    """Each rainy name with the clean one that it is a number of; names of the same key are nobody's."""
+    owners: dict[str, list[str]] = defaultdict(list)
+    alone: dict[str, list[str]] = defaultdict(list)
+    for name in clean:
+        owners[_scene(name)].append(name)
+        if "/" in name:
+            alone[name.rpartition("/")[0].casefold()].append(name)
+    same = Counter(_exact(name) for name in rainy)
+    pairs, lone = [], []
+    for name in rainy:
+        owner = _owner(name, owners, alone) if same[_exact(name)] == 1 else None
+        if owner is None:
+            lone.append(name)
+        else:
+            pairs.append((name, owner))
+    taken = {c for _, c in pairs}
+    return _pairing(pairs, lone, [c for c in clean if c not in taken], [])
+
+
+def _scene(name: str) -> str:
+    """A clean picture's name as its rainy ones begin."""
+    return _FRAME.sub("", _stem(name)).casefold() if _FRAME.search(_stem(name)) else _bare(name)
+
+
+def _owner(name: str, owners: dict[str, list[str]], alone: dict[str, list[str]]) -> str | None:
+    tried = [_FRAME.sub("", _stem(name)).casefold()] if _FRAME.search(_stem(name)) else []
+    key = _bare(name)
+    while (
+        shorter := _NUMBERED.sub("", key)
+    ) != key:  # 0-1_2_3.png is one of 0-1_2.png, of 0-1.png or of 0.png
+        key = shorter
+        tried.append(key)
+    folder = name.rpartition("/")[0].casefold()
+    tried.append(folder)
+    for key in tried:
+        if key and len(owners.get(key, ())) == 1:
+            return owners[key][0]
+    one = alone.get(folder, []) if folder else []
+    return one[0] if len(one) == 1 else None
 
 
 def _sorted(names: Sequence[str]) -> tuple[str, ...]:
@@ -166,10 +272,25 @@ class Found:
     folder: Path  # what the split, dataset and messages are about
     rainy: Path
     clean: Path
-    split: str | None  # "train", "test" or None where the path does not say
-    dataset: str | None
+    split: str | None  # "train", "test", "validation", or None where the path does not say
+    datasets: tuple[
+        str, ...
+    ]  # whose the path says it is; several share a name (Test1200 is also Rain1200's test set)
     pairs: tuple[Pair, ...]
     pairing: Pairing = field(default_factory=lambda: Pairing(()))
+
+    @property
+    def dataset(self) -> str | None:
+        """The first of `datasets`."""
+        return self.datasets[0] if self.datasets else None
+
+    def files(self) -> set[Path]:
+        """Every file that is in a pair, or in a line of `problems`."""
+        lone = [self.rainy / n for n in self.pairing.unpaired_rainy]
+        lone += [self.clean / n for n in self.pairing.unpaired_clean]
+        for rainy, clean in self.pairing.ambiguous:
+            lone += [*(self.rainy / n for n in rainy), *(self.clean / n for n in clean)]
+        return {*lone, *(p.rainy for p in self.pairs), *(p.clean for p in self.pairs)}
 
     def problems(self) -> list[str]:
         """Every name without exactly one partner, a line each."""
@@ -193,46 +314,71 @@ def _tokens(name: str) -> list[str]:
     return [t for t in re.split(r"[^0-9a-z]+", spaced.lower()) if t]
 
 
-def _words(name: str) -> list[str]:
-    """All runs of a folder name's words written together, so that "DID-MDN-test" contains "didmdn"."""
-    found = []
+def _words(name: str) -> set[str]:
+    """What a folder may be called: its whole name, and that without words that say no dataset ("DID-MDN-test")."""
+    found = set()
     for tokens in (_tokens(name), _tokens(name.lower())):
-        for first in range(len(tokens)):
-            found += ["".join(tokens[first:last]) for last in range(first + 1, len(tokens) + 1)]
+        own = [t for t in tokens if _split(t) is None]
+        telling = [t for t in own if t not in _FILLERS and not _SCALE.match(t)]
+        for some in (tokens, own, telling):
+            found.add("".join(some))
+            if len(some) > 1 and some[-1].isdigit():  # "Rain200H (1)"
+                found.add("".join(some[:-1]))
     return found
 
 
+def _split(token: str) -> str | None:
+    return next((split for split, pattern in _SPLITS.items() if pattern.match(token)), None)
+
+
 def split_of(parts: Sequence[str]) -> str | None:
-    """ "train" or "test", read off folder names, the innermost first; None where none says it."""
+    """ "train", "test" or "validation", read off folder names, the innermost first; None where none says it."""
     for part in reversed(parts):
-        tokens = _tokens(part)
-        train = any(_TRAIN.match(t) for t in tokens)
-        test = any(_TEST.match(t) for t in tokens)
-        if train != test:
-            return "train" if train else "test"
+        said = {_split(token) for token in _tokens(part)} - {None}
+        if len(said) == 1:
+            return said.pop()
     return None
 
 
-def dataset_of(parts: Sequence[str]) -> str | None:
-    """The dataset whose alias is among folder names, the innermost first."""
+def datasets_of(parts: Sequence[str], paired: bool | None = None) -> tuple[str, ...]:
+    """The datasets whose alias is among folder names, the innermost first.
+
+    Args:
+        parts: names of folders, from the outside to the inside.
+        paired: only sets that have clean pictures (or have none); None: all.
+    """
     for part in reversed(parts):
-        words = set(_words(part))
-        for spec in DATASETS.values():
-            if words.intersection(spec.aliases):
-                return spec.name
-    return None
+        words = _words(part)
+        named = [
+            spec.name
+            for spec in DATASETS.values()
+            if (paired is None or spec.paired == paired) and words.intersection(spec.aliases)
+        ]
+        if named:
+            return tuple(named)
+    return ()
+
+
+def dataset_of(parts: Sequence[str], paired: bool | None = None) -> str | None:
+    """The first of `datasets_of`."""
+    return next(iter(datasets_of(parts, paired)), None)
 
 
 def folder_role(name: str) -> str | None:
     """What a folder's name says is in it: "rainy", "clean" or None."""
     # "train_rain" and "rain_X2" are roles too, "rain200h" is not
-    tokens = [t for t in _tokens(name.lower()) if not (_TRAIN.match(t) or _TEST.match(t) or _SCALE.match(t))]
-    word = "".join(tokens)
+    word = _role_word(name)
     return "rainy" if word in _RAINY else "clean" if word in _CLEAN else None
+
+
+def _role_word(name: str) -> str:
+    return "".join(t for t in _tokens(name.lower()) if _split(t) is None and not _SCALE.match(t))
 
 
 def file_role(name: str) -> str | None:
     """What a file's own name says it is: "rainy", "clean" or None. A scale (norain-1x2) makes it rainy."""
+    if frame := _FRAME.search(_stem(name)):
+        return "rainy" if frame.group(1) == "R" else "clean"
     stem = _folded(name)
     if _SCALE.search(stem) and re.search(r"\dx\d{1,2}$", stem):
         return "rainy"
@@ -242,9 +388,22 @@ def file_role(name: str) -> str | None:
     return "rainy" if rainy and not clean else None
 
 
-def picture_folders(root: Path) -> dict[Path, list[str]]:
-    """Folders at or below root that hold pictures, with the pictures' names; links are followed once."""
-    found: dict[Path, list[str]] = {}
+@dataclass
+class Tree:
+    """What lies at or below a folder."""
+
+    pictures: dict[Path, list[str]] = field(default_factory=dict)  # by folder
+    others: dict[Path, list[str]] = field(default_factory=dict)  # files that are no pictures by their names
+    too_deep: list[Path] = field(default_factory=list)  # folders that were not looked into
+
+
+def scan(root: Path) -> Tree:
+    """Everything at or below root but hidden files and what operating systems add; links are followed once.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+    tree = Tree()
     seen: set[str] = set()
     queue: list[tuple[Path, int]] = [(root, 0)]
     while queue:
@@ -253,26 +412,46 @@ def picture_folders(root: Path) -> dict[Path, list[str]]:
         if real in seen:
             continue
         seen.add(real)
-        names = []
+        names, others = [], []
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    if entry.name.startswith(".") or entry.name in CLUTTER:
                         continue
                     if entry.is_dir():
                         if depth < _DEPTH:
                             queue.append((folder / entry.name, depth + 1))
+                        else:
+                            tree.too_deep.append(folder / entry.name)
                     elif Path(entry.name).suffix.lower() in EXTENSIONS:
                         names.append(entry.name)
+                    else:
+                        others.append(entry.name)
         except OSError as error:
             raise UserError(f"{folder}: cannot be listed: {error.strerror or error}") from None
         if names:
-            found[folder] = names
-    return found
+            tree.pictures[folder] = names
+        if others:
+            tree.others[folder] = others
+    return tree
 
 
-def find(root: str | Path) -> list[Found]:
+def picture_folders(root: Path) -> dict[Path, list[str]]:
+    """Folders at or below root that hold pictures, with the pictures' names; links are followed once."""
+    return scan(root).pictures
+
+
+_Side = dict[
+    Path, list[str]
+]  # the folders that may be one side of pairs, with names of pictures relative to them
+
+
+def find(root: str | Path, judge: bool = True) -> list[Found]:
     """Every folder of pairs at or below `root`, in the order of their paths.
+
+    Args:
+        root: where to look.
+        judge: read off names whose the pairs are, and off root's own name too which split they are.
 
     Raises:
         UserError: root is missing or cannot be listed, or a folder's sides cannot be told apart.
@@ -282,79 +461,158 @@ def find(root: str | Path) -> list[Found]:
         raise UserError(f"{root}: no such folder")
     if not root.is_dir():
         raise UserError(f"{root}: is a file; give the folder that holds the pictures")
-    folders = picture_folders(root)
-    above = [root.absolute().parent.name, root.absolute().name]
-    sides: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: {"rainy": [], "clean": []})
-    rest = []
-    for folder in sorted(folders):
-        # the root's own name counts as well: /data/X/input given by itself has no partner below the root
-        scaled = bool(_SCALE.fullmatch(folder.name.lower())) and folder != root
-        named = folder.parent if scaled else folder
-        role = folder_role(named.name) if folder != root else None
-        if role is None:
-            rest.append(folder)
-        else:
-            sides[named.parent][role].append(folder)
-    found = []
-    for container, side in sides.items():
-        if side["rainy"] and side["clean"]:
-            found.append(_two_folders(container, side, folders, above, root))
-        else:
-            rest += side["rainy"] + side["clean"]
-    for folder in rest:
-        one = _one_folder(folder, folders[folder], above, root)
-        if one is not None:
-            found.append(one)
-    return sorted(found, key=lambda f: str(f.folder))
+    return _Search(root, judge).found()
 
 
-def _parts(above: list[str], root: Path, folder: Path) -> list[str]:
-    return [*above, *folder.relative_to(root).parts]
+class _Search:
+    def __init__(self, root: Path, judge: bool) -> None:
+        self.root, self.judge = root, judge
+        self.folders = picture_folders(root)
+        self.above = [root.absolute().parent.name, root.absolute().name]
 
-
-def _two_folders(
-    container: Path, side: dict[str, list[Path]], folders: dict[Path, list[str]], above: list[str], root: Path
-) -> Found:
-    best: list[tuple[int, Path, Path, Pairing]] = []
-    for rainy in side["rainy"]:
-        for clean in side["clean"]:
-            pairing = pair(folders[rainy], folders[clean])
-            best.append((len(pairing.pairs), rainy, clean, pairing))
-    most = max(b[0] for b in best)
-    chosen = [b for b in best if b[0] == most]
-    if len(chosen) > 1:
-        names = ", ".join(
-            str(b[1].relative_to(container)) + " + " + str(b[2].relative_to(container)) for b in chosen
+    def found(self) -> list[Found]:
+        """All of them."""
+        sides: dict[tuple[Path, str | None], dict[str, _Side]] = defaultdict(
+            lambda: {"rainy": {}, "clean": {}}
         )
-        raise UserError(
-            f"{container}: several folders could be the pairs ({names}); remove or rename all but one"
-        )
-    _, rainy, clean, pairing = chosen[0]
-    parts = _parts(above, root, container)
-    inner = [
-        *parts,
-        rainy.relative_to(container).parts[0],
-    ]  # test_input + test_target name the split themselves
-    pairs = tuple(Pair(_stem(r), rainy / r, clean / c) for r, c in pairing.pairs)
-    return Found(container, rainy, clean, split_of(inner[_ABOVE:]), dataset_of(parts), pairs, pairing)
+        members: dict[tuple[Path, str | None], list[Path]] = defaultdict(list)
+        rest = []
+        for folder in sorted(self.folders):
+            place = self._place(folder)
+            if place is None:
+                rest.append(folder)
+                continue
+            named, base, role = place
+            inside = folder.relative_to(base)
+            key = named.parent, split_of(inside.parts)
+            sides[key][role].setdefault(base, []).extend(str(inside / n) for n in self.folders[folder])
+            members[key].append(folder)
+        found = []
+        for (container, split), side in sides.items():
+            one = self._two_folders(container, split, side) or self._nested(container, split, side)
+            if one is None:
+                rest += members[container, split]
+            else:
+                found.append(one)
+        nested = {f.folder for f in found if f.folder in (f.rainy, f.clean)}
+        found += [f for folder in rest if folder not in nested and (f := self._one_folder(folder))]
+        return sorted(self._scenes_together(found), key=lambda f: str(f.folder))
 
-
-def _one_folder(folder: Path, names: list[str], above: list[str], root: Path) -> Found | None:
-    parts = _parts(above, root, folder)
-    roles: dict[str | None, list[str]] = defaultdict(list)
-    for name in names:
-        roles[file_role(name)].append(name)
-    split, dataset = split_of(parts[_ABOVE:]), dataset_of(parts)
-    if roles["rainy"] and roles["clean"]:
-        pairing = pair(roles["rainy"], roles["clean"])
-        if pairing.pairs:
-            pairs = tuple(Pair(_stem(r), folder / r, folder / c) for r, c in pairing.pairs)
-            return Found(folder, folder, folder, split, dataset, pairs, pairing)
-    half = rainy_half([folder / n for n in _sorted(names)])
-    if half is None:
+    def _place(self, folder: Path) -> tuple[Path, Path, str] | None:
+        """(the folder whose name tells the role, the one that names are relative to, the role)."""
+        base: Path | None = None
+        at = folder
+        # the root's own name does not count: /data/X/input given by itself has no partner below the root
+        while at != self.root:
+            if _SCALE.fullmatch(at.name.lower()):
+                base = at
+            elif role := folder_role(at.name) or (
+                "rainy" if at == folder and _role_word(at.name) in _WEAK else None
+            ):
+                # pictures beside a folder of pictures: the folder is something else
+                inside = folder not in (at, base) and at in self.folders
+                return None if inside else (at, base or at, role)
+            at = at.parent
         return None
-    pairs = tuple(Pair(_stem(n), folder / n, folder / n, half) for n in _sorted(names))
-    return Found(folder, folder, folder, split, dataset, pairs)
+
+    def _parts(self, folder: Path) -> list[str]:
+        return [*self.above, *folder.relative_to(self.root).parts]
+
+    def _split_at(self, folder: Path, *inner: str) -> str | None:
+        own = self._parts(folder)[_ABOVE if self.judge else len(self.above) :]
+        return split_of([*own, *inner])
+
+    def _datasets_at(self, folder: Path) -> tuple[str, ...]:
+        return datasets_of(self._parts(folder), paired=True) if self.judge else ()
+
+    def _two_folders(self, container: Path, split: str | None, side: dict[str, _Side]) -> Found | None:
+        if not (side["rainy"] and side["clean"]):
+            return None
+        best = [
+            (pair(rainy_names, clean_names), rainy, clean)
+            for rainy, rainy_names in side["rainy"].items()
+            for clean, clean_names in side["clean"].items()
+        ]
+        if not all(_role_word(base.name) in _WEAK for base in side["rainy"]):
+            best = [b for b in best if _role_word(b[1].name) not in _WEAK]
+        most = max(len(pairing.pairs) for pairing, _, _ in best)
+        chosen = [b for b in best if len(b[0].pairs) == most]
+        if not most and _role_word(chosen[0][1].name) in _WEAK:
+            return None
+        if len(chosen) > 1:
+            names = ", ".join(
+                f"{r.relative_to(container)} + {c.relative_to(container)}" for _, r, c in chosen
+            )
+            raise UserError(
+                f"{container}: several folders could be the pairs ({names}); remove or rename all but one"
+            )
+        pairing, rainy, clean = chosen[0]
+        # test_input + test_target name the split themselves
+        split = split or self._split_at(container, rainy.relative_to(container).parts[0])
+        return self._made(container, rainy, clean, split, pairing)
+
+    def _nested(self, container: Path, split: str | None, side: dict[str, _Side]) -> Found | None:
+        """One side's folder inside the folder of the other's pictures."""
+        if container not in self.folders or bool(side["rainy"]) == bool(side["clean"]):
+            return None
+        inner_role = "rainy" if side["rainy"] else "clean"
+        outer = [n for n in self.folders[container] if file_role(n) != inner_role]
+        best: Found | None = None
+        for base, names in side[inner_role].items():
+            rainy, clean = (names, outer) if inner_role == "rainy" else (outer, names)
+            pairing = pair(rainy, clean)
+            if not pairing.pairs or (best is not None and len(best.pairs) >= len(pairing.pairs)):
+                continue
+            folders = (base, container) if inner_role == "rainy" else (container, base)
+            best = self._made(container, *folders, split or self._split_at(container, base.name), pairing)
+        return best
+
+    def _made(self, folder: Path, rainy: Path, clean: Path, split: str | None, pairing: Pairing) -> Found:
+        pairs = tuple(Pair(_name(r), rainy / r, clean / c) for r, c in pairing.pairs)
+        return Found(folder, rainy, clean, split, self._datasets_at(folder), pairs, pairing)
+
+    def _one_folder(self, folder: Path) -> Found | None:
+        names = self.folders[folder]
+        roles: dict[str | None, list[str]] = defaultdict(list)
+        for name in names:
+            roles[file_role(name)].append(name)
+        split = self._split_at(folder)
+        if roles["rainy"] and roles["clean"]:
+            pairing = pair(roles["rainy"], roles["clean"])
+            if pairing.pairs:
+                return self._made(folder, folder, folder, split, pairing)
+        half = rainy_half([folder / n for n in _sorted(names)])
+        if half is None:
+            return None
+        pairs = tuple(Pair(_stem(n), folder / n, folder / n, half) for n in _sorted(names))
+        return Found(folder, folder, folder, split, self._datasets_at(folder), pairs)
+
+    def _scenes_together(self, found: list[Found]) -> list[Found]:
+        """Folders of frames (GT-RAIN) beside each other are one set."""
+        scenes: dict[tuple[Path, str | None], list[Found]] = defaultdict(list)
+        for f in found:
+            frames = f.pairing.pairs and all(_FRAME.search(_stem(r)) for r, _ in f.pairing.pairs)
+            if frames and f.rainy == f.clean != self.root:
+                scenes[f.folder.parent, f.split].append(f)
+        for (container, split), some in scenes.items():
+            if len(some) < 2:
+                continue
+
+            def inside(part: str, some: list[Found] = some) -> tuple[str, ...]:
+                return tuple(f"{s.folder.name}/{n}" for s in some for n in getattr(s.pairing, part))
+
+            pairs = [
+                (f"{s.folder.name}/{r}", f"{s.folder.name}/{c}") for s in some for r, c in s.pairing.pairs
+            ]
+            pairing = Pairing(tuple(pairs), inside("unpaired_rainy"), inside("unpaired_clean"))
+            found = [f for f in found if f not in some]
+            found.append(self._made(container, container, container, split, pairing))
+        return found
+
+
+def _name(name: str) -> str:
+    """A pair's name: the rainy picture's, with the folders in between before it."""
+    return _stem(name).replace("/", "-")
 
 
 def rainy_half(paths: Sequence[Path]) -> str | None:
@@ -399,7 +657,8 @@ def find_split(spec: Dataset, root: str | Path | None, split: str) -> list[Found
 
     A folder whose path names the dataset is preferred to one whose path names none; one that names another
     dataset is never taken. A path that does not say its split is taken for the split that is asked for,
-    unless the root has folders that do say it.
+    unless the root has folders that do say it. Of a set that is only called "folder" the names of folders are not
+    asked whose it is, nor that of the root which split.
 
     Raises:
         UserError: no root, nothing there, or several folders that could be meant.
@@ -408,22 +667,22 @@ def find_split(spec: Dataset, root: str | Path | None, split: str) -> list[Found
         raise UserError(
             f"dataset '{spec.name}' needs data.root=FOLDER: the folder that holds it, or one above it"
         )
-    found = find(root)
+    found = find(root, judge=bool(spec.aliases))
     if not found:
         raise UserError(
             f"{root}: no pairs of rainy and clean images below it (expected e.g. input/ and target/)"
         )
     if spec.aliases:
-        named = [f for f in found if f.dataset == spec.name]
-        found_here = named or [f for f in found if f.dataset is None]
+        named = [f for f in found if spec.name in f.datasets]
+        found_here = named or [f for f in found if not f.datasets]
         if not found_here:
-            others = ", ".join(sorted({f.dataset for f in found if f.dataset}))
+            others = ", ".join(sorted({d for f in found for d in f.datasets}))
             raise UserError(f"{root}: holds {others}, but not '{spec.name}'; point data.root at its folder")
-        found = found_here
+        found = [replace(f, datasets=(spec.name,)) for f in found_here]
     exact = [f for f in found if f.split == split]
     chosen = exact or [f for f in found if f.split is None]
     if not chosen:
-        has = ", ".join(sorted({f.split for f in found if f.split}))
+        has = ", ".join(sorted({f.split or "" for f in found} - {""}))
         raise UserError(f"{root}: has no '{split}' split of '{spec.name}' (found: {has})")
     if len(chosen) > 1 and not spec.several_folders:
         listed = ", ".join(str(f.folder) for f in chosen[:4])

@@ -71,7 +71,7 @@ _DATASETS = (
     Dataset(
         name="rw-data", title="RW-Data", published={"test": 185}, trains_on="rain200h", paired=False,
         about="185 photographs of real rain, no clean image; table 2",
-        aliases=("rwdata", "realworld", "realrain"),
+        aliases=("rwdata",),
     ),
     Dataset(
         name="folder", title="folder",

@@ -2,8 +2,8 @@
 
 Further: `test_everything_that_is_wrong_is_listed_at_once`, `test_overlap_is_found_through_changes`,
 `test_overlap_is_found_through_compression_in_photographs`, `test_bad_folders_get_one_line` (layouts),
-`test_pairing_is_a_partial_bijection_that_loses_no_name`; pictures: `tests/benchmark/data/test_images.py`, where each
-kind of the list in `benchmark/data/images.py` has its outcome.
+`test_pairing_gives_a_rainy_name_one_partner_and_loses_no_name`; pictures: `tests/benchmark/data/test_images.py`, where
+each kind of the list in `benchmark/data/images.py` has its outcome.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Properties that hold for anything one may draw.
 
 Further: `test_tiles_put_together_again` (tiling any size and back),
-`test_pairing_is_a_partial_bijection_that_loses_no_name`,
+`test_pairing_gives_a_rainy_name_one_partner_and_loses_no_name`,
 `test_totals_are_the_sums_of_the_layers` (costs), `test_configurations_survive_being_plain_data`.
 """
 

@@ -123,14 +123,14 @@ def archive(place: Path, data: bytes) -> None:
 
 
 def pairing(place: Path, names: tuple[list[str], list[str]]) -> None:
-    """`pair`: a partial bijection in which every name is accounted for once."""
+    """`pair`: every name is accounted for, a rainy one once."""
     from benchmark.data.layouts import dataset_of, file_role, folder_role, pair, split_of
 
     rainy, clean = names
     with answered():
         found = pair(rainy, clean)
         left = [a for a, _ in found.pairs] + list(found.unpaired_rainy)
-        right = [b for _, b in found.pairs] + list(found.unpaired_clean)
+        right = [*{b for _, b in found.pairs}, *found.unpaired_clean]
         for a, b in found.ambiguous:
             left += a
             right += b

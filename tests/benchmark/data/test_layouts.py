@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,17 @@ from hypothesis import strategies as st
 
 from benchmark.data.datasets import open_pairs, open_photographs
 from benchmark.data.images import write_image
-from benchmark.data.layouts import Pairing, file_role, find, list_pairs, pair, rainy_half, split_of
+from benchmark.data.layouts import (
+    Pairing,
+    dataset_of,
+    file_role,
+    find,
+    find_split,
+    list_pairs,
+    pair,
+    rainy_half,
+    split_of,
+)
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError
 
@@ -61,15 +72,18 @@ names = st.lists(
 
 @given(rainy=names, clean=names, seed=st.integers(0, 9))
 @settings(max_examples=200, deadline=None)
-def test_pairing_is_a_partial_bijection_that_loses_no_name(
+def test_pairing_gives_a_rainy_name_one_partner_and_loses_no_name(
     rainy: list[str], clean: list[str], seed: int
 ) -> None:
     found = pair(rainy, clean)
     left, right = [r for r, _ in found.pairs], [c for _, c in found.pairs]
-    assert len(set(left)) == len(left) and len(set(right)) == len(right)
+    assert len(set(left)) == len(left)
     doubtful = [n for r, _ in found.ambiguous for n in r], [n for _, c in found.ambiguous for n in c]
     assert sorted([*left, *found.unpaired_rainy, *doubtful[0]]) == sorted(set(rainy))
-    assert sorted([*right, *found.unpaired_clean, *doubtful[1]]) == sorted(set(clean))
+    assert sorted({*right, *found.unpaired_clean, *doubtful[1]}) == sorted(set(clean))
+    for r, c in found.pairs:  # a clean picture is shared by numbered names alone
+        if right.count(c) > 1:
+            assert re.search(r"[-_ ][a-z]{0,2}\d+$", r.rpartition(".")[0]), (r, c)
     random.Random(seed).shuffle(rainy)
     assert pair(rainy, reversed(clean)) == found
 
@@ -186,6 +200,146 @@ def test_unnamed_folders_serve_for_the_set_that_is_asked_for(tmp_path: Path) -> 
         list_pairs(dataset_spec("rain200h"), tmp_path / "mine", "test")
 
 
+def _pairs(root: Path) -> set[tuple[str, str]]:
+    (found,) = find(root)
+    assert not found.problems()
+    return {(str(p.rainy.relative_to(root)), str(p.clean.relative_to(root))) for p in found.pairs}
+
+
+LAYOUTS = {
+    "clean names end in a word without separator": (
+        ["rain/000.png", "rain/001.png", "gt/000gt.png", "gt/001gt.png"],
+        {("rain/000.png", "gt/000gt.png"), ("rain/001.png", "gt/001gt.png")},
+    ),
+    "clean pictures in the parent": (
+        ["rainy/rain-001.png", "rainy/rain-002.png", "norain-001.png", "norain-002.png"],
+        {("rainy/rain-001.png", "norain-001.png"), ("rainy/rain-002.png", "norain-002.png")},
+    ),
+    "rainy pictures in the parent": (
+        ["gt/1.png", "gt/2.png", "1.png", "2.png"],
+        {("1.png", "gt/1.png"), ("2.png", "gt/2.png")},
+    ),
+    "one clean picture, many rainy ones": (
+        [
+            "rainy_image/902_1.jpg",
+            "rainy_image/902_14.jpg",
+            "rainy_image/9_1.jpg",
+            "ground_truth/902.jpg",
+            "ground_truth/9.jpg",
+        ],
+        {
+            ("rainy_image/902_1.jpg", "ground_truth/902.jpg"),
+            ("rainy_image/902_14.jpg", "ground_truth/902.jpg"),
+            ("rainy_image/9_1.jpg", "ground_truth/9.jpg"),
+        },
+    ),
+    "names that end in a word": (
+        ["data/0_rain.png", "data/1_rain.png", "gt/0_clean.png", "gt/1_clean.png"],
+        {("data/0_rain.png", "gt/0_clean.png"), ("data/1_rain.png", "gt/1_clean.png")},
+    ),
+    "names that end in a word nobody foresaw": (
+        ["input/im12_wet.png", "input/im22_wet.png", "target/im12_dry.png", "target/im22_dry.png"],
+        {("input/im12_wet.png", "target/im12_dry.png"), ("input/im22_wet.png", "target/im22_dry.png")},
+    ),
+    "a folder of frames for each video": (
+        [
+            "input/0001/1.png",
+            "input/0001/2.png",
+            "input/0002/1.png",
+            "gt/0001/1.png",
+            "gt/0001/2.png",
+            "gt/0002/1.png",
+        ],
+        {(f"input/{n}.png", f"gt/{n}.png") for n in ("0001/1", "0001/2", "0002/1")},
+    ),
+    "one clean picture for the frames of a video": (
+        ["input/0001/1.png", "input/0001/2.png", "input/0002/1.png", "gt/0001.png", "gt/0002.png"],
+        {
+            ("input/0001/1.png", "gt/0001.png"),
+            ("input/0001/2.png", "gt/0001.png"),
+            ("input/0002/1.png", "gt/0002.png"),
+        },
+    ),
+    "one clean picture in the folder of a video": (
+        ["input/a/1.png", "input/a/2.png", "input/b/1.png", "input/b/2.png", "gt/a/0.png", "gt/b/0.png"],
+        {(f"input/{v}/{n}.png", f"gt/{v}/0.png") for v in "ab" for n in (1, 2)},
+    ),
+    "rainy and clean frames of scenes": (
+        ["s1/s1-R-000.png", "s1/s1-R-001.png", "s1/s1-C-000.png", "s2/s2-R-000.png", "s2/s2-C-000.png"],
+        {
+            ("s1/s1-R-000.png", "s1/s1-C-000.png"),
+            ("s1/s1-R-001.png", "s1/s1-C-000.png"),
+            ("s2/s2-R-000.png", "s2/s2-C-000.png"),
+        },
+    ),
+    "words without separators in one folder": (
+        ["1rain.jpg", "2rain.jpg", "1ground_truth.jpg", "2ground_truth.jpg"],
+        {("1rain.jpg", "1ground_truth.jpg"), ("2rain.jpg", "2ground_truth.jpg")},
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_that_people_have(tmp_path: Path, layout: str) -> None:
+    there, expected = LAYOUTS[layout]
+    files(tmp_path / "mine", there)
+    assert _pairs(tmp_path / "mine") == expected
+    names = open_pairs("folder", tmp_path / "mine", "test").names
+    assert len(set(names)) == len(names) == len(expected) and not any("/" in n for n in names)
+
+
+def test_splits_inside_the_roles(tmp_path: Path) -> None:
+    files(
+        tmp_path,
+        [
+            f"{side}/{split}/{n}.png"
+            for side in ("rainy", "clean")
+            for split in ("train", "val")
+            for n in (1, 2)
+        ],
+    )
+    assert {(f.split, len(f.pairs)) for f in find(tmp_path)} == {("train", 2), ("validation", 2)}
+
+
+def test_data_beside_something_clean_that_has_other_names_is_no_set(tmp_path: Path) -> None:
+    files(tmp_path, ["data/notes.png", "gt/1.png"])
+    assert find(tmp_path) == []
+
+
+def test_a_lost_clean_picture_takes_its_rainy_ones_alone(tmp_path: Path) -> None:
+    files(tmp_path, ["rainy/1_1.png", "rainy/1_2.png", "rainy/2_1.png", "clean/1.png", "clean/3.png"])
+    (found,) = find(tmp_path)
+    assert len(found.pairs) == 2
+    assert [line.rpartition("/")[2] for line in found.problems()] == ["clean", "rainy"]
+    assert "2_1.png: no clean image" in found.problems()[0] and "3.png: no rainy image" in found.problems()[1]
+
+
+def test_what_the_user_named_is_not_guessed_over(tmp_path: Path) -> None:
+    mine = tmp_path / "rain200h_project" / "Rain200L-test"
+    files(mine, ["train/input/1.png", "train/target/1.png", "test/input/1.png", "test/target/1.png"])
+    for split in ("train", "test"):
+        assert [f.datasets for f in find_split(dataset_spec("folder"), mine, split)] == [()]
+    # the folder itself serves, whatever split it is called after; and it is what it is said to be
+    assert len(list_pairs(dataset_spec("folder"), mine / "train", "test")) == 1
+    (found,) = find_split(dataset_spec("rain200l"), mine, "train")
+    assert found.dataset == "rain200l"
+
+
+def test_a_name_belongs_to_a_dataset_as_a_whole() -> None:
+    for name in ("Rain200H", "rain-200-h", "Rain200H_test", "Rain200H (1)", "official Rain200H dataset"):
+        assert dataset_of([name]) == "rain200h", name
+    for name in ("rain200h_project", "my-rain200h-run", "rain200hd", "not_Rain200L", "realrain", "test"):
+        assert dataset_of([name]) is None, name
+    assert dataset_of(["Rain200H", "RealRain-1k-L"]) != "rw-data"
+
+
+def test_validation_is_not_the_test_set(tmp_path: Path) -> None:
+    files(tmp_path, [f"{s}/{side}/1.png" for s in ("training", "validation") for side in ("input", "target")])
+    assert {f.split for f in find(tmp_path)} == {"train", "validation"}
+    with pytest.raises(UserError, match=r"no 'test' split of 'folder' \(found: train, validation\)"):
+        list_pairs(dataset_spec("folder"), tmp_path, "test")
+
+
 @pytest.mark.parametrize("order", ["left", "right"])
 def test_halves_are_told_apart_by_content(tmp_path: Path, order: str) -> None:
     rng = np.random.default_rng(0)
@@ -292,13 +446,14 @@ def test_published_counts() -> None:
         "rain1200": {"train": 12000, "test": 1200},
         "rw-data": {"test": 185},
         "folder": {},
+        "photographs": {},
     }
     assert dataset_spec("rain12").training == "rain200l"
 
 
 def test_real_pairs_are_found_and_add_up(shared: Path) -> None:
     for name, count in (("rain200h", 3), ("rain200l", 3)):
-        images = open_pairs(name, shared / "data" / "rain_pairs", "test")
+        images = open_pairs(name, shared / "data" / "rain_pairs" / f"{name}_test3", "test")
         assert len(images) == count
         for i in range(count):
             rainy, target = (a.astype(int) for a in images.arrays(i))
