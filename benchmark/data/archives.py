@@ -25,6 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from benchmark.data.images import EXTENSIONS
+from benchmark.data.layouts import CLUTTER
 from benchmark.errors import UserError, WorkError
 from benchmark.files import clean_leftovers, make_folder, require_room, temporary_name, write_failure
 
@@ -146,7 +147,7 @@ def import_archive(
         whole = temporary / out.name
         make_folder(whole)
         _unpack(archive, kind, limits, entries, whole, progress)
-        report = _audited(archive, whole, progress)
+        report = _audited(archive, whole, out, progress)
         try:
             if out.exists():
                 out.rmdir()
@@ -161,11 +162,11 @@ def import_archive(
     return Imported(out, len(entries), size, folders, report)
 
 
-def _audited(archive: Path, folder: Path, progress: bool) -> Report:
+def _audited(archive: Path, folder: Path, out: Path, progress: bool) -> Report:
     from benchmark.data.audit import check
 
     try:
-        return check(folder, progress=progress)
+        return check(folder, progress=progress, place=out)
     except UserError as error:
         reason = str(error).replace(str(folder), "").lstrip(": ")
         raise UserError(f"{archive}: is no dataset: {reason}") from None
@@ -231,7 +232,11 @@ def _looked_through(archive: Path, kind: str, limits: Limits) -> list[_Entry]:
             if is_file:
                 entries.append(_Entry(path, size))
     if not any(e.path.suffix.lower() in EXTENSIONS for e in entries):
-        raise UserError(f"{archive}: is no dataset: there are no pictures in it")
+        inner = [str(e.path) for e in entries if e.path.suffix.lower() in ARCHIVES]
+        hint = (
+            f", but another archive ('{_shown(inner[0])}'): unpack it, and import that one" if inner else ""
+        )
+        raise UserError(f"{archive}: is no dataset: there are no pictures in it{hint}")
     return entries
 
 
@@ -341,7 +346,7 @@ def _place(archive: Path, name: str) -> PurePosixPath | None:
 
 def _is_clutter(path: PurePosixPath) -> bool:
     """What operating systems add to archives."""
-    return path.parts[0] == "__MACOSX" or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
+    return path.parts[0] in CLUTTER or path.name in CLUTTER
 
 
 def _claim(archive: Path, places: dict[PurePosixPath, bool], path: PurePosixPath, is_file: bool) -> None:

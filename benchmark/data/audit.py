@@ -95,6 +95,15 @@ class Report:
         names = {p.dataset for p in self.parts}
         return names.pop() if len(names) == 1 else None
 
+    def move(self, place: Path) -> None:
+        """Name `place` wherever the report names the folder that was looked at."""
+        old, new = str(self.path), str(place)
+        for part in self.parts:
+            part.folder = place / part.folder.relative_to(self.path)
+        self.problems = [line.replace(old, new) for line in self.problems]
+        self.remarks = [line.replace(old, new) for line in self.remarks]
+        self.path = place
+
     def lines(self) -> list[str]:
         """The report as lines of text."""
         lines = [part.line() for part in self.parts]
@@ -189,27 +198,34 @@ def _psnr_y(rainy: Picture, clean: Picture) -> float:
     return float("inf") if mean == 0 else 10 * float(np.log10(255**2 / mean))
 
 
-def check(path: str | Path, progress: bool = True, workers: int | None = None) -> Report:
+def check(
+    path: str | Path, progress: bool = True, workers: int | None = None, place: str | Path | None = None
+) -> Report:
     """Look at everything below a folder.
 
     Args:
         path: a dataset's folder, or one above several.
         progress: show a bar on stderr.
         workers: threads; None: one for each core.
+        place: where the folder will lie: it is judged and reported as if it lay there already.
 
     Raises:
         UserError: the folder is missing, cannot be listed, or has no pictures.
     """
     path = Path(path)
+    place = path if place is None else Path(place)
     report = Report(path)
-    found = find(path)
+    found = find(path, place=place)
     looked: dict[tuple[str | None, str | None], list[_Looked]] = defaultdict(list)
-    if not found:
-        return _photographs(path, report, progress, workers)
-    _look_at_pairs(found, looked, report, progress, workers)
-    used = {file for f in found for file in f.files()} | _alone(path, found, report, workers)
-    _passed_over(path, used, report)
-    _judge(found, looked, report)
+    if found:
+        _look_at_pairs(found, looked, report, progress, workers)
+        used = {file for f in found for file in f.files()} | _alone(path, place, found, report, workers)
+        _passed_over(path, used, report)
+        _judge(found, looked, report)
+    else:
+        _photographs(path, place, report, progress, workers)
+    if place != path:
+        report.move(place)
     return report
 
 
@@ -300,14 +316,14 @@ def _part(f: Found, good: Sequence[_Looked]) -> Part:
     return part
 
 
-def _photographs(path: Path, report: Report, progress: bool, workers: int | None) -> Report:
+def _photographs(path: Path, place: Path, report: Report, progress: bool, workers: int | None) -> None:
     files = list_photographs(path)
     with (
         progress_bar(f"reading {len(files)} photographs", len(files), progress) as step,
         _pool(workers) as pool,
     ):
         good, bad = _read_all(pool.map(_look_alone, files), step)
-    names = [*path.absolute().parts[-2:]]
+    names = [*place.absolute().parts[-2:]]
     names += [p for p in {f.parent.name for f in files} if p not in names]
     dataset = dataset_of(names, paired=False)
     if dataset is None and (named := dataset_of(names)):
@@ -320,10 +336,9 @@ def _photographs(path: Path, report: Report, progress: bool, workers: int | None
     _passed_over(path, set(files), report)
     _counts(report)
     _repeated({(dataset, None): good}, report)
-    return report
 
 
-def _alone(path: Path, found: Sequence[Found], report: Report, workers: int | None) -> set[Path]:
+def _alone(path: Path, place: Path, found: Sequence[Found], report: Report, workers: int | None) -> set[Path]:
     """Look at the folders of pictures, beside those of pairs, of which more can be told; returns their files."""
     paired = {file.parent for f in found for file in f.files()}
     told: set[Path] = set()
@@ -332,7 +347,7 @@ def _alone(path: Path, found: Sequence[Found], report: Report, workers: int | No
             continue
         role, dataset = (
             folder_role(folder.name),
-            dataset_of([path.absolute().name, *folder.relative_to(path).parts], paired=False),
+            dataset_of([place.absolute().name, *folder.relative_to(path).parts], paired=False),
         )
         if dataset:
             with _pool(workers) as pool:

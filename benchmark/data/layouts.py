@@ -446,12 +446,13 @@ _Side = dict[
 ]  # the folders that may be one side of pairs, with names of pictures relative to them
 
 
-def find(root: str | Path, judge: bool = True) -> list[Found]:
+def find(root: str | Path, judge: bool = True, place: Path | None = None) -> list[Found]:
     """Every folder of pairs at or below `root`, in the order of their paths.
 
     Args:
         root: where to look.
         judge: read off names whose the pairs are, and off root's own name too which split they are.
+        place: where root will lie, if elsewhere: what it is called there counts.
 
     Raises:
         UserError: root is missing or cannot be listed, or a folder's sides cannot be told apart.
@@ -461,14 +462,14 @@ def find(root: str | Path, judge: bool = True) -> list[Found]:
         raise UserError(f"{root}: no such folder")
     if not root.is_dir():
         raise UserError(f"{root}: is a file; give the folder that holds the pictures")
-    return _Search(root, judge).found()
+    return _Search(root, judge, place or root).found()
 
 
 class _Search:
-    def __init__(self, root: Path, judge: bool) -> None:
+    def __init__(self, root: Path, judge: bool, place: Path) -> None:
         self.root, self.judge = root, judge
         self.folders = picture_folders(root)
-        self.above = [root.absolute().parent.name, root.absolute().name]
+        self.above = [place.absolute().parent.name, place.absolute().name]
 
     def found(self) -> list[Found]:
         """All of them."""

@@ -86,6 +86,34 @@ def test_a_dataset_is_unpacked_recognised_and_checked(tmp_path: Path, kind: str,
     assert main(words) == 2, "what is there is not unpacked over"
 
 
+def test_what_is_audited_is_what_ends_up_there(tmp_path: Path, capsys) -> None:
+    archive = _zip(
+        tmp_path / "a.zip",
+        {
+            f"{side}/{i}.png": _picture(10 * i + (side == "target"))
+            for side in ("input", "target")
+            for i in (1, 2)
+        }
+        | {"input/3.png": _picture(5), "note.txt": b""},
+    )
+    out = tmp_path / "Rain200H" / "test"
+    assert main(["data", "import", str(archive), "-o", str(out)]) == 1
+    imported = capsys.readouterr().out.splitlines()[1:]
+    assert main(["data", "check", str(out)]) == 1
+    assert imported == capsys.readouterr().out.splitlines()
+    assert imported[0].startswith(f"{out}: Rain200H test, 2 pairs")
+    assert f"problem: {out}/input/3.png: no clean image of that name in {out}/target" in imported
+
+
+def test_an_archive_in_an_archive(tmp_path: Path) -> None:
+    inner = _zip(tmp_path / "Rain100H.zip", _dataset(1)).read_bytes()
+    _refused(
+        tmp_path,
+        _zip(tmp_path / "a.zip", {"x/Rain100H.zip": inner}),
+        "another archive .'x/Rain100H.zip'.: unpack",
+    )
+
+
 def _refused(tmp_path: Path, archive: Path, words: str, limits: Limits | None = None) -> None:
     before = sorted(p for p in tmp_path.rglob("*"))
     with pytest.raises(UserError, match=words) as raised:
