@@ -177,13 +177,13 @@ def evaluate(options: Namespace) -> int:
     """`derain evaluate`."""
     if options.dry_run:
         return _dry_evaluate(options)
-    network, device, tile, overlap = _loaded(options)
     from benchmark.data import open_pairs
     from benchmark.evaluation.evaluate import evaluate as measure
     from benchmark.evaluation.evaluate import summary
-    from benchmark.evaluation.metrics import CONVENTIONS
+    from benchmark.evaluation.metrics import CONVENTIONS, least_side
 
-    pairs = open_pairs("folder", options.data, "test")
+    pairs = open_pairs("folder", options.data, "test", least=least_side())
+    network, device, tile, overlap = _loaded(options)
     rows = measure(network, pairs, tile=tile, overlap=overlap, device=device, save=options.save)
     mean = summary(rows)
     print(f"{mean['n']} images, {f'tiles of {tile}, overlap {overlap}' if tile else 'whole images'}")

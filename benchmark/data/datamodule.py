@@ -110,6 +110,7 @@ class RainDataModule(pl.LightningDataModule):
             test images that are trained on. Without it the record lists what was accepted.
         progress: show a bar while the cache is built.
         exclude: names of clean photographs not to train on.
+        least: pixels that the sides of a picture must have to be judged by.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class RainDataModule(pl.LightningDataModule):
         strict: bool = True,
         progress: bool = True,
         exclude: Sequence[str] = (),
+        least: int = 1,
     ) -> None:
         super().__init__()
         self.spec = dataset_spec(dataset)
@@ -137,6 +139,7 @@ class RainDataModule(pl.LightningDataModule):
         self.root, self.patch, self.batch, self.augmentation = root, patch, batch, augmentation
         self.validation, self.seed, self.workers = validation, seed, workers
         self.cache, self.strict, self.progress, self.exclude = cache, strict, progress, exclude
+        self.least = least
         self._steps_per_epoch = steps_per_epoch
         self._step = 0
         self.crops: RandomCrops | None = None
@@ -168,6 +171,13 @@ class RainDataModule(pl.LightningDataModule):
         if self.strict:
             self._refuse_overlap()
         kept, held = hold_out(images, self.validation)
+        small = [i for i in held if min(images.arrays(i)[1].shape[:2]) < self.least]
+        if small:
+            held = [i for i in held if i not in small]
+            self.remarks.append(
+                f"{len(small)} of the held-out images judge nothing, their sides being below {self.least} pixels "
+                f"({images.names[small[0]]})"
+            )
         crops = WetCrops if self.spec.rendered else RandomCrops
         self.crops = crops(images.select(kept), self.patch, self.augmentation, self.seed)
         self.held_out = images.select(held)

@@ -153,6 +153,7 @@ def open_pairs(
     strict: bool = True,
     progress: bool = True,
     exclude: Sequence[str] = (),
+    least: int = 1,
 ) -> PairedImages:
     """The pairs of one split of a dataset; of a set of clean photographs, each with itself.
 
@@ -165,9 +166,10 @@ def open_pairs(
         strict: refuse unpaired names; else leave them out.
         progress: show a bar while the cache is built.
         exclude: names of clean photographs to leave out.
+        least: pixels that the sides of what is decoded when asked for must have.
 
     Raises:
-        UserError: no such dataset, split or folder, or pairs that do not match.
+        UserError: no such dataset, split or folder, or pairs that do not match or are too small.
     """
     spec = dataset_spec(name)
     if not spec.paired:
@@ -189,7 +191,11 @@ def open_pairs(
         source = open_cache(f"{name}-{split}", pairs, cache, progress)
     else:
         for pair in pairs:
-            pair_size(pair)
+            height, width = pair_size(pair)
+            if min(height, width) < least:
+                raise UserError(
+                    f"{pair.rainy}: is {width}×{height} pixels; metrics need pictures of at least {least}×{least}"
+                )
         source = Files(pairs)
     return PairedImages(source, spec, split)
 

@@ -65,6 +65,11 @@ CONVENTIONS = {
 }
 
 
+def least_side() -> int:
+    """Pixels that a picture's sides must have to be measured under every convention."""
+    return max(WINDOW + 2 * c.border for c in CONVENTIONS.values())
+
+
 def convention_named(convention: str | Convention) -> Convention:
     """The convention of that name.
 

@@ -7,9 +7,9 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.config import (
     RunConfig,
@@ -36,6 +36,9 @@ from benchmark.sweep.records import (
     write_record,
 )
 from benchmark.sweep.tracking import Tracker, samples, under_agent
+
+if TYPE_CHECKING:
+    from benchmark.data import PairedImages
 
 WEIGHTS = "weights.safetensors"
 
@@ -165,12 +168,15 @@ def _train_and_test(
     import torch
 
     keep_freed_memory()
+    pairs, missing = test_pairs(
+        config
+    )  # first: what is wrong with them is not to be found after the training
     network, training = _trained(config, folder, progress, tracker)
     network.eval()
     _save_weights(network, folder / WEIGHTS)
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
     began = time.monotonic()
-    results, missing = test(config, network.to(device), device, folder)
+    results = test(config, network.to(device), device, folder, pairs)
     tracker.pictures(lambda: samples(config, network, device))
     return {
         "identity": identity(config),
@@ -231,39 +237,49 @@ def _twin(config: RunConfig) -> Record | None:
     return None
 
 
-def test(config: RunConfig, network: Any, device: Any, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Test a network on every set that its training dataset stands for.
+def test_pairs(config: RunConfig) -> tuple[dict[str, PairedImages], dict[str, str]]:
+    """The pairs of every set that a training dataset stands for; for each set that cannot be tested the reason.
 
-    Returns:
-        Results by dataset, and for each set that could not be tested the reason.
+    Raises:
+        UserError: the dataset's own test set is missing or wrong.
     """
     from benchmark.data import open_pairs
+    from benchmark.evaluation.metrics import least_side
+
+    found: dict[str, PairedImages] = {}
+    missing: dict[str, str] = {}
+    for name in test_sets(config.data.name):
+        try:
+            found[name] = open_pairs(name, config.data.root, "test", least=least_side())
+        except UserError as error:
+            if name == config.data.name:
+                raise
+            # a record tells no folder of the user's
+            missing[name] = without_home(str(error).replace(str(config.data.root), "data.root"))
+    return found, missing
+
+
+def test(
+    config: RunConfig, network: Any, device: Any, folder: Path, pairs: Mapping[str, PairedImages]
+) -> dict[str, Any]:
+    """Test a network on pairs; returns the results by dataset."""
     from benchmark.evaluation.evaluate import evaluate, summary
 
     tile, overlap = tiling(config)
     results: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    for name in test_sets(config.data.name):
-        try:
-            pairs = open_pairs(name, config.data.root, "test")
-        except UserError as error:
-            if name == config.data.name:
-                raise
-            missing[name] = without_home(str(error))
-            continue
-        save = folder / "restored" / name if config.evaluation.save_images else None
+    for name, images in pairs.items():
         rows = evaluate(
             network,
-            pairs,
+            images,
             tile=tile,
             overlap=overlap,
             batch=config.evaluation.batch,
             device=device,
-            save=save,
+            save=folder / "restored" / name if config.evaluation.save_images else None,
             progress=False,
         )
         results[name] = {"tile": tile, "overlap": overlap, "mean": summary(rows), "images": rows}
-    return results, missing
+    return results
 
 
 def test_sets(trained_on: str) -> list[str]:

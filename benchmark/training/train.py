@@ -18,6 +18,7 @@ from torch import nn
 from benchmark.config import RunConfig, model_options
 from benchmark.data import RainDataModule
 from benchmark.errors import WorkError
+from benchmark.evaluation.metrics import least_side
 from benchmark.files import require_writable, room_for_sockets
 from benchmark.models import create_model
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
@@ -83,6 +84,7 @@ def train(
         cache=config.data.cache,
         strict=not config.data.accept_problems,
         exclude=config.data.exclude,
+        least=least_side(),
     )
     data.setup("fit")
     for remark in data.remarks:

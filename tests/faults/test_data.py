@@ -144,3 +144,43 @@ def test_one_audit_lists_all_faults(dataset: Path, capsys) -> None:
     others = ("is empty (0 bytes)", "damaged", "without a folder of their partners")
     for words in (*(w for _, w in FAULTS.values()), *others):
         assert words in said
+
+
+def test_a_test_picture_below_the_metrics_window_is_named_before_work_starts(
+    dataset: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    from benchmark.evaluation import evaluate
+    from benchmark.sweep import run
+
+    for side in ("input", "target"):
+        write_image(dataset / "test" / side / "1.png", _scene(3)[:18])
+    monkeypatch.setattr(run, "_trained", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(evaluate, "evaluate", lambda *_, **__: pytest.fail("measured"))
+    words = "test/input/1.png: is 64×18 pixels; metrics need pictures of at least 19×19"
+    with pytest.raises(UserError, match=words):
+        execute(resolve(_words(dataset, tmp_path / "runs")))
+    (tmp_path / "x.pth").write_bytes(b"")
+    asked = ["evaluate", "--model", "prenet", "--checkpoint", str(tmp_path / "x.pth"), "--data", str(dataset)]
+    assert main(asked) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_missing_test_set_is_said_before_the_training(dataset: Path, tmp_path: Path, monkeypatch) -> None:
+    from benchmark.sweep import run
+
+    (dataset / "test").rename(dataset / "validation")
+    monkeypatch.setattr(run, "_trained", lambda *_: pytest.fail("trained"))
+    with pytest.raises(UserError, match="has no 'test' split"):
+        execute(resolve(_words(dataset, tmp_path / "runs")))
+
+
+def test_held_out_pictures_below_the_window_judge_nothing(dataset: Path, tmp_path: Path) -> None:
+    for i in range(6):
+        for side in ("input", "target"):
+            picture = read_image(dataset / "train" / side / f"{i}.png")
+            write_image(dataset / "train" / side / f"{i}.png", picture[: 18 if i else 48])
+    words = _words(
+        dataset, tmp_path / "runs", "recipe.select=best", "recipe.validation=0.9", "recipe.validate_every=1"
+    )
+    record = execute(resolve(words))
+    assert any("judge nothing" in line for line in record["training"]["data"]["remarks"])
