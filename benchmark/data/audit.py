@@ -40,6 +40,7 @@ from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError, unknown
 from benchmark.files import make_folder, write_json
+from benchmark.sources import code_digest
 
 Picture = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
@@ -234,7 +235,7 @@ def training_problems(
 ) -> list[str]:
     """What speaks against training on a dataset: all that `check` finds wrong with its training and test splits.
 
-    The answer is kept beside the decoded cache, for as long as no file changes.
+    The answer is kept beside the decoded cache, for as long as no file, nor the code, changes.
 
     Args:
         spec: a dataset with a training split.
@@ -252,7 +253,8 @@ def training_problems(
     if not pairs:
         return [line for f in found for line in f.problems()]
     lone = "".join(line for f in found for line in f.problems())
-    key = hashlib.sha256(f"{content_key(pairs)} {spec.name} {lone}".encode(errors="replace")).hexdigest()[:20]
+    asked = f"{code_digest()} {content_key(pairs)} {spec.name} {lone}"
+    key = hashlib.sha256(asked.encode(errors="replace")).hexdigest()[:20]
     kept = cache_folder(cache) / f"audit-{key}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return [str(line) for line in json.loads(kept.read_text(encoding="utf-8"))["problems"]]

@@ -70,9 +70,12 @@ def _words(root: Path, out: Path, *more: str) -> list[str]:
 def test_a_sound_set_trains_without_a_word(dataset: Path, tmp_path: Path, monkeypatch) -> None:
     record = execute(resolve(_words(dataset, tmp_path / "runs")))
     assert record["training"]["data"]["problems"] == []
-    # looked at once: a second run finds the answer
+    # looked at once: a second run finds the answer, unless other code may answer otherwise
     monkeypatch.setattr(audit, "_look", lambda pair: pytest.fail("looked at again"))
     execute(resolve(_words(dataset, tmp_path / "runs", "seed=1")))
+    monkeypatch.setattr(audit, "code_digest", lambda: "other")
+    with pytest.raises(pytest.fail.Exception, match="looked at again"):
+        execute(resolve(_words(dataset, tmp_path / "runs", "seed=2")))
 
 
 def _overlap(root: Path) -> None:
