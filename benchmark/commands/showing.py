@@ -28,6 +28,7 @@ from benchmark.report.page import Comparison, Drawn, Layers, Report
 from benchmark.report.page import Shown as Look
 from benchmark.report.paper import printed
 from benchmark.sweep.costs import counted_costs, full_costs
+from benchmark.sweep.current import require_current
 from benchmark.sweep.plan import table_datasets
 from benchmark.sweep.records import Record
 
@@ -61,6 +62,8 @@ def find(runs: str | Path, recipe: str, models: Sequence[str] = ()) -> Shown:
     every = [r for r in find_runs(folder) if not models or r.model in models]
     if not every:
         raise UserError(f"{folder}: no runs are done; do some first, for example with: make table1")
+    for run in every:
+        require_current(run.record, run.folder)
     found = Shown(recipe, every, find_failures(folder))
     plain = [r for r in every if not r.record["config"]["model"]["options"]]
     # ablations vary one network: what they leave is not a second network of the figures

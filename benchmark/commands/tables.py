@@ -20,6 +20,7 @@ from benchmark.report.tables import ranks, table1
 from benchmark.sweep import plan as plans
 from benchmark.sweep import planfile
 from benchmark.sweep.costs import counted_costs, full_costs, trained_costs
+from benchmark.sweep.current import require_current
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig, open_executor
 from benchmark.sweep.progress import Display
@@ -325,6 +326,9 @@ def _make(request: Request, heading: planfile.Heading, plan: plans.Plan) -> int:
         planfile.save(request.save_plan, heading, plan.runs, f"Made by: {command_line()}")
         print(f"wrote {request.save_plan}: {len(plan.runs)} runs; to do it: derain run {request.save_plan}")
         return 0
+    for run in plan.runs:
+        if (record := read_record(run.folder)) is not None:
+            require_current(record, run.folder)
     if request.plan_only:
         show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
         return 0

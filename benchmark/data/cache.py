@@ -4,9 +4,10 @@ Reading a crop out of a PNG costs the decoding of the whole picture (5 ms); out 
 
 An entry is a folder `<dataset>-<split>-<key>/` with `pixels.bin` (for each pair the rainy picture, then the
 clean one, H × W × 3 bytes each) and `index.json` (names, sizes, offsets, digests). The key is a hash of every
-file's path below the common folder, size and modification time: looking these up for Rain1200 takes a
-fraction of a second; hashing the contents would read the whole set at every start, which is what the cache is
-there to avoid. What is decoded is hashed on the way: the index keeps a digest of the pixels for records.
+file's path, size and times of modification and of change (which no program can set back): looking these up for
+Rain1200 takes a fraction of a second; hashing the contents would read the whole set at every start, which is what
+the cache is there to avoid. What is decoded is hashed on the way, and each pair is compared with its hash when a
+process first looks at it: where bits have flipped the pair is decoded again, and the entry is built anew next time.
 
 One process builds, others wait for it (a lock that the system releases when its holder dies); all write to a
 temporary folder that is renamed when it is whole, so that even without working locks, as on some network
@@ -21,11 +22,13 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +36,14 @@ from numpy.typing import NDArray
 from benchmark.data.images import image_size, read_image
 from benchmark.data.layouts import Pair
 from benchmark.errors import UserError, WorkError
-from benchmark.files import home, make_folder, write_failure
+from benchmark.files import home, make_folder, write_failure, write_json
 
 Picture = NDArray[np.uint8]
 
-_VERSION = 1  # of the format; part of the key
+_VERSION = 2  # of the format; part of the key
 _TEMPORARY = ".part"
+_INDEX = "index.json"
+_DAMAGED = "damaged"  # a file that says: to be built anew
 
 
 @dataclass(frozen=True)
@@ -50,21 +55,55 @@ class Cached:
     digest: str  # of all pixels
     sizes: tuple[tuple[int, int], ...]  # (H, W)
     _offsets: tuple[int, ...]
+    _hashes: tuple[str, ...]  # of each pair's pixels
     _pixels: np.memmap
     _entry: Path
+    _files: tuple[Pair, ...]
+    _sound: set[int] = field(default_factory=set)
+    _again: dict[int, tuple[Picture, Picture]] = field(
+        default_factory=dict
+    )  # pairs whose pixels were damaged
 
-    def __reduce__(self) -> tuple[Callable[[Path], Cached | None], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[..., Cached | None], tuple[Path, tuple[Pair, ...]]]:
         # to a loader's worker goes the place, not the pixels
-        return _load, (self._entry,)
+        return _load, (self._entry, self._files)
 
     def pair(self, index: int) -> tuple[Picture, Picture]:
-        """The rainy and the clean picture, uint8 (H, W, 3), read-only."""
+        """The rainy and the clean picture, uint8 (H, W, 3), read-only.
+
+        Raises:
+            WorkError: the pixels are damaged, and the files are no longer those that were decoded.
+        """
         height, width = self.sizes[index]
         start, size = self._offsets[index], height * width * 3
+        if index not in self._sound and index not in self._again:
+            if hashlib.sha256(self._pixels[start : start + 2 * size].data).hexdigest() == self._hashes[index]:
+                self._sound.add(index)
+            else:
+                self._decode_again(index)
+        if index in self._again:
+            return self._again[index]
         shape = (height, width, 3)
         return (
             self._pixels[start : start + size].reshape(shape),
             self._pixels[start + size : start + 2 * size].reshape(shape),
+        )
+
+    def _decode_again(self, index: int) -> None:
+        with contextlib.suppress(OSError):
+            (self._entry / _DAMAGED).touch()
+        rainy, clean = read_pair(self._files[index])
+        if hashlib.sha256(rainy.tobytes() + clean.tobytes()).hexdigest() != self._hashes[index]:
+            raise WorkError(
+                f"{self._entry}: the decoded pixels of {self._files[index].rainy} are damaged, and the file has "
+                "changed since; run the command again"
+            )
+        for picture in (rainy, clean):
+            picture.flags.writeable = False
+        self._again[index] = (rainy, clean)
+        print(
+            f"derain: {self._entry}: the decoded pixels of {self.names[index]} were damaged; decoded again",
+            file=sys.stderr,
         )
 
 
@@ -93,27 +132,58 @@ def cache_folder(option: str | Path | None = None) -> Path:
 
 
 def content_key(pairs: Sequence[Pair]) -> str:
-    """A hash of which files there are, how large, and when they were last changed.
+    """A hash of which files there are, where, how large, and when they were last written and changed.
 
     Raises:
         UserError: a file is gone.
     """
     files = sorted({p.rainy for p in pairs} | {p.clean for p in pairs})
     base = os.path.commonpath([f.parent for f in files])
-    digest = hashlib.sha256(f"{_VERSION}".encode())
+    digest = hashlib.sha256(f"{_VERSION}\0".encode() + os.fsencode(os.path.realpath(base)))
     for file in files:
         try:
             status = file.stat()
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-        digest.update(
-            f"{os.path.relpath(file, base)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(
-                errors="replace"
-            )
-        )
+        digest.update(os.fsencode(os.path.relpath(file, base)))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
     for p in pairs:
-        digest.update(f"{p.name}\0{p.rainy.name}\0{p.clean.name}\0{p.half}\n".encode(errors="replace"))
+        digest.update(os.fsencode(f"{p.name}\0{p.rainy}\0{p.clean}\0{p.half}\n"))
     return digest.hexdigest()[:20]
+
+
+def files_digest(pairs: Sequence[Pair], folder: str | Path | None = None) -> str:
+    """A hash of what the files hold and of how they are paired: the same wherever they lie.
+
+    It is kept in the cache, for as long as no file changes.
+
+    Args:
+        pairs: whose files.
+        folder: see `cache_folder`.
+
+    Raises:
+        UserError: a file is gone or cannot be read.
+    """
+    kept = cache_folder(folder) / f"digest-{content_key(pairs)}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(kept.read_text(encoding="utf-8"))["digest"])
+
+    def of(pair: Pair) -> str:
+        hashes = []
+        for path in dict.fromkeys((pair.rainy, pair.clean)):
+            try:
+                with path.open("rb") as file:
+                    hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        return f"{pair.name}\0{pair.half}\0{' '.join(hashes)}\n"
+
+    with ThreadPoolExecutor(cores()) as pool:
+        whole = "".join(pool.map(of, pairs))
+    digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:20]
+    with contextlib.suppress(UserError, WorkError):  # where nothing can be kept it is computed again
+        write_json(kept, {"digest": digest})
+    return digest
 
 
 def read_pair(pair: Pair) -> tuple[Picture, Picture]:
@@ -185,12 +255,12 @@ def open_cache(
         raise UserError(f"{name}: no pairs to read")
     home = cache_folder(folder)
     entry = home / f"{name}-{content_key(pairs)}"
-    found = _load(entry)
+    found = _opened(entry, pairs)
     if found is not None:
         return found
     make_folder(home)
     with _lock(home / f"{entry.name}.lock") as alone:
-        found = _load(entry)
+        found = _opened(entry, pairs)
         if found is not None:
             return found
         for left in home.glob(f"{entry.name}.*{_TEMPORARY}") if alone else ():
@@ -207,17 +277,23 @@ def open_cache(
             raise write_failure(entry, error) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    found = _load(entry)
+    found = _load(entry, pairs)
     if found is None:
         raise WorkError(f"{entry}: the cache was removed while it was built; run the command again")
     return found
 
 
-def _load(entry: Path) -> Cached | None:
-    """The entry if it is there and whole."""
+def _opened(entry: Path, pairs: Sequence[Pair]) -> Cached | None:
+    return None if (entry / _DAMAGED).exists() else _load(entry, pairs)
+
+
+def _load(entry: Path, pairs: Sequence[Pair]) -> Cached | None:
+    """The entry if it is there and whole; its pixels are looked at later."""
     try:
-        index = json.loads((entry / "index.json").read_text(encoding="utf-8"))
+        index = json.loads((entry / _INDEX).read_text(encoding="utf-8"))
         if index["version"] != _VERSION or (entry / "pixels.bin").stat().st_size != index["bytes"]:
+            return None
+        if index.pop("sum") != _sum(index):
             return None
         return Cached(
             names=tuple(index["names"]),
@@ -225,11 +301,17 @@ def _load(entry: Path) -> Cached | None:
             digest=index["digest"],
             sizes=tuple((h, w) for h, w in index["sizes"]),
             _offsets=tuple(index["offsets"]),
+            _hashes=tuple(index["hashes"]),
             _pixels=np.memmap(entry / "pixels.bin", dtype=np.uint8, mode="r"),
             _entry=entry,
+            _files=tuple(pairs),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _sum(index: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _build(part: Path, name: str, pairs: Sequence[Pair], progress: bool, workers: int | None) -> None:
@@ -287,8 +369,9 @@ def _build(part: Path, name: str, pairs: Sequence[Pair], progress: bool, workers
         "digest": hashlib.sha256("".join(whole).encode()).hexdigest()[:20],
         "sizes": sizes,
         "offsets": offsets,
+        "hashes": whole,
     }
-    (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    (part / _INDEX).write_text(json.dumps({**index, "sum": _sum(index)}), encoding="utf-8")
 
 
 def _write_at(descriptor: int, data: bytes, offset: int) -> None:

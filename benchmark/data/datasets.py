@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from benchmark.data.cache import open_cache, pair_size, read_pair
+from benchmark.data.cache import files_digest, open_cache, pair_size, read_pair
 from benchmark.data.embedded import Rendered, render_split
 from benchmark.data.images import read_image
-from benchmark.data.layouts import Pair, dataset_of, list_pairs, list_photographs
+from benchmark.data.layouts import Pair, dataset_of, list_photographs, pairs_of
 from benchmark.data.specs import Dataset, dataset_spec
 from benchmark.errors import UserError, unknown
 
@@ -63,11 +63,7 @@ class Files:
     @property
     def digest(self) -> str:
         """A hash of the files' contents."""
-        digest = hashlib.sha256()
-        for pair in self.pairs:
-            for path in (pair.rainy, pair.clean)[: 1 if pair.half else 2]:
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:20]
+        return files_digest(self.pairs)
 
 
 class InMemory:
@@ -183,7 +179,7 @@ def open_pairs(
             f"dataset '{name}' has no split '{split}' ({', '.join(spec.splits)}); "
             f"its model trains on '{spec.training}'"
         )
-    pairs = _photographs(root, exclude) if spec.rendered else list_pairs(spec, root, split, strict)
+    pairs = pairs_of(spec, root, split, strict, exclude)
     if not pairs:
         raise UserError(f"{root}: the '{split}' split of '{name}' has no pairs")
     source: Source
@@ -198,18 +194,6 @@ def open_pairs(
                 )
         source = Files(pairs)
     return PairedImages(source, spec, split)
-
-
-def _photographs(root: str | Path | None, exclude: Sequence[str]) -> list[Pair]:
-    """Every picture of a folder as a pair with itself, without those named."""
-    if root is None:
-        raise UserError("dataset 'photographs' needs data.root=FOLDER: a folder of clean photographs")
-    paths = list_photographs(root)
-    names = [path.stem for path in paths]
-    for name in exclude:
-        if name not in names:
-            raise unknown(f"photograph of {root} to exclude", name, names)
-    return [Pair(path.stem, path, path) for path in paths if path.stem not in exclude]
 
 
 class Photographs(TorchDataset[dict[str, Any]]):

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from benchmark.data.images import EXTENSIONS, list_images, natural_key, read_image
 from benchmark.data.specs import DATASETS, Dataset
-from benchmark.errors import UserError
+from benchmark.errors import UserError, unknown
 
 _DEPTH = 7
 CLUTTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -721,6 +721,33 @@ def list_pairs(spec: Dataset, root: str | Path | None, split: str, strict: bool 
         prefix = "-".join(f.folder.relative_to(base).parts)
         pairs += [Pair(f"{prefix}-{p.name}" if prefix else p.name, p.rainy, p.clean, p.half) for p in f.pairs]
     return pairs
+
+
+def pairs_of(
+    spec: Dataset, root: str | Path | None, split: str, strict: bool = True, exclude: Sequence[str] = ()
+) -> list[Pair]:
+    """The pairs of one split of a set that lies on a disk: `list_pairs`, or clean photographs, each with itself.
+
+    Args:
+        spec: the dataset.
+        root: the folder that holds it, or one above it.
+        split: "train" or "test".
+        strict: as for `list_pairs`.
+        exclude: names of clean photographs to leave out.
+
+    Raises:
+        UserError: as `list_pairs`, or no photograph of a name to exclude.
+    """
+    if not spec.rendered:
+        return list_pairs(spec, root, split, strict)
+    if root is None:
+        raise UserError(f"dataset '{spec.name}' needs data.root=FOLDER: a folder of clean photographs")
+    paths = list_photographs(root)
+    names = [path.stem for path in paths]
+    for name in exclude:
+        if name not in names:
+            raise unknown(f"photograph of {root} to exclude", name, names)
+    return [Pair(path.stem, path, path) for path in paths if path.stem not in exclude]
 
 
 def list_photographs(root: str | Path) -> list[Path]:

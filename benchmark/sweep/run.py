@@ -25,6 +25,7 @@ from benchmark.errors import Diverged, Interrupted, OutOfMemory, Stop, UserError
 from benchmark.files import explained, require_writable, write_text
 from benchmark.resident import keep_freed_memory
 from benchmark.sweep.claims import Claim, Owner
+from benchmark.sweep.current import forget, require_current, test_digests, training_digest
 from benchmark.sweep.records import (
     FAILURE,
     Record,
@@ -67,6 +68,7 @@ def execute(
     tracker = Tracker(config, folder)
     done = find_record(config)
     if done is not None:
+        require_current(done, folder)
         return _found(done, config, tracker)
     require_writable(folder)
     if not _first_process():
@@ -168,14 +170,17 @@ def _train_and_test(
     import torch
 
     keep_freed_memory()
-    pairs, missing = test_pairs(
-        config
-    )  # first: what is wrong with them is not to be found after the training
+    forget()
+    trained_on = training_digest(config)
+    # before the training: what is wrong with them is not to be found after it
+    pairs, missing = test_pairs(config)
     network, training = _trained(config, folder, progress, tracker)
     network.eval()
     _save_weights(network, folder / WEIGHTS)
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
     began = time.monotonic()
+    forget()
+    tested_on = test_digests(config, pairs)
     results = test(config, network.to(device), device, folder, pairs)
     tracker.pictures(lambda: samples(config, network, device))
     return {
@@ -187,6 +192,7 @@ def _train_and_test(
         "training": training,
         "test_seconds": round(time.monotonic() - began, 2),
         "model_options": model_options(config),
+        "data": {"train": trained_on, "test": tested_on},
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
         "missing": missing,
@@ -232,7 +238,9 @@ def _twin(config: RunConfig) -> Record | None:
         if record is None or not (folder / WEIGHTS).is_file():
             continue
         # as it was when it was trained: the catalogue's embedded options may have changed since
-        if record.get("training_identity") == training_identity(config):
+        if record.get("training_identity") != training_identity(config):
+            continue
+        if record.get("data", {}).get("train") == training_digest(config):
             return record
     return None
 

@@ -66,7 +66,7 @@ def may_go_on(last: Path, config: RunConfig, here: dict[str, Any]) -> None:
     With `trainer.accept_changed_code` other code is accepted; what it was is added to `here["code"]`.
 
     Raises:
-        UserError: it was made by another configuration or by other code; the difference is told.
+        UserError: it was made by another configuration, of other data or by other code; the difference is told.
     """
     if not last.is_file():
         return
@@ -75,6 +75,11 @@ def may_go_on(last: Path, config: RunConfig, here: dict[str, Any]) -> None:
         told = "; ".join(differences(found.get("config", {}), config)) or f"identity {found.get('identity')}"
         raise UserError(
             f"{last} was made by another configuration ({told}); choose another out=… or remove that folder"
+        )
+    if found.get("data", here["data"]) != here["data"]:
+        raise UserError(
+            f"{last} was trained on other data (digest {found['data']}, here {here['data']}): bring them back, or "
+            "start anew in another out=…"
         )
     earlier = [code for code in found.get("code", []) if code not in here["code"]]
     if earlier and not config.trainer.accept_changed_code:

@@ -97,6 +97,7 @@ def train(
     require_writable(checkpoints)
     require_room_for(network, checkpoints, averaged=recipe.ema is not None)
     described = description(config, _plain(model_options(config)))
+    described["data"] = data.train_images.source.digest
     may_go_on(last, config, described)
     module = Restoration(network, recipe, total, per_epoch, described)
     validate = recipe.select == "best"

@@ -187,3 +187,68 @@ def test_held_out_pictures_below_the_window_judge_nothing(dataset: Path, tmp_pat
     )
     record = execute(resolve(words))
     assert any("judge nothing" in line for line in record["training"]["data"]["remarks"])
+
+
+def _darker(path: Path) -> None:
+    write_image(path, read_image(path) // 2)
+
+
+def test_data_changed_after_the_record_are_noticed_and_the_old_figure_is_not_shown(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
+    from benchmark.sweep import current
+
+    config = resolve(_words(dataset, tmp_path / "runs"))
+    record = {"format": 1, **execute(config)}
+    assert record["data"]["train"] and list(record["data"]["test"]) == ["folder"]
+    assert str(tmp_path) not in json.dumps(
+        {k: v for k, v in record.items() if k not in ("config", "command")}
+    )
+    assert execute(config) == record
+    before = {path: path.read_bytes() for path in dataset.rglob("*.png")}
+    shown = ["figures", "--runs", str(tmp_path / "runs")]
+    for place, words in (
+        ("test/target/1.png", "test set has changed"),
+        ("train/input/3.png", "training set has changed"),
+    ):
+        _darker(dataset / place)
+        current.forget()
+        with pytest.raises(UserError, match=f"folder's {words} since; move .* away to do the run again"):
+            execute(config)
+        assert main(shown) == 2
+        assert words in capsys.readouterr().err
+        (dataset / place).write_bytes(before[dataset / place])
+    current.forget()
+    assert execute(config) == record, "as they were: other times, the same data"
+    dataset.rename(tmp_path / "elsewhere")
+    current.forget()
+    assert execute(config) == record, "a record stands for itself where the data are not at hand"
+
+
+def test_data_changed_between_interruption_and_resumption_are_refused(dataset: Path, tmp_path: Path) -> None:
+    words = _words(dataset, tmp_path / "runs", "recipe.steps=4", "trainer.checkpoint_every=2")
+    config = resolve(words)
+
+    def cut(step: int, steps: int) -> None:
+        if step == 3:
+            raise RuntimeError("cut")
+
+    with pytest.raises(RuntimeError, match="cut"):
+        execute(config, cut)
+    whole = (dataset / "train" / "input" / "3.png").read_bytes()
+    _darker(dataset / "train" / "input" / "3.png")
+    with pytest.raises(UserError, match=r"last\.ckpt was trained on other data .*bring them back"):
+        execute(config)
+    (dataset / "train" / "input" / "3.png").write_bytes(whole)
+    assert execute(config)["training"]["steps"] == 4
+
+
+def test_weights_of_other_data_are_not_tested_for_a_run_that_differs_in_the_test(
+    dataset: Path, tmp_path: Path
+) -> None:
+    first = execute(resolve(_words(dataset, tmp_path / "runs")))
+    again = execute(resolve(_words(dataset, tmp_path / "runs", "evaluation.tile=32")))
+    assert again["training"]["trained_as"] == first["name"]
+    _darker(dataset / "train" / "input" / "3.png")
+    other = execute(resolve(_words(dataset, tmp_path / "runs", "evaluation.tile=40")))
+    assert "trained_as" not in other["training"] and other["data"]["train"] != first["data"]["train"]

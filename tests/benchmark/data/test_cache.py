@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmark.data import cache as module
-from benchmark.data.cache import cache_folder, content_key, open_cache
+from benchmark.data.cache import cache_folder, content_key, files_digest, open_cache
 from benchmark.data.images import read_image, write_image
 from benchmark.data.layouts import Pair, list_pairs
 from benchmark.data.specs import dataset_spec
@@ -65,17 +67,68 @@ def test_it_is_built_once_and_again_when_a_file_changes(
     assert len(entries(tmp_path / "cache")) == 2
 
 
-def test_the_key_says_which_files_not_where_they_lie(pairs: list[Pair], tmp_path: Path) -> None:
-    shutil.copytree(tmp_path / "set", tmp_path / "moved")  # keeps modification times
-    moved = list_pairs(dataset_spec("folder"), tmp_path / "moved", "train")
-    assert content_key(moved) == content_key(pairs)
+def test_two_sets_of_equal_names_sizes_and_times_share_nothing(pairs: list[Pair], tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "set", tmp_path / "other")  # keeps modification times
+    other = list_pairs(dataset_spec("folder"), tmp_path / "other", "train")
+    assert content_key(other) != content_key(pairs)
     assert content_key(pairs[:-1]) != content_key(pairs)
+    for one in (pairs, other):
+        open_cache("set", one, tmp_path / "cache")
+    assert len(entries(tmp_path / "cache")) == 2
     pairs[3].clean.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         content_key(pairs)
 
 
-@pytest.mark.parametrize("damage", ["short", "no index", "half index", "other version"])
+def test_a_file_changed_in_place_with_its_time_set_back_is_noticed(pairs: list[Pair], tmp_path: Path) -> None:
+    first = open_cache("set", pairs, tmp_path / "cache"), files_digest(pairs, tmp_path / "cache")
+    path, before = pairs[0].rainy, pairs[0].rainy.stat()
+    path.write_bytes(pairs[0].clean.read_bytes().ljust(before.st_size, b"\0")[: before.st_size])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns and path.stat().st_size == before.st_size
+    try:
+        assert open_cache("set", pairs, tmp_path / "cache").digest != first[0].digest
+    except UserError as error:  # the picture was cut to its old size
+        assert "damaged" in str(error)
+    assert files_digest(pairs, tmp_path / "cache") != first[1]
+
+
+def test_the_digest_of_files_is_of_contents_and_pairing(pairs: list[Pair], tmp_path: Path) -> None:
+    digest = files_digest(pairs, tmp_path / "cache")
+    shutil.copytree(tmp_path / "set", tmp_path / "moved")
+    moved = list_pairs(dataset_spec("folder"), tmp_path / "moved", "train")
+    assert files_digest(moved, tmp_path / "cache") == digest
+    swapped = [Pair(p.name, p.clean, p.rainy) for p in pairs]
+    assert files_digest(swapped, tmp_path / "cache") != digest
+    assert files_digest([*pairs[:-1], replace(pairs[-1], name="else")], tmp_path / "cache") != digest
+
+
+def test_flipped_bits_are_noticed_decoded_again_and_mended(pairs: list[Pair], tmp_path: Path, capsys) -> None:
+    open_cache("set", pairs, tmp_path / "cache")
+    (entry,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    data = bytearray((entry / "pixels.bin").read_bytes())
+    data[-1] ^= 1  # of the last clean picture
+    data[5] ^= 128
+    (entry / "pixels.bin").write_bytes(data)
+    damaged = open_cache("set", pairs, tmp_path / "cache")
+    for cached in (damaged, pickle.loads(pickle.dumps(damaged))):
+        for i, pair in enumerate(pairs):
+            rainy, clean = cached.pair(i)
+            np.testing.assert_array_equal(rainy, read_image(pair.rainy))
+            np.testing.assert_array_equal(clean, read_image(pair.clean))
+            assert not rainy.flags.writeable
+    assert "the decoded pixels of 1 were damaged; decoded again" in capsys.readouterr().err
+    mended = open_cache("set", pairs, tmp_path / "cache")
+    assert not mended._again and mended.pair(7) and not capsys.readouterr().err
+    # the files having changed meanwhile there is nothing to go back to
+    (entry / "pixels.bin").write_bytes(data)
+    last = open_cache("set", pairs, tmp_path / "cache")
+    write_image(pairs[0].rainy, read_image(pairs[0].clean))
+    with pytest.raises(WorkError, match="are damaged, and the file has changed since; run the command again"):
+        last.pair(0)
+
+
+@pytest.mark.parametrize("damage", ["short", "no index", "half index", "other version", "another group"])
 def test_a_damaged_entry_is_built_anew(pairs: list[Pair], tmp_path: Path, damage: str) -> None:
     whole = open_cache("set", pairs, tmp_path / "cache")
     (entry,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
@@ -86,8 +139,10 @@ def test_a_damaged_entry_is_built_anew(pairs: list[Pair], tmp_path: Path, damage
         index.unlink()
     elif damage == "half index":
         index.write_text(index.read_text()[:50])
+    elif damage == "other version":
+        index.write_text(index.read_text().replace('"version": 2', '"version": 0'))
     else:
-        index.write_text(index.read_text().replace('"version": 1', '"version": 0'))
+        index.write_text(index.read_text().replace(whole.groups[0], whole.groups[1]))
     again = open_cache("set", pairs, tmp_path / "cache")
     assert again.digest == whole.digest
     np.testing.assert_array_equal(again.pair(7)[1], read_image(pairs[7].clean))
