@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import catalog, limits
 from benchmark.errors import UserError, unknown
+from benchmark.files import file_digest
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -99,6 +100,9 @@ class RecipeConfig:
     validate_every: int = 1000  # steps
     select: str = "best"  # "best" on the held-out images, or "last"
     embedded: bool = False  # train the catalogue's small variant
+    start_from: str | None = (
+        None  # a file of weights of the same network to go on from; None: its initialisation
+    )
 
 
 @dataclass
@@ -400,6 +404,9 @@ def question(config: RunConfig) -> dict[str, Any]:
         asked[key] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
     if config.recipe.schedule.first is None:  # of a later version: left alone it does not make another run
         del asked["recipe"]["schedule"]["first"]
+    start = asked["recipe"].pop("start_from")
+    if start is not None:
+        asked["recipe"]["start_from"] = file_digest(Path(start))
     asked["model"] = {"name": config.model.name, "options": _own_options(config)}
     if config.data.exclude:
         asked["data.exclude"] = sorted(config.data.exclude)

@@ -42,6 +42,19 @@ def write_failure(path: Path, error: OSError) -> UserError | WorkError:
     return WorkError(f"{path}: writing failed: {error.strerror or error}")
 
 
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: {'no such file' if not path.exists() else error.strerror}") from error
+
+
 def explained(error: BaseException, folder: Path) -> UserError | WorkError | None:
     """The one line for an error that other packages let through while they wrote below `folder`.
 

@@ -7,7 +7,6 @@ Each is two files in `benchmark/weights/`: NETWORK-WEIGHTS.safetensors and NETWO
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, unknown
+from benchmark.files import file_digest
 
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT = "nafnet"
@@ -51,7 +51,7 @@ class Shipped:
         """
         if not self.path.is_file():
             raise UserError(f"{self.path}: the shipped weights are missing; install the suite again")
-        if hashlib.sha256(self.path.read_bytes()).hexdigest() != self.card["sha256"]:
+        if file_digest(self.path) != self.card["sha256"]:
             raise UserError(f"{self.path}: not the weights that were shipped; install the suite again")
 
     def in_words(self) -> list[str]:

@@ -177,6 +177,7 @@ def evaluate(options: Namespace) -> int:
     """`derain evaluate`."""
     if options.dry_run:
         return _dry_evaluate(options)
+    _asked(options)  # a mistake in the words is answered before the pictures are looked at
     from benchmark.data import open_pairs
     from benchmark.evaluation.evaluate import evaluate as measure
     from benchmark.evaluation.evaluate import summary

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -20,7 +19,7 @@ from benchmark import catalog, shipped
 from benchmark.commands.gallery import Run
 from benchmark.cost.conventions import CONVENTIONS
 from benchmark.errors import UserError
-from benchmark.files import write_json, write_text
+from benchmark.files import file_digest, write_json, write_text
 from benchmark.sweep.records import RECORD, in_words, provenance, read_record
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path) -> Path:
         "options": options,
         "parameters": record["parameters"]["trained"],
         "bytes": file.stat().st_size,
-        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "sha256": file_digest(file),
         "licence": "MIT; photographs: research and education",
         "terms": TERMS,
         "limits": list(LIMITS),

@@ -15,11 +15,12 @@ import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 
+from benchmark.checkpoints import load_checkpoint
 from benchmark.config import RunConfig, model_options
 from benchmark.data import RainDataModule
 from benchmark.errors import WorkError
 from benchmark.evaluation.metrics import least_side
-from benchmark.files import require_writable, room_for_sockets
+from benchmark.files import file_digest, require_writable, room_for_sockets
 from benchmark.models import create_model
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
 from benchmark.training.history import History
@@ -92,6 +93,11 @@ def train(
     per_epoch = data.steps_per_epoch
     total = recipe.steps or (recipe.epochs or 1) * per_epoch
     network = create_model(config.model.name, **model_options(config))
+    started = {}
+    if recipe.start_from is not None:
+        source = Path(recipe.start_from)
+        load_checkpoint(network, source)
+        started = {"start_from": {"file": source.name, "sha256": file_digest(source)}}
     checkpoints = folder / "checkpoints"
     last = checkpoints / "last.ckpt"
     require_writable(checkpoints)
@@ -165,7 +171,7 @@ def train(
         if validate and best.best_model_score is not None
         else None,
         code=described["code"],
-        data=data.provenance(),
+        data={**data.provenance(), **started},
     )
 
 

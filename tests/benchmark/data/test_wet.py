@@ -49,7 +49,7 @@ def test_rain_adds_light_and_nothing_else_differs(monkeypatch: pytest.MonkeyPatc
         rainy, target = wet_pair(clean, (5, n), 48)
         assert (rainy >= target).all()
         dry += bool((rainy == target).all())
-    assert 8 <= dry <= 45  # a share of 0.12, and rain that missed the window
+    assert 8 <= dry <= 45  # a share of 0.1, and rain that missed the window
 
 
 def test_pictures_without_rain_are_equal_after_compression_too(monkeypatch: pytest.MonkeyPatch) -> None:

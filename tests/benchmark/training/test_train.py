@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -223,3 +224,27 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
     mean = [read_record(f)["results"]["embedded-light"]["mean"] for f in (run_folder(one), folder)]  # type: ignore[index]
     assert mean[0]["n"] == mean[1]["n"]
     assert mean[0]["psnr_esdnet"] == pytest.approx(mean[1]["psnr_esdnet"], abs=1e-4)
+
+
+def test_a_training_goes_on_from_given_weights(tmp_path: Path) -> None:
+    first = _config(tmp_path, "recipe.steps=2")
+    execute(first)
+    weights = tmp_path / "start.safetensors"
+    weights.write_bytes((run_folder(first) / "weights.safetensors").read_bytes())
+    # a rate of almost nothing: what comes out is what went in
+    words = ["recipe.steps=1", f"recipe.start_from={weights}", "recipe.optimizer.lr=1e-12"]
+    second = _config(tmp_path, *words, "recipe.schedule.final_lr=0")
+    record = execute(second)
+    given, left = load_file(weights), load_file(run_folder(second) / "weights.safetensors")
+    assert all(torch.allclose(left[key], value, atol=1e-8) for key, value in given.items())
+    assert (
+        record["training"]["data"]["start_from"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    )
+    # another content under the same name is another run, and no file is a mistake
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert run_folder(second) != run_folder(first)
+    with pytest.raises(UserError, match=r"start\.safetensors"):
+        execute(second)
+    weights.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        execute(second)
