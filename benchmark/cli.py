@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     check = actions.add_parser("check", help="what is there, which dataset it is, what is missing or damaged")
     check.add_argument("path", type=Path)
+    listing = actions.add_parser(
+        "list", help="the datasets that are known: layout, counts, overlaps, terms, where"
+    )
+    listing.add_argument("name", nargs="?", help="show this one")
     importing = actions.add_parser(
         "import", help="unpack a dataset's archive (zip, tar, tar.gz) safely, and check it"
     )

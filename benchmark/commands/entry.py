@@ -43,6 +43,8 @@ def data(options: Namespace) -> int:
 
     if options.action == "import":
         return _import(options)
+    if options.action == "list":
+        return _list_datasets(options.name)
     if options.action == "render":
         count = datasets.render(
             options.clean, options.out, regime=options.regime, seed=options.seed, dry_run=options.dry_run
@@ -53,6 +55,30 @@ def data(options: Namespace) -> int:
     report = datasets.check(options.path)
     print("\n".join(report.lines()))
     return 1 if report.problems else 0
+
+
+def _list_datasets(name: str | None) -> int:
+    from benchmark.data.specs import DATASETS, READ, dataset_spec
+
+    if name is None:
+        for entry in DATASETS.values():
+            print(f"{entry.name:<15} {entry.about}")
+        return 0
+    entry = dataset_spec(name)
+    counts = ", ".join(f"{split} {count:,}" for split, count in entry.published.items())
+    unknown = "not stated"
+    print(f"{entry.title}: {entry.about}")
+    for key, value in (
+        ("layout", entry.layout or unknown),
+        ("splits", ", ".join(entry.splits)),
+        ("counts", "; ".join(part for part in (counts, entry.counts) if part) or unknown),
+        ("model", f"trained on {entry.training}"),
+        ("overlaps", entry.overlaps or "none known"),
+        ("terms", entry.terms or unknown),
+        ("where", f"{entry.where} (read {READ})" if entry.where else unknown),
+    ):
+        print(f"  {key:<9} {value}")
+    return 0
 
 
 def _import(options: Namespace) -> int:

@@ -29,6 +29,12 @@ class Dataset:
     aliases: tuple[str, ...] = ()
     several_folders: bool = False  # a split is spread over folders (one for each density)
     channel: str = "Y"  # what the papers measure it on
+    own_splits: tuple[str, ...] = ()  # where `published` does not have them all
+    layout: str = ""  # how its files lie, in words
+    counts: str = ""  # what is stated of its size beyond `published`
+    overlaps: str = ""  # with which sets it shares pictures
+    terms: str = ""  # as its authors state them; empty: not stated where `where` points
+    where: str = ""  # where its authors point, as read on `READ`
 
     @property
     def embedded(self) -> bool:
@@ -38,7 +44,7 @@ class Dataset:
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits it has of its own."""
-        return ("train",) if self.rendered else tuple(self.published) or ("train", "test")
+        return ("train",) if self.rendered else self.own_splits or tuple(self.published) or ("train", "test")
 
     @property
     def training(self) -> str:
@@ -46,27 +52,132 @@ class Dataset:
         return self.trains_on or self.name
 
 
+READ = "2026-11-26"
+_BSDS = "targets are BSDS500's photographs"
+_JORDER = "Yang et al., CVPR 2017; flyywh/JORDER-E-Deep-Image-Deraining-TPAMI-2019-Journal"
+
 # fmt: off
 _DATASETS = (
     Dataset(
         name="rain12", title="Rain12", columns="rain12", published={"test": 12}, trains_on="rain200l",
         about="12 test pairs of Li et al., CVPR 2016; tested with the Rain200L model",
         aliases=("rain12", "test12"),
+        layout="001_in.png + 001_GT.png in one folder; PReNet's: rainy/rain-001.png inside",
+        overlaps="BSDS500: 8 of its test photographs, 4 of its training ones (33066, 76002, 159045, 173036)",
+        where="yu-li.github.io/paper/li_cvpr16_rain.zip",
     ),
     Dataset(
         name="rain200l", title="Rain200L", columns="rain200l", published={"train": 1800, "test": 200},
         about="light rain over BSDS500, Yang et al., CVPR 2017 (updated edition)",
         aliases=("rain200l", "rain200light", "raindatatrainlight", "raindatatestlight"),
+        layout="{train,test}/{input,target}/1.png; also rain_X2/1x2.png + norain/1.png",
+        overlaps=f"Rain200H has the same targets; {_BSDS} (its test set: BSDS500's test photographs)", where=_JORDER,
     ),
     Dataset(
         name="rain200h", title="Rain200H", columns="rain200h", published={"train": 1800, "test": 200},
         about="heavy rain over BSDS500, Yang et al., CVPR 2017 (updated edition)",
         aliases=("rain200h", "rain200heavy", "raindatatrainheavy", "raindatatestheavy"),
+        layout="as Rain200L", where=_JORDER,
+        overlaps=f"Rain200L has the same targets; {_BSDS}; its own training and test sets share backgrounds",
     ),
     Dataset(
         name="rain1200", title="Rain1200", columns="rain1200", published={"train": 12000, "test": 1200},
         about="three rain densities, Zhang and Patel, CVPR 2018 (DID-MDN)",
         aliases=("rain1200", "didmdn", "diddata", "test1200"), several_folders=True,
+        layout="side by side in one picture, a folder for each density; also {input,target}/1.png",
+        overlaps="its test set is Test1200", where="hezhangsprinter/DID-MDN",
+    ),
+    Dataset(
+        name="rain100l", title="Rain100L (old)", published={"train": 200, "test": 100},
+        aliases=("rain100l", "raintrainl"),
+        about="light rain over BSDS500, the first edition of Yang et al., CVPR 2017",
+        layout="rainy/rain-001.png + norain-001.png above it (PReNet); also {input,target}/1.png",
+        overlaps=f"{_BSDS}; its training set was re-issued as Rain200L's test set", where="csdwren/PReNet",
+    ),
+    Dataset(
+        name="rain100h", title="Rain100H (old)", published={"train": 1800, "test": 100},
+        aliases=("rain100h", "raintrainh"),
+        about="heavy rain over BSDS500, the first edition of Yang et al., CVPR 2017",
+        layout="as Rain100L", where="csdwren/PReNet",
+        overlaps=f"{_BSDS}; 546 of its training pictures have backgrounds of its test set (PReNet leaves them out)",
+    ),
+    Dataset(
+        name="rain800", title="Rain800", aliases=("rain800", "idcgan"),
+        about="synthetic rain, Zhang et al., ID-CGAN (arXiv 1701.05957)",
+        layout="side by side in one picture", where="hezhangsprinter/ID-CGAN",
+    ),
+    Dataset(
+        name="rain1400", title="Rain1400", published={"train": 12600, "test": 1400},
+        aliases=("rain1400", "rain14000", "rain12600", "ddndata"),
+        about="many rains over each photograph, Fu et al., CVPR 2017 (DDN); also called Rain14000",
+        layout="rainy_image/902_1.jpg … + ground_truth/902.jpg", where="xueyangfu.github.io/projects/cvpr2017.html",
+    ),
+    Dataset(
+        name="rain13k", title="Rain13K", aliases=("rain13k",), own_splits=("train",),
+        about="the mixed training set of MPRNet and Restormer", counts="13,712 pairs for training",
+        overlaps="holds pictures of Rain1400, Rain1800 (Yang et al.), Rain800 and Rain12: no network trained on it "
+                 "can be tested on Rain12",
+        layout="train/{input,target}/1.jpg; test sets Test100, Rain100H, Rain100L, Test1200, Test2800 beside it",
+        where="swz30/MPRNet, Deraining/Datasets",
+    ),
+    Dataset(
+        name="test100", title="Test100", trains_on="rain13k", aliases=("test100",), own_splits=("test",),
+        about="a test set of the Rain13K family", layout="{input,target}/1.png", where="swz30/MPRNet, Deraining",
+    ),
+    Dataset(
+        name="test1200", title="Test1200", trains_on="rain13k", aliases=("test1200",), own_splits=("test",),
+        about="a test set of the Rain13K family", layout="{input,target}/1.png", where="swz30/MPRNet, Deraining",
+        overlaps="Rain1200's test set",
+    ),
+    Dataset(
+        name="test2800", title="Test2800", trains_on="rain13k", aliases=("test2800",), own_splits=("test",),
+        about="a test set of the Rain13K family", layout="{input,target}/1.png", where="swz30/MPRNet, Deraining",
+    ),
+    Dataset(
+        name="spa", title="SPA-Data", published={"test": 1000}, own_splits=("train", "test"),
+        aliases=("spa", "spadata", "realtest1000"),
+        about="real rain with cleaned frames, Wang et al., CVPR 2019 (SPANet)",
+        layout="rain/000.png + gt/000gt.png (test)", counts="about 29,500 pairs in all",
+        terms="redistribution with notice; the name not to be used to endorse (License.txt)", where="stevewongv/SPANet",
+    ),
+    Dataset(
+        name="hq-rain", title="HQ-RAIN", aliases=("hqrain",), about="synthetic rain, Chen et al., 2023 (a survey)",
+        layout="{train,test}/{input,target}/1.png", counts="5,000 pairs in all",
+        terms="research purposes only", where="cschenxiang/HQ-RAIN, www.deraining.tech",
+    ),
+    Dataset(
+        name="gt-rain", title="GT-RAIN", aliases=("gtrain",),
+        about="real rain and the same scene after it, Ba et al., ECCV 2022",
+        layout="a folder for each scene: NAME-R-000.png … + NAME-C-000.png", counts="31,524 pairs of 101 videos in all",
+        terms="research purposes only", where="UCLA-VMG/GT-RAIN",
+    ),
+    Dataset(
+        name="lhp-rain", title="LHP-Rain", aliases=("lhprain",),
+        about="real rain with recovered backgrounds, Guo et al., ICCV 2023",
+        layout="input/… + gt/…, also a folder for each video", counts="3,000 videos, 1 million pairs of 1920×1080",
+        where="yunguo224/LHP-Rain",
+    ),
+    Dataset(
+        name="realrain-1k", title="RealRain-1k", aliases=("realrain1k", "realrain1kl", "realrain1kh"),
+        several_folders=True,
+        about="real rain with cleaned frames, a light and a heavy part", where="hiker-lw/RealRain-1k",
+        layout="RealRain-1k-{L,H}/{training,validation,test}/{input,target}/0.png",
+    ),
+    Dataset(
+        name="weatherbench", title="WeatherBench rain", aliases=("weatherbench", "weatherbenchrain"),
+        about="the rain of a set of several weathers", layout="rain/{train,test}/{input,target}/1.png",
+        counts="41,402 training and 600 test pairs of all weathers", where="guanqiyuan/WeatherBench",
+    ),
+    Dataset(
+        name="raindrop", title="RainDrop", published={"train": 861}, own_splits=("train", "test"),
+        aliases=("raindrop", "deraindrop"), about="drops on glass, Qian et al., CVPR 2018",
+        layout="data/0_rain.png + gt/0_clean.png in train, test_a, test_b", counts="test_b 239 pairs",
+        overlaps="test_a is a part of test_b", where="rui1996/DeRaindrop",
+    ),
+    Dataset(
+        name="internet-data", title="Internet-Data", published={"test": 147}, paired=False, aliases=("internetdata",),
+        about="147 photographs of real rain, no clean image; Wei et al., CVPR 2019",
+        layout="photographs in one folder", where="wwzjer/Semi-supervised-IRR",
     ),
     Dataset(
         name="rw-data", title="RW-Data", published={"test": 185}, trains_on="rain200h", paired=False,

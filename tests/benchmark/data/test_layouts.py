@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmark.cli import main
 from benchmark.data.datasets import open_pairs, open_photographs
 from benchmark.data.images import write_image
 from benchmark.data.layouts import (
@@ -438,17 +439,85 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
 
 
 def test_published_counts() -> None:
-    counts = {name: dict(spec.published) for name, spec in DATASETS.items() if not spec.embedded}
+    counts = {
+        name: dict(spec.published) for name, spec in DATASETS.items() if spec.published and not spec.embedded
+    }
     assert counts == {
         "rain12": {"test": 12},
         "rain200l": {"train": 1800, "test": 200},
         "rain200h": {"train": 1800, "test": 200},
         "rain1200": {"train": 12000, "test": 1200},
+        "rain100l": {"train": 200, "test": 100},
+        "rain100h": {"train": 1800, "test": 100},
+        "rain1400": {"train": 12600, "test": 1400},
+        "spa": {"test": 1000},
+        "raindrop": {"train": 861},
+        "internet-data": {"test": 147},
         "rw-data": {"test": 185},
-        "folder": {},
-        "photographs": {},
     }
     assert dataset_spec("rain12").training == "rain200l"
+    assert dataset_spec("test100").training == "rain13k" and dataset_spec("rain13k").splits == ("train",)
+
+
+def _sides(folder: str, *names: str) -> list[str]:
+    return [f"{folder}/{side}/{n}" for side in ("input", "target") for n in names or ("1.png", "2.png")]
+
+
+ATLAS = {  # dataset: (files, split, pairs)
+    "rain100h": (["Rain100H/rainy/rain-001.png", "Rain100H/norain-001.png"], "test", 1),
+    "rain100l": (["RainTrainL/rain-1.png", "RainTrainL/norain-1.png"], "train", 1),
+    "rain1400": (
+        ["Rain1400/rainy_image/9_1.jpg", "Rain1400/rainy_image/9_2.jpg", "Rain1400/ground_truth/9.jpg"],
+        "test",
+        2,
+    ),
+    "rain13k": ([*_sides("Rain13K/train/Rain13K"), *_sides("Rain13K/test/Test100")], "train", 2),
+    "test100": ([*_sides("Rain13K/train/Rain13K"), *_sides("Rain13K/test/Test100")], "test", 2),
+    "test1200": (_sides("test/Test1200"), "test", 2),
+    "test2800": (_sides("test/Test2800"), "test", 2),
+    "spa": (["real_test_1000/rain/000.png", "real_test_1000/gt/000gt.png"], "test", 1),
+    "hq-rain": (_sides("HQ-RAIN/train"), "train", 2),
+    "gt-rain": (
+        ["GT-RAIN_test/a/a-R-000.png", "GT-RAIN_test/a/a-R-001.png", "GT-RAIN_test/a/a-C-000.png"],
+        "test",
+        2,
+    ),
+    "lhp-rain": (["LHP-Rain/test/input/1/1.png", "LHP-Rain/test/gt/1/1.png"], "test", 1),
+    "realrain-1k": (
+        [*_sides("RealRain-1k/RealRain-1k-L/test"), *_sides("RealRain-1k/RealRain-1k-H/test")],
+        "test",
+        4,
+    ),
+    "weatherbench": (_sides("WeatherBench/rain/test"), "test", 2),
+    "raindrop": (["RainDrop/test_a/data/0_rain.png", "RainDrop/test_a/gt/0_clean.png"], "test", 1),
+}
+
+
+@pytest.mark.parametrize("dataset", ATLAS)
+def test_every_set_of_the_atlas_is_recognised(tmp_path: Path, dataset: str) -> None:
+    there, split, count = ATLAS[dataset]
+    files(tmp_path, there)
+    assert len(list_pairs(dataset_spec(dataset), tmp_path, split)) == count
+    assert any(dataset in f.datasets for f in find(tmp_path))
+
+
+def test_rain800_lies_side_by_side(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        clean = np.kron(rng.integers(0, 200, (6, 6, 3)), np.ones((5, 5, 1))).astype(np.uint8)
+        write_image(
+            tmp_path / "Rain800" / "test" / f"{i}.jpg.png", np.concatenate([clean, clean + 30], axis=1)
+        )
+    assert len(list_pairs(dataset_spec("rain800"), tmp_path, "test")) == 3
+
+
+def test_the_atlas_is_listed(capsys) -> None:
+    assert main(["data", "list"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == set(DATASETS)
+    assert main(["data", "list", "rain12"]) == 0
+    said = capsys.readouterr().out
+    assert "33066" in said and "not stated" in said and "test 12" in said
+    assert main(["data", "list", "rain13"]) == 2
 
 
 def test_real_pairs_are_found_and_add_up(shared: Path) -> None:
