@@ -89,10 +89,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
     _dry_run(evaluate)
 
-    restore = commands.add_parser("restore", help="restore your own pictures and videos")
-    _network(restore)
+    restore = commands.add_parser(
+        "restore",
+        help="restore your own pictures and videos",
+        description="Without --checkpoint by the weights that ship; photo.jpg becomes photo-derained.png beside it.",
+    )
+    _network(restore, needed=False, tile="auto")
     restore.add_argument("inputs", nargs="+", type=Path, help="pictures, videos, folders, quoted patterns")
-    restore.add_argument("-o", "--out", type=Path, required=True, help="folder for the restored pictures")
+    restore.add_argument("-o", "--out", type=Path, help="folder for the results (default: beside the inputs)")
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     restore.add_argument("--compare", action="store_true", help="also rainy and restored side by side")
     _dry_run(restore)
@@ -198,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         "inspect",
         help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",
     )
-    _network(inspect, checkpoint_required=False)
+    _network(inspect, checkpoint_needed=False)
     inspect.add_argument("--image", type=Path, help="a rainy picture to draw")
     inspect.add_argument(
         "--clean", type=Path, help="the same without rain (default: the network's own result)"
@@ -257,15 +261,27 @@ def _runs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _network(parser: argparse.ArgumentParser, checkpoint_required: bool = True) -> None:
-    parser.add_argument("--model", required=True, help="name of the network (derain models)")
+_TILES = {
+    "authors": "authors, whole or pixels (default: as the authors test)",
+    "auto": "auto (default: whole where that fits into memory), authors, whole or pixels",
+}
+
+
+def _network(
+    parser: argparse.ArgumentParser,
+    needed: bool = True,
+    checkpoint_needed: bool = True,
+    tile: str = "authors",
+) -> None:
+    parser.add_argument("--model", required=needed, help="name of the network (derain models)")
     parser.add_argument(
-        "--checkpoint", type=Path, required=checkpoint_required, help="weights: this suite's or the authors'"
+        "--checkpoint",
+        type=Path,
+        required=needed and checkpoint_needed,
+        help="weights: this suite's or the authors'",
     )
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
-    parser.add_argument(
-        "--tile", default="authors", help="authors, whole or pixels (default: as the authors test)"
-    )
+    parser.add_argument("--tile", default=tile, help=_TILES[tile])
     parser.add_argument("--overlap", type=int, help="pixels that tiles share (default 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 

@@ -6,11 +6,20 @@ import difflib
 from collections.abc import Iterable
 
 
+def printable(text: object) -> str:
+    """Text (a file's name, another program's words) for a line on a terminal: what is not printable is written out.
+
+    >>> printable("two\\nlines")
+    'two\\\\nlines'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 class _OneLineError(Exception):
     """An error that is told in one line; what cannot be printed in one is written out (`\\n`)."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in message))
+        super().__init__(printable(message))
 
 
 class UserError(_OneLineError):

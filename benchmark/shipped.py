@@ -90,5 +90,9 @@ def for_network(network: str, weights: str = "general") -> Shipped:
     of_network = [s.weights for s in shipped().values() if s.network == network]
     if of_network:
         raise unknown(f"weights of '{network}' that ship", weights, of_network)
+    if not shipped():
+        raise UserError(
+            "no weights ship with this installation: give --model NAME --checkpoint FILE (derain models lists networks)"
+        )
     have = ", ".join(dict.fromkeys(s.network for s in shipped().values()))
     raise UserError(f"no weights ship for '{network}' (they do for {have}): give --checkpoint FILE")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark import catalog
     from benchmark.commands.tables import Request
     from benchmark.config import RunConfig
+    from benchmark.shipped import Shipped
 
 
 def models(options: Namespace) -> int:
@@ -210,6 +211,9 @@ def evaluate(options: Namespace) -> int:
     from benchmark.evaluation.metrics import CONVENTIONS, least_side
 
     pairs = open_pairs("folder", options.data, "test", least=least_side())
+    from benchmark.resident import keep_freed_memory
+
+    keep_freed_memory()
     network, device, tile, overlap = _loaded(options)
     rows = measure(network, pairs, tile=tile, overlap=overlap, device=device, save=options.save)
     mean = summary(rows)
@@ -249,35 +253,93 @@ def _dry_evaluate(options: Namespace) -> int:
 
 def restore(options: Namespace) -> int:
     """`derain restore`."""
+    automatic, ship = options.tile == "auto", None
+    if automatic:
+        if options.overlap is not None:
+            raise UserError(
+                "--overlap is for --tile PIXELS and --tile authors; tiles of --tile auto share 64"
+            )
+        options.tile = "whole"
+    if options.checkpoint is None:
+        ship = _shipped(options)
+        options.model, options.checkpoint = ship.network, ship.path
     if options.dry_run:
-        from benchmark.evaluation.restoring import planned
+        return _dry_restore(options)
+    from benchmark.resident import keep_freed_memory
 
-        _asked(options)
-        for source, destination in planned(options.inputs, options.out):
-            there = "" if not destination.exists() else ", which would be replaced"
-            if there and not options.overwrite:
-                raise UserError(f"{destination} exists already: give another output folder, or --overwrite")
-            print(f"{source} would be restored to {destination}{there}")
-        return 0
-    network, device, tile, overlap = _loaded(options)
+    keep_freed_memory()
+    network, device, tile, overlap = _loaded(options) if ship is None else _loaded_shipped(options, ship)
     from benchmark.evaluation import restore_files
 
     outcome = restore_files(
         network,
         options.inputs,
         options.out,
-        tile="auto" if tile is None and options.tile == "authors" else tile,
+        tile="auto" if automatic else tile,
         overlap=overlap,
         device=device,
         overwrite=options.overwrite,
         compare=options.compare,
     )
-    print(f"{len(outcome.written)} restored to {options.out}")
+    for path in outcome.written[:_LISTED] if options.out is None else []:
+        print(printable(path))
+    more = outcome.written[_LISTED:] if options.out is None else []
+    count = f"{len(outcome.written)} restored" + (f" to {printable(options.out)}" if options.out else "")
+    print(f"{count} ({len(more)} more than these)" if more else count)
     for path, used in outcome.tiled.items():
-        print(f"{path}: in tiles of {used}, as the whole did not fit into memory (--tile whole insists)")
+        print(
+            f"{printable(path)}: in tiles of {used}, as the whole did not fit into memory (--tile whole insists)"
+        )
+    if outcome.passed_over:
+        print(f"passed over, by name neither picture nor video: {_some(outcome.passed_over)}")
     for path, reason in outcome.failed:
-        print(f"derain: {reason if str(path) in reason else f'{path}: {reason}'}", file=sys.stderr)
+        told = printable(path)
+        print(f"derain: {reason if told in reason else f'{told}: {reason}'}", file=sys.stderr)
+    if ship is not None:
+        print("\n".join(ship.in_words()))
     return 1 if outcome.failed else 0
+
+
+_LISTED = 20
+
+
+def _some(paths: Sequence[Path], most: int = 3) -> str:
+    """The first few of them, and how many more there are."""
+    names = ", ".join(printable(path) for path in paths[:most])
+    return f"{names} and {len(paths) - most} more" if len(paths) > most else names
+
+
+def _dry_restore(options: Namespace) -> int:
+    from benchmark.evaluation.restoring import planned
+
+    _asked(options)
+    for source, destination in planned(options.inputs, options.out):
+        there = "" if not destination.exists() else ", which would be replaced"
+        if there and not options.overwrite:
+            raise UserError(f"{destination} exists already: give another output folder, or --overwrite")
+        print(f"{printable(source)} would be restored to {printable(destination)}{there}")
+    return 0
+
+
+def _shipped(options: Namespace) -> Shipped:
+    """The weights to restore by where no checkpoint is given: those that ship."""
+    from benchmark import catalog, shipped
+
+    if options.set:
+        raise UserError(f"--set {options.set[0]}: the weights that ship have their own options; leave it out")
+    if options.model is None:
+        return shipped.default()
+    return shipped.for_network(catalog.network(options.model).name)
+
+
+def _loaded_shipped(options: Namespace, ship: Shipped) -> tuple[nn.Module, Any, int | None, int]:
+    _, _, tile, overlap = _asked(options)
+    import torch
+
+    from benchmark.models import create_model
+
+    device = _device(options.device, torch)
+    return create_model(ship.network, pretrained=ship.weights).to(device), device, tile, overlap
 
 
 def inspect(options: Namespace) -> int:
@@ -314,6 +376,8 @@ def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, 
     from benchmark import catalog
     from benchmark.config import resolve, tiling
 
+    if options.model is None:
+        raise UserError("--checkpoint needs --model NAME too (derain models lists the networks)")
     entry = catalog.network(options.model)
     words = [
         f"model={entry.name}",

@@ -1,11 +1,12 @@
-"""The work of `derain restore`: a user's own pictures and videos, files and folders, into another folder."""
+"""The work of `derain restore`: a user's own pictures and videos, files and folders, beside them or into a folder."""
 
 from __future__ import annotations
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.errors import OutOfMemory, UserError, WorkError
+from benchmark.errors import OutOfMemory, UserError, WorkError, printable
 from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile
 from benchmark.evaluation.metrics import to_8_bit
@@ -24,6 +25,9 @@ from benchmark.evaluation.videos import VIDEO_EXTENSIONS, restore_video
 
 Picture = NDArray[np.uint8]
 Tile = int | Literal["auto"] | None
+
+RESULT = "-derained"
+"""What is put to the name of an input to make that of its result beside it."""
 
 # tried in turn when a whole picture does not fit into memory
 _SMALLER_TILES = (768, 384, 192, 96)
@@ -38,6 +42,18 @@ class Outcome:
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     tiled: dict[Path, int] = field(default_factory=dict)  # input: tile, where whole did not fit into memory
+    passed_over: list[Path] = field(
+        default_factory=list
+    )  # in input folders: by name no picture, or not listed
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A picture or video, where its result goes, and where the comparison goes if there is one."""
+
+    source: Path
+    destination: Path
+    beside: Path
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,7 @@ class _How:
 def restore_files(
     model: nn.Module,
     inputs: Sequence[Path | str],
-    out: Path | str,
+    out: Path | str | None = None,
     tile: Tile = None,
     overlap: int = 8,
     batch: int | None = None,
@@ -66,22 +82,25 @@ def restore_files(
     """Restore pictures and videos and write them losslessly: PNG with EXIF data and colour profile, FFV1 (.mkv).
 
     A file goes to `out` under its name, a folder's pictures (subfolders too) under their names in that
-    folder. What would collide keeps its old extension too (`a.jpg.png`). A picture that cannot be read or
+    folder. Without `out`, `photo.jpg` goes to `photo-derained.png` beside it, a folder's pictures to the
+    folder `NAME-derained` beside it; what has such a name in a folder is a result and passed over.
+    What would collide keeps its old extension too (`a.jpg.png`). A picture that cannot be read or
     restored is passed over and reported in the outcome; a picture for which memory runs out is tried again in
     tiles, in smaller and smaller ones.
 
     Args:
         model: a network; moved to `device` and left there.
         inputs: files, folders and glob patterns.
-        out: a folder; it is created.
+        out: a folder, none of the inputs; it is created. None: beside the inputs.
         tile: side of the tiles; None for whole pictures; "auto" for whole pictures where they fit into the free
             memory, else for the largest tiles that do, blended without seams over 64 pixels.
         overlap: pixels that tiles share.
         batch: tiles restored at once, None chooses.
         device: where to compute; None where the model is.
-        overwrite: replace what is in `out` already; an input is never replaced.
-        progress: draw a bar with the time left on standard error.
-        compare: also write rainy and restored side by side, under the same names in `out`/compare.
+        overwrite: replace results that are there already; an input is never replaced.
+        progress: draw bars with the time left on standard error: pictures, and tiles or frames of this one.
+        compare: also write rainy and restored side by side, under the same names in `out`/compare, or as
+            `photo-compare-derained.png`.
 
     Returns:
         What was written and what failed; the caller's exit status is 1 if anything failed.
@@ -91,50 +110,81 @@ def restore_files(
             input, an output folder that cannot be written.
         WorkError: the disk is full.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from benchmark.files import require_writable
 
-    from benchmark.files import make_folder
-
-    out = Path(out)
-    plan = planned(inputs, out)
+    outcome = Outcome()
+    jobs, roots = _plan(inputs, None if out is None else Path(out), outcome.passed_over)
     how = _How(tile, overlap, batch, overwrite, compare)
-    beside = [(source, _beside(out, target)) for source, target in plan] if compare else []
-    clash = {target for _, target in plan} & {target for _, target in beside}
-    if clash:
-        raise UserError(
-            f"{min(clash)}: an input and a comparison would both be written there; leave out --compare"
-        )
-    _refuse_overwriting([*plan, *beside], overwrite)
-    make_folder(out)
+    if compare:
+        clash = {job.destination for job in jobs} & {job.beside for job in jobs}
+        if clash:
+            raise UserError(
+                f"{min(clash)}: an input and a comparison would both be written there; leave out --compare"
+            )
+    _refuse_overwriting(jobs, overwrite, compare)
+    for root in roots:
+        require_writable(root)
     if device is not None:
         model = model.to(device)
-    outcome = Outcome()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        task = bar.add_task("restore", total=len(plan))
-        for position, (source, destination) in enumerate(plan):
-
-            def tiles_done(done: int, total: int, before: int = position) -> None:
-                bar.update(task, completed=before + done / total)
-
+    with _bars(progress, jobs) as begin:
+        for position, job in enumerate(jobs):
+            advance = begin(position)
             try:
-                work = _restore_video if source.suffix.lower() in VIDEO_EXTENSIONS else _restore_file
-                used = work(model, source, destination, _beside(out, destination), how, tiles_done)
+                work = _restore_video if _is_video(job.source) else _restore_file
+                used = work(model, job, how, advance)
             except _Abort as abort:
                 raise abort.cause from None
             except (UserError, WorkError) as error:
-                outcome.failed.append((source, str(error)))
+                outcome.failed.append((job.source, str(error)))
             else:
-                outcome.written.append(destination)
+                outcome.written.append(job.destination)
                 if tile == "auto" and used is not None:
-                    outcome.tiled[source] = used
-            bar.update(task, completed=position + 1)
+                    outcome.tiled[job.source] = used
+            advance(1, 1)
     return outcome
 
 
-def planned(inputs: Iterable[Path | str], out: Path) -> list[tuple[Path, Path]]:
+@contextmanager
+def _bars(shown: bool, jobs: Sequence[_Job]) -> Iterator[Callable[[int], Progress]]:
+    """Bars on standard error: over the inputs, and over the tiles or frames of the one in hand.
+
+    Gives a function that begins with the input of that position and returns what to call as its tiles are done.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[count]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), disable=not shown) as bar:
+        total = len(jobs)
+        over = bar.add_task("restore", total=total, count=f"0/{total}", visible=total > 1)
+        inside = bar.add_task("", total=1, count="")
+
+        def begin(position: int) -> Progress:
+            job = jobs[position]
+            unit = "frame" if _is_video(job.source) else "tile"
+            bar.reset(inside, description=printable(job.source.name), total=1, count="")
+
+            def advance(done: int, of: int) -> None:
+                bar.update(inside, completed=done, total=of, count=f"{unit} {done}/{of}")
+                ended = position + (done == of)
+                bar.update(over, completed=position + done / of, count=f"{ended}/{total}")
+
+            return advance
+
+        yield begin
+
+
+def _is_video(source: Path) -> bool:
+    return source.suffix.lower() in VIDEO_EXTENSIONS
+
+
+def planned(inputs: Iterable[Path | str], out: Path | None = None) -> list[tuple[Path, Path]]:
     """Which picture goes where: (source, destination) for every picture and video of `inputs`, each once.
 
     Pictures inside `out` are left out where `out` lies inside an input folder: they are results.
@@ -142,74 +192,107 @@ def planned(inputs: Iterable[Path | str], out: Path) -> list[tuple[Path, Path]]:
     Raises:
         UserError: an input that does not exist, no picture at all, two inputs for one output.
     """
+    return [(job.source, job.destination) for job in _plan(list(inputs), out, [])[0]]
+
+
+def _plan(
+    inputs: Sequence[Path | str], out: Path | None, passed_over: list[Path]
+) -> tuple[list[_Job], list[Path]]:
+    """The jobs, and the folders below which they write."""
     sources: dict[Path, Path] = {}  # resolved → as given, so that a picture named twice is restored once
-    relative: dict[Path, Path] = {}
+    places: dict[Path, tuple[Path, Path]] = {}  # resolved → folder of results and name in it
     for given in inputs:
-        for source, name in _pictures(Path(given), out):
+        for source, root, name in _pictures(Path(given), out, passed_over):
             resolved = source.resolve()
             if resolved not in sources:
-                sources[resolved], relative[resolved] = source, name
+                sources[resolved], places[resolved] = source, (root, name)
     if not sources:
         raise UserError(f"no pictures in {', '.join(map(str, inputs)) or 'nothing'}")
-    taken = Counter(name.with_suffix(_extension(name)) for name in relative.values())
-    plan: list[tuple[Path, Path]] = []
+    taken = Counter(root / name.with_suffix(_extension(name)) for root, name in places.values())
+    jobs: list[_Job] = []
     used: dict[Path, Path] = {}
-    for resolved, name in relative.items():
+    for resolved, (root, name) in places.items():
         extension = _extension(name)
         short = name.with_suffix(extension)
-        destination = out / (short if taken[short] == 1 else name.with_name(f"{name.name}{extension}"))
+        if taken[root / short] > 1:
+            short = name.with_name(f"{name.name}{extension}")
+        if out is None and root == sources[resolved].parent:  # a file by itself, not one of a folder
+            destination = root / short.with_stem(short.stem + RESULT)
+            beside = root / short.with_stem(f"{short.stem}-compare{RESULT}")
+        else:
+            destination, beside = root / short, root / "compare" / short
         if destination in used:
             raise UserError(
                 f"{used[destination]} and {sources[resolved]} would both be written to {destination}: "
                 "restore them into different folders"
             )
         used[destination] = sources[resolved]
-        plan.append((sources[resolved], destination))
-    return plan
+        jobs.append(_Job(sources[resolved], destination, beside))
+    if out is None:  # `derain restore *`, a second time
+        results = {path.resolve() for job in jobs for path in (job.destination, job.beside)}
+        jobs = [job for job in jobs if job.source.resolve() not in results]
+    return jobs, list(dict.fromkeys(root for root, _ in places.values()))
 
 
 def _extension(name: Path) -> str:
-    return ".mkv" if name.suffix.lower() in VIDEO_EXTENSIONS else ".png"
+    return ".mkv" if _is_video(name) else ".png"
 
 
-def _beside(out: Path, destination: Path) -> Path:
-    return out / "compare" / destination.relative_to(out)
-
-
-def _pictures(given: Path, out: Path) -> list[tuple[Path, Path]]:
-    """The pictures that an argument stands for, each with its name inside the output folder."""
+def _pictures(given: Path, out: Path | None, passed_over: list[Path]) -> list[tuple[Path, Path, Path]]:
+    """The pictures that an argument stands for, each with its folder of results and its name in there."""
     from benchmark.data.images import EXTENSIONS, natural_key
 
     if given.is_dir():
+        if out is not None and out.resolve() == given.resolve():
+            raise UserError(
+                f"{out} is an input folder, where results would be taken for inputs the next time: "
+                "give another --out, or none (they go beside it)"
+            )
         found: list[Path] = []
-        for folder, subfolders, files in os.walk(given):
+        unreadable: Callable[[OSError], None] = lambda e: passed_over.append(Path(e.filename))  # noqa: E731
+        for folder, subfolders, files in os.walk(given, onerror=unreadable):
             here = Path(folder)
             subfolders[:] = [
-                s for s in subfolders if not s.startswith(".") and (here / s).resolve() != out.resolve()
+                s
+                for s in sorted(subfolders)
+                if not s.startswith(".")
+                and not s.endswith(RESULT)
+                and (out is None or (here / s).resolve() != out.resolve())
             ]
-            found.extend(
-                here / f
-                for f in files
-                if not f.startswith(".") and Path(f).suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS
-            )
+            for name in sorted(files):
+                path = here / name
+                if name.startswith(".") or path.stem.endswith(RESULT):
+                    continue
+                (found if path.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS else passed_over).append(path)
         if not found:
             raise UserError(f"{given}: no pictures in this folder")
         found.sort(key=lambda path: natural_key(str(path)))
-        return [(path, path.relative_to(given)) for path in found]
+        root = _folder_beside(given) if out is None else out
+        return [(path, root, path.relative_to(given)) for path in found]
     if given.exists():
-        return [(given, Path(given.name))]
+        return [(given, given.parent if out is None else out, Path(given.name))]
     matches = sorted(glob.glob(str(given), recursive=True), key=natural_key)  # noqa: PTH207
     if not matches:
         raise UserError(f"{given}: no such file or folder")
-    return [picture for match in matches for picture in _pictures(Path(match), out)]
+    chosen = [m for m in map(Path, matches) if not (m.stem.endswith(RESULT) and len(matches) > 1)]
+    return [picture for match in chosen for picture in _pictures(match, out, passed_over)]
 
 
-def _refuse_overwriting(plan: list[tuple[Path, Path]], overwrite: bool) -> None:
-    sources = {source.resolve() for source, _ in plan}
-    existing = [destination for _, destination in plan if destination.exists()]
-    for destination in existing:
-        if destination.resolve() in sources:
-            raise UserError(f"{destination} is an input and would be overwritten: give another output folder")
+def _folder_beside(given: Path) -> Path:
+    """Where the results of a folder go."""
+    folder = given if given.name not in ("", "..") else given.resolve()
+    if not folder.name:
+        raise UserError(f"{given}: there is no place beside this folder: give --out FOLDER")
+    return folder.with_name(folder.name + RESULT)
+
+
+def _refuse_overwriting(jobs: Sequence[_Job], overwrite: bool, compare: bool) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    written = [path for job in jobs for path in (job.destination, *([job.beside] if compare else []))]
+    existing = [path for path in written if path.exists()]
+    for path in existing:
+        if path.resolve() in sources:
+            raise UserError(f"{path} is an input and would be overwritten: give another output folder")
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UserError(
@@ -224,12 +307,11 @@ class _Abort(Exception):  # noqa: N818
         self.cause = cause
 
 
-def _restore_file(
-    model: nn.Module, source: Path, destination: Path, beside: Path, how: _How, progress: Progress
-) -> int | None:
+def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress) -> int | None:
     """Restore a picture; returns the tile that was used."""
     from benchmark.data.images import read_image, read_metadata, write_image
 
+    source, destination = job.source, job.destination
     pixels = read_image(source)
     metadata = read_metadata(source)
     restored, used = restore_pixels(model, pixels, how.tile, how.overlap, how.batch, progress)
@@ -239,16 +321,15 @@ def _restore_file(
     try:
         write_restored(destination, restored, metadata)
         if how.compare:
-            write_image(beside, side_by_side(pixels, _as_pixels(restored)), metadata)
+            write_image(job.beside, side_by_side(pixels, _as_pixels(restored)), metadata)
     except WorkError as error:
         raise _Abort(error) from error
     return used
 
 
-def _restore_video(
-    model: nn.Module, source: Path, destination: Path, beside: Path, how: _How, progress: Progress
-) -> int | None:
+def _restore_video(model: nn.Module, job: _Job, how: _How, progress: Progress) -> int | None:
     """Restore a video frame by frame; returns the tile that was used."""
+    source, destination = job.source, job.destination
     used: list[int | None] = []
 
     def one(frame: Picture) -> Picture:
@@ -266,7 +347,7 @@ def _restore_video(
         return _as_pixels(restored)
 
     _still_free(destination, how.overwrite)
-    restore_video(source, destination, one, beside if how.compare else None, side_by_side, progress)
+    restore_video(source, destination, one, job.beside if how.compare else None, side_by_side, progress)
     return used[-1]
 
 
