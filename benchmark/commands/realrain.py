@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark import catalog
 from benchmark.commands.gallery import Photograph, Run, restore_photographs
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_json
 from benchmark.report.realrain import PIQE, table2
 from benchmark.report.table import Table
+from benchmark.sources import code_digest
 from benchmark.sweep import plan as plans
 from benchmark.sweep.plan import Plan, table_datasets
 from benchmark.sweep.records import (
@@ -220,6 +222,7 @@ def _score(run: Run, photographs: Photographs, place: Path, metrics: Metrics) ->
         "run": run.record["name"],
         "identity": run.record["identity"],
         "weights": run.weights_digest,
+        "code": code_digest(catalog.network(run.model).target),
     }
     kept = read_record(folder, SCORES)
     if kept is not None and any(kept.get(key) != value for key, value in about.items()):
@@ -296,7 +299,7 @@ class Metrics:
         kept = read_record(folder, SCORES)
         if kept is not None and all(kept.get(key) == value for key, value in record.items()):
             return kept
-        record.update(provenance())
+        record = {**provenance(), **record}
         write_record(folder, record, SCORES)
         return record
 

@@ -410,12 +410,13 @@ _LAYER_COLUMNS = ("name", "kind", "input", "T", "parameters", "macs", "accumulat
 
 def _layers(name: str, folder: Path) -> Layers:
     """The full network's cost at 256², layer by layer; counted once and kept beside the other costs."""
-    from benchmark.sweep.records import provenance, read_record, write_record
+    from benchmark.sweep.costs import counted_by, kept_of
+    from benchmark.sweep.records import provenance, write_record
 
     place, file = folder / f"{name}-256-layers", "layers.json"
-    made_by = provenance()
-    kept = read_record(place, file)
-    if kept is None or any(kept[key] != made_by[key] for key in ("commit", "versions")):
+    made_by = counted_by(name)
+    kept = kept_of(place, made_by, file)
+    if kept is None:
         from benchmark.cost import measure_cost
         from benchmark.models import create_model
 
@@ -427,7 +428,7 @@ def _layers(name: str, folder: Path) -> Layers:
             f"{cost.params / 1e6:.3f} M parameters, {cost.macs / 1e9:.3f} GMAC and {cost.accumulates / 1e9:.3f} G "
             "accumulates at 256²"
         )
-        kept = {"model": name, "total": total, "rows": rows, **made_by}
+        kept = {"model": name, "total": total, "rows": rows, **provenance(name), **made_by}
         write_record(place, kept, file)
     title = catalog.network(name).title
     rows = [row for row in kept["rows"] if row[4] or row[5] or row[6]]

@@ -407,6 +407,15 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
         f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
     )
     # digests too: a commit says nothing of changes since, and other code may have begun a training
-    codes = {c for r in records for c in (*r.get("training", {}).get("code", []), r.get("code")) if c}
-    mixed = len({r["commit"] for r in records}) > 1 or len(codes) > 1
+    codes = {
+        (r["config"]["model"]["name"], c)
+        for r in records
+        for c in (*r.get("training", {}).get("code", []), r.get("code"))
+        if c
+    }
+    # behind "+" is the code of a network from outside, for that one alone
+    ours = {c.partition("+")[0] for _, c in codes}
+    mixed = (
+        len({r["commit"] for r in records}) > 1 or len(ours) > 1 or len(codes) > len({n for n, _ in codes})
+    )
     return [made, *(["Mixed commits: the rows were not all made by the same code."] if mixed else [])]

@@ -9,8 +9,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.catalog import network
 from benchmark.config import RunConfig, model_options, tiling
-from benchmark.sweep.records import Record, provenance, read_record, run_folder, write_record
+from benchmark.errors import UserError
+from benchmark.sources import counting_digest
+from benchmark.sweep.records import (
+    Record,
+    machine,
+    provenance,
+    read_record,
+    run_folder,
+    versions,
+    write_record,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,29 +38,36 @@ def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str
     """Parameters and dense operations of the full networks at `size`², by name.
 
     Counted on shapes alone (`benchmark.measure_cost(..., shapes_only=True)`): no weights and no pictures are needed.
-    A count is kept in `folder` and used again by the same version of this suite.
+    A count is kept in `folder` and used again by the same code with the same versions.
     """
     costs: dict[str, dict[str, Any]] = {}
     for name in models:
         place = folder / f"{name}-{size}"
-        kept = _kept(place)
+        made_by = counted_by(name)
+        kept = kept_of(place, made_by)
         if kept is None:
             from benchmark.cost import measure_cost
             from benchmark.models import create_model
 
             counted = measure_cost(create_model(name), size, shapes_only=True)
-            kept = {"model": name, "cost": counted.summary(), **provenance()}
+            kept = {"model": name, "cost": counted.summary(), **provenance(name), **made_by}
             write_record(place, kept, COST)
         costs[name] = kept["cost"]
     return costs
 
 
-def _kept(place: Path, filename: str = COST, same: Sequence[str] = ("commit", "versions")) -> Record | None:
-    """What is kept there, if what made it is the `same` now: for counts this version of the suite."""
-    kept, made_by = read_record(place, filename), provenance()
-    if kept is None or any(kept[key] != made_by[key] for key in same):
+def counted_by(name: str) -> dict[str, Any]:
+    """What a count of a network depends on: the code that counts and the network's, also one from outside; versions."""
+    return {"counted_by": counting_digest(network(name).target), "versions": versions()}
+
+
+def kept_of(place: Path, same: Mapping[str, Any], filename: str = COST) -> Record | None:
+    """What is kept there, if all that made it is the `same` now; what cannot be read is made anew."""
+    try:
+        kept = read_record(place, filename)
+    except UserError:
         return None
-    return kept
+    return kept if kept is not None and all(kept.get(key) == value for key, value in same.items()) else None
 
 
 def counted_costs(
@@ -68,7 +86,8 @@ def counted_costs(
     """
     told = json.dumps({"options": options}, sort_keys=True, default=list)
     place = folder / f"{name}-{size}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-    kept = _kept(place)
+    made_by = counted_by(name)
+    kept = kept_of(place, made_by)
     if kept is None:
         import torch
 
@@ -78,14 +97,14 @@ def counted_costs(
         # sums of spikes (SEW-ResNet's) are binary or not by the weights: the same weights, the same count
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = create_model(name, **options)
-            glance = measure_cost(network, _GLANCE)
-        counted = measure_cost(network, size, shapes_only=True, rates=glance)
+            built = create_model(name, **options)
+            glance = measure_cost(built, _GLANCE)
+        counted = measure_cost(built, size, shapes_only=True, rates=glance)
         full = counted.summary()
         for rate in ("sops", "events", "spikes", "rate", "firing_rate", "energy_uj"):
             del full[rate]
         costs = {"full": full, "paper": counted.under("paper").summary()}
-        kept = {"model": name, "options": dict(options), "costs": costs, **provenance()}
+        kept = {"model": name, "options": dict(options), "costs": costs, **provenance(name), **made_by}
         write_record(place, kept, COST)
     return kept["costs"]
 
@@ -104,23 +123,25 @@ def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any
     folder = run_folder(config)
     if not (folder / WEIGHTS).is_file():
         return None
-    kept = _kept(folder)
-    if kept is None or "costs" not in kept:
+    weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+    made_by = {**counted_by(config.model.name), "of_weights": weights}
+    kept = kept_of(folder, made_by)
+    if kept is None:
         import torch
 
         from benchmark.checkpoints import load_checkpoint
         from benchmark.cost import measure_cost
         from benchmark.models import create_model
 
-        network = create_model(config.model.name, **model_options(config))
-        load_checkpoint(network, folder / WEIGHTS)
-        network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        trained = create_model(config.model.name, **model_options(config))
+        load_checkpoint(trained, folder / WEIGHTS)
+        trained.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         tiles = _test_tiles(config, size)
-        measured = measure_cost(network, images=tiles)
-        counted = measure_cost(network, size, shapes_only=True, rates=measured)
+        measured = measure_cost(trained, images=tiles)
+        counted = measure_cost(trained, size, shapes_only=True, rates=measured)
         pictures = f"{len(tiles)} test pictures, {tiles.shape[-2]}×{tiles.shape[-1]} px of their centres"
         costs = {c: {**counted.under(c).summary(), "images": pictures} for c in ("full", "paper")}
-        kept = {"name": folder.name, "costs": costs, **provenance()}
+        kept = {"name": folder.name, "costs": costs, **provenance(config.model.name), **made_by}
         write_record(folder, kept, COST)
     return kept["costs"]
 
@@ -134,17 +155,18 @@ class KeptForwards:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        kept = _kept(folder, FORWARDS, ("code", "machine", "versions"))
+        self.made_by = {"machine": machine(), "versions": versions()}
+        kept = kept_of(folder, self.made_by, FORWARDS)
         self.forwards: dict[str, dict[str, Any]] = kept["forwards"] if kept else {}
 
-    def __call__(self, target: str, size: int, time_limit: float) -> Run:
+    def __call__(self, name: str, size: int, time_limit: float) -> Run:
         """One forward of a network at `size`², of at most `time_limit` seconds."""
         from benchmark.cost.scaling import Run, run_once
 
-        key = f"{target} at {size}, {time_limit:g} s"
+        key = f"{name} at {size}, {time_limit:g} s, code {counting_digest(network(name).target)}"
         if key not in self.forwards:
-            self.forwards[key] = asdict(run_once(target, size, time_limit))
-            write_record(self.folder, {"forwards": self.forwards, **provenance()}, FORWARDS)
+            self.forwards[key] = asdict(run_once(name, size, time_limit))
+            write_record(self.folder, {"forwards": self.forwards, **provenance(), **self.made_by}, FORWARDS)
         return Run(**self.forwards[key])
 
     def forget(self) -> None:

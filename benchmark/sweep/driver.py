@@ -156,7 +156,12 @@ class _Driver:
             elif end.claimed:  # whoever had it let go of it meanwhile
                 self.pending.append(run)
             else:
-                failure = {"state": end.state, "reason": end.reason, "name": run.name, **provenance()}
+                failure = {
+                    "state": end.state,
+                    "reason": end.reason,
+                    "name": run.name,
+                    **provenance(run.config.model.name),
+                }
                 failure |= {"identity": run.identity, "config": to_dict(run.config), "traceback": []}
                 write_record(run.folder, failure, FAILURE)
                 self._end_or_again(run, State(end.state, end.reason))

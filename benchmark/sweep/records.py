@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from benchmark.catalog import network
 from benchmark.config import RunConfig, differences, identity, run_name
 from benchmark.errors import UserError
 from benchmark.files import home, write_json
@@ -92,12 +93,16 @@ def collect(folders: Iterable[str | Path]) -> list[Record]:
     return [r for r in (read_record(p.parent) for p in paths) if r is not None]
 
 
-def provenance() -> Record:
-    """What made a result: command, commit, machine, versions, date. No host name, no home folder."""
+def provenance(model: str | None = None) -> Record:
+    """What made a result: command, commit, code, machine, versions, date. No host name, no home folder.
+
+    Args:
+        model: the network that it is about; the code of one from outside is its package's too.
+    """
     return {
         "command": command_line(),
         "commit": commit(),
-        "code": code_digest(),
+        "code": code_digest(network(model).target if model else ""),
         "machine": machine(),
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

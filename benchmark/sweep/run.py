@@ -116,7 +116,7 @@ def _attempt(
             "config": to_dict(config),
             "reason": str(error) or type(error).__name__,
             "traceback": [] if expected else without_home(traceback.format_exc()).splitlines()[-12:],
-            **provenance(),
+            **provenance(config.model.name),
         }
         # where the disk is what failed there is no room for the reason either; it is raised
         with contextlib.suppress(UserError, WorkError):
@@ -196,7 +196,7 @@ def _train_and_test(
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
         "missing": missing,
-        **provenance(),
+        **provenance(config.model.name),
     }
 
 

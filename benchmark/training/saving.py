@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from benchmark import catalog
 from benchmark.checkpoints import read_checkpoint
 from benchmark.config import RunConfig, differences, identity, to_dict
 from benchmark.errors import UserError
@@ -56,7 +57,7 @@ def description(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
         "identity": identity(config),
         "model": {"name": config.model.name, "options": options},
         "config": to_dict(config),
-        "code": [code_digest()],
+        "code": [code_digest(catalog.network(config.model.name).target)],
     }
 
 
@@ -80,6 +81,11 @@ def may_go_on(last: Path, config: RunConfig, here: dict[str, Any]) -> None:
         raise UserError(
             f"{last} was trained on other data (digest {found['data']}, here {here['data']}): bring them back, or "
             "start anew in another out=…"
+        )
+    if found.get("model", here["model"]) != here["model"]:
+        raise UserError(
+            f"{last} is of the network {found['model']}, here it is {here['model']}: the catalogue has changed; start "
+            "anew in another out=…"
         )
     earlier = [code for code in found.get("code", []) if code not in here["code"]]
     if earlier and not config.trainer.accept_changed_code:

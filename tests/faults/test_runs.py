@@ -234,7 +234,7 @@ def test_a_training_that_other_code_began_is_gone_on_with_only_if_asked(tmp_path
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving, "code_digest", lambda: "0ld")
+        patch.setattr(saving, "code_digest", lambda target: "0ld")
         with pytest.raises(Stopped):
             execute(resolve(words), stop)
     with pytest.raises(UserError, match=r"made by other code \(digest 0ld, here [0-9a-f]{12}\)"):
@@ -245,15 +245,24 @@ def test_a_training_that_other_code_began_is_gone_on_with_only_if_asked(tmp_path
 
 
 def test_tables_say_when_their_rows_were_made_by_different_code() -> None:
-    def record(commit: str, code: str) -> dict[str, object]:
+    def record(commit: str, code: str, model: str = "prenet") -> dict[str, object]:
         return {
-            "command": "derain", "commit": commit, "code": code, "config": {"recipe": {"name": "paper"}},
+            "command": "derain", "commit": commit, "code": code,
+            "config": {"recipe": {"name": "paper"}, "model": {"name": model}},
             "machine": {"processor": "x", "cores": 2}, "versions": {"torch": "2"}, "date": "2026-01-01",
         }  # fmt: skip
 
-    assert not any("Mixed" in line for line in made_by([record("a", "1"), record("a", "1")]))
-    assert any("Mixed" in line for line in made_by([record("a", "1"), record("b", "1")]))
-    assert any("Mixed" in line for line in made_by([record("a+", "1"), record("a+", "2")]))
+    def mixed(*records: dict[str, object]) -> bool:
+        return any("Mixed" in line for line in made_by(records))
+
+    assert not mixed(record("a", "1"), record("a", "1"))
+    assert mixed(record("a", "1"), record("b", "1"))
+    assert mixed(record("a+", "1"), record("a+", "2"))
+    assert not mixed(record("a", "1"), record("a", "1+2", "theirs")), (
+        "a network from outside has its own code too"
+    )
+    assert mixed(record("a", "1+2", "theirs"), record("a", "1+3", "theirs"))
+    assert mixed(record("a", "1"), record("a", "0+2", "theirs"))
 
 
 def test_a_diverged_training_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

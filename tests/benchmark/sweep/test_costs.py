@@ -31,7 +31,33 @@ def test_a_table_of_forwards_that_was_cut_goes_on(tmp_path: Path, monkeypatch: p
     assert again("prenet", 256, 10).seconds == 0.256
     assert made == [("prenet", 256), ("prenet", 512), ("prenet", 512), ("prenet", 256)]
 
-    monkeypatch.setattr(costs, "provenance", lambda: {"code": "other", "machine": {}, "versions": {}})
-    assert costs.KeptForwards(tmp_path).forwards == {}
+    monkeypatch.setattr(costs, "counting_digest", lambda target="": "other")
+    assert costs.KeptForwards(tmp_path)("prenet", 256, 10).seconds == 0.256
+    assert made[4:] == [("prenet", 256)], "other code"
     again.forget()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_count_is_kept_for_the_code_that_made_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit says nothing: it is the same in a changed checkout, none in an installed wheel."""
+    from benchmark import cost as counting
+
+    measured: list[str] = []
+    measure = counting.measure_cost
+
+    def counted(network: object, *words: object, **options: object) -> object:
+        measured.append(type(network).__name__)
+        return measure(network, *words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(counting, "measure_cost", counted)
+    first = costs.full_costs(["prenet"], tmp_path, 64)
+    assert costs.full_costs(["prenet"], tmp_path, 64) == first and len(measured) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(costs, "counting_digest", lambda target="": "other")
+        costs.full_costs(["prenet"], tmp_path, 64)
+        assert len(measured) == 2
+    (kept,) = tmp_path.rglob(costs.COST)
+    kept.write_text(kept.read_text()[:40])
+    assert costs.full_costs(["prenet"], tmp_path, 64) == first and len(measured) == 3
