@@ -13,11 +13,11 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.errors import UserError, unknown
+from benchmark.plugins import registered
 
 if TYPE_CHECKING:
     from torch import nn
@@ -311,22 +311,8 @@ _NETWORKS = (
 
 @functools.cache
 def networks() -> Mapping[str, Network]:
-    """All networks by name, in the order of the paper's Table 1; plug-ins after ours.
-
-    Raises:
-        UserError: two entries have the same name, or an entry point is not a `Network`.
-    """
-    found: dict[str, Network] = {}
-    external = [(p.value, p.load()) for p in entry_points(group="derain.networks")]
-    for source, entry in [("benchmark.catalog", n) for n in _NETWORKS] + external:
-        if not isinstance(entry, Network):
-            raise UserError(
-                f"entry point {source}: a derain.networks entry must be a benchmark.catalog.Network"
-            )
-        if entry.name in found:
-            raise UserError(f"entry point {source}: a network named '{entry.name}' is registered already")
-        found[entry.name] = entry
-    return found
+    """All networks by name, in the order of the paper's Table 1; plug-ins after ours."""
+    return registered("derain.networks", Network, _NETWORKS)
 
 
 def network(name: str) -> Network:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import catalog, limits
+from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
 
@@ -127,6 +128,7 @@ class EvaluationConfig:
     overlap: int = 8
     batch: int | None = None  # pictures or tiles at once; None: chosen by size and device
     save_images: bool = False
+    also: list[str] = field(default_factory=list)  # further test sets: names below data.root, or folders
 
 
 @dataclass
@@ -410,9 +412,17 @@ def question(config: RunConfig) -> dict[str, Any]:
     asked["model"] = {"name": config.model.name, "options": _own_options(config)}
     if config.data.exclude:
         asked["data.exclude"] = sorted(config.data.exclude)
+    if config.evaluation.also:
+        asked["evaluation.also"] = sorted(_placed(name) for name in config.evaluation.also)
     if config.data.name in ("folder", "photographs"):
         asked["data.root"] = str(Path(config.data.root or ".").resolve())
     return asked
+
+
+def _placed(name: str) -> str:
+    """A test set's name, the folder it is in written out."""
+    spec = dataset_spec(name)
+    return name if spec.root is None or spec.name in DATASETS else str(Path(spec.root).expanduser().resolve())
 
 
 def digest(asked: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
+from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -101,6 +102,12 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
             raise UserError(f"{key}={values[key]}: must be at least 0")
     if config.seed >= _SEEDS:
         raise UserError(f"seed={config.seed}: must be below {_SEEDS}")
+    for name in config.evaluation.also:
+        if not dataset_spec(name).paired or dataset_spec(name).rendered:
+            raise UserError(f"evaluation.also: {name} has no clean pictures of its own to compare with")
+    keys = [dataset_spec(name).name for name in {*test_sets(config.data.name), *config.evaluation.also}]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"evaluation.also={','.join(config.evaluation.also)}: two test sets have one name")
     _recipe(config)
     _patch(config, entry)
     _tile(config)

@@ -59,7 +59,7 @@ def data(options: Namespace) -> int:
 
 
 def _list_datasets(name: str | None) -> int:
-    from benchmark.data.specs import DATASETS, READ, dataset_spec
+    from benchmark.data.specs import DATASETS, OURS, READ, dataset_spec
 
     if name is None:
         for entry in DATASETS.values():
@@ -76,7 +76,7 @@ def _list_datasets(name: str | None) -> int:
         ("model", f"trained on {entry.training}"),
         ("overlaps", entry.overlaps or "none known"),
         ("terms", entry.terms or unknown),
-        ("where", f"{entry.where} (read {READ})" if entry.where else unknown),
+        ("where", entry.where + f" (read {READ})" * (name in OURS) if entry.where else unknown),
     ):
         print(f"  {key:<9} {value}")
     return 0
@@ -159,8 +159,9 @@ def _require_root(resolved: RunConfig) -> None:
     """Refuse a dataset that is to be brought and is not, before anything slow is imported."""
     from benchmark.data.specs import dataset_spec
 
-    root = resolved.data.root
-    if dataset_spec(resolved.data.name).embedded:
+    spec = dataset_spec(resolved.data.name)
+    root = spec.root or resolved.data.root
+    if spec.embedded:
         return
     if root is None:
         raise UserError(f"data={resolved.data.name} needs the folder that it is in or below: data.root=/data")

@@ -20,7 +20,7 @@ from benchmark.commands.gallery import (
     test_pictures,
 )
 from benchmark.config import model_options, tiling
-from benchmark.data.specs import dataset_spec
+from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import figures as draw
@@ -68,7 +68,7 @@ def find(runs: str | Path, recipe: str, models: Sequence[str] = ()) -> Shown:
     plain = [r for r in every if not r.record["config"]["model"]["options"]]
     # ablations vary one network: what they leave is not a second network of the figures
     for run in sorted(plain or every, key=lambda r: r.record["config"]["seed"]):
-        for dataset in run.record["results"]:
+        for dataset in run.record["results"].keys() & DATASETS.keys():
             there = found.by_set.setdefault(dataset, [])
             if all(other.model != run.model for other in there):
                 there.append(run)

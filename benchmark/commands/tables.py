@@ -53,7 +53,7 @@ class Request:
         settings: `key=value` words for all runs.
         executor: what does the runs; its `workers` are the runs at a time.
         retry: states of earlier attempts to try again.
-        datasets: test sets of Table 1; empty for all.
+        datasets: test sets of Table 1, as `chosen_datasets` takes them; empty for all.
         runs: folder of the runs.
         out: folder of the tables; None: below `runs`.
         plan_only: print what would be run, and stop.
@@ -106,6 +106,7 @@ class Request:
 
 def make_table1(request: Request) -> int:
     """Do what Table 1 needs, print and write it; returns the exit status (1 if a run failed)."""
+    request = replace(request, datasets=plans.chosen_datasets(request.datasets, request.root))
     plan = plans.table1(
         request.recipe_name,
         request.root,
@@ -206,7 +207,7 @@ def _draw(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list
 def _draw_table1(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
     records, failures = _found(plan.runs)
     names = list(dict.fromkeys(r.config.model.name for r in plan.runs))
-    datasets = plans.chosen_datasets(heading.datasets or (), embedded=request.root is None)
+    datasets = plans.chosen_datasets(heading.datasets or (), request.root)
     costs = full_costs(names, Path(request.runs) / "costs")
     paths: list[Path] = []
     tables: list[Table] = []

@@ -181,7 +181,7 @@ def open_pairs(
         )
     pairs = pairs_of(spec, root, split, strict, exclude)
     if not pairs:
-        raise UserError(f"{root}: the '{split}' split of '{name}' has no pairs")
+        raise UserError(f"{spec.root or root}: the '{split}' split of '{name}' has no pairs")
     source: Source
     if cached:
         source = open_cache(f"{name}-{split}", pairs, cache, progress)

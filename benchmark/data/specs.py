@@ -1,12 +1,18 @@
-"""Which datasets there are: one entry each. To add one, add an entry; nothing else changes."""
+"""Which datasets there are: one entry each. To add one, add an entry; nothing else changes.
+
+A package from outside adds one by an entry point of the group `derain.datasets` whose object is a `Dataset`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 
-from benchmark.errors import unknown
+from benchmark.errors import UserError, unknown
+from benchmark.plugins import registered
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Dataset:
     overlaps: str = ""  # with which sets it shares pictures
     terms: str = ""  # as its authors state them; empty: not stated where `where` points
     where: str = ""  # where its authors point, as read on `READ`
+    root: str | None = None  # the folder that it lies in or below, where that is not data.root
 
     @property
     def embedded(self) -> bool:
@@ -212,17 +219,92 @@ _DATASETS = (
 )
 # fmt: on
 
-DATASETS: Mapping[str, Dataset] = MappingProxyType({entry.name: entry for entry in _DATASETS})
-"""All datasets by name, in the order of the paper's table 1, then the others."""
+COLUMNS = ("rain12", "rain200l", "rain200h", "rain1200")
+"""The columns of the paper's table 1, in its order."""
+
+OURS: Mapping[str, Dataset] = MappingProxyType({entry.name: entry for entry in _DATASETS})
+"""The datasets of this suite by name, in the order of the paper's table 1, then the others."""
+
+
+class _Known(Mapping[str, Dataset]):
+    """Ours, and those of other packages once they are asked for."""
+
+    def __getitem__(self, name: str) -> Dataset:
+        return OURS[name] if name in OURS else self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @staticmethod
+    @functools.cache
+    def _all() -> dict[str, Dataset]:
+        return registered("derain.datasets", Dataset, _DATASETS)
+
+
+DATASETS: Mapping[str, Dataset] = _Known()
+"""All datasets by name: ours, then those that other packages register as `derain.datasets`."""
 
 
 def dataset_spec(name: str) -> Dataset:
     """The entry of one dataset.
 
+    Args:
+        name: a dataset's name; or a folder of pairs, "/data/mine" or "./mine"; either with "@NAME" behind it: tested
+            with the model that is trained on that dataset.
+
     Raises:
         UserError: no such dataset; the nearest name is given.
     """
-    try:
+    if name in OURS or name in DATASETS:
         return DATASETS[name]
-    except KeyError:
-        raise unknown("dataset", name, DATASETS) from None
+    tested, at, training = name.rpartition("@")
+    if at and not _is_path(training) and not Path(name).is_dir():
+        spec, trained_on = dataset_spec(tested), dataset_spec(training)
+        return replace(
+            spec,
+            title=f"{spec.title} ({trained_on.title}'s model)",
+            trains_on=training,
+            columns=spec.columns if spec.training == training else None,
+        )
+    if _is_path(name):
+        return folder_spec(name)
+    if Path(name).is_dir():
+        raise UserError(f"unknown dataset '{name}'; the folder is written ./{name}")
+    raise unknown("dataset", name, DATASETS)
+
+
+def folder_spec(path: str) -> Dataset:
+    """A folder of pairs as a dataset of its own, called as the folder is."""
+    name = Path(path).expanduser().absolute().name
+    name = f"{name}-folder" if name in DATASETS else name
+    return replace(OURS["folder"], name=name, title=name, root=path)
+
+
+def _is_path(word: str) -> bool:
+    return "/" in word or word.startswith((".", "~"))
+
+
+def result_key(name: str) -> str:
+    """Under which name a record has what came of testing on a dataset (as `dataset_spec` takes it)."""
+    spec = dataset_spec(name)
+    trained_by_itself = spec.name not in DATASETS and spec.trains_on is None
+    return "folder" if trained_by_itself else spec.name
+
+
+def column_key(name: str) -> str:
+    """How a table's files call the columns of a dataset: without the folders above it."""
+    return name.rpartition("/")[2]
+
+
+def test_sets(trained_on: str) -> list[str]:
+    """The datasets that a network trained on one is tested on: its own, and those that have no training set."""
+    if dataset_spec(trained_on).rendered:
+        return [d.name for d in DATASETS.values() if d.embedded]
+    own = [trained_on] if "test" in dataset_spec(trained_on).splits else []
+    return own + [d.name for d in DATASETS.values() if d.trains_on == trained_on and d.name != trained_on]
+
+
+test_sets.__test__ = False  # type: ignore[attr-defined]  # no test, whatever pytest thinks of its name

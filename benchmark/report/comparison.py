@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.specs import dataset_spec
+from benchmark.data.specs import dataset_spec, result_key
 from benchmark.report.statistics import (
     LEVEL,
     RESAMPLES,
@@ -25,11 +25,17 @@ from benchmark.report.table import BEST, TIED, Cell, Column, Row, Table
 Record = Mapping[str, Any]
 
 
+def results_on(record: Record, dataset: str) -> Mapping[str, Any]:
+    """What a record has of a test set; empty where it was not tested on it."""
+    found: Mapping[str, Any] = record["results"].get(result_key(dataset), {})
+    return found
+
+
 def scores(records: Sequence[Record], dataset: str, column: str) -> Scores | None:
     """A network's scores from its records, by seed and image; None where the records have no images."""
     runs: dict[int, dict[str, float]] = {}
     for record in records:
-        rows = record["results"].get(dataset, {}).get("images")
+        rows = results_on(record, dataset).get("images")
         if rows:
             with contextlib.suppress(KeyError):
                 runs[int(record["config"]["seed"])] = {row["name"]: float(row[column]) for row in rows}

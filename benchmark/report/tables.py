@@ -10,13 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmark import catalog
-from benchmark.data.specs import dataset_spec
+from benchmark.data.specs import COLUMNS, column_key, dataset_spec, folder_spec, result_key
 from benchmark.report.comparison import (
     average,
     compare,
     marked,
     rank_table,
     resampled_over,
+    results_on,
     seeds_note,
     sentence,
 )
@@ -42,7 +43,7 @@ class _Own:
     def whole(self, datasets: Sequence[str]) -> _Own:
         """Those of the seeds that were tested on every set; itself where that is all of them."""
         seeds = set.intersection(
-            *({r["config"]["seed"] for r in self.tested_on(d) if d in r["results"]} for d in datasets)
+            *({r["config"]["seed"] for r in self.tested_on(d) if results_on(r, d)} for d in datasets)
         )
         kept = {
             name: [r for r in records if r["config"]["seed"] in seeds]
@@ -55,13 +56,21 @@ def _by_model(records: Sequence[Record]) -> dict[str, _Own]:
     found: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         config = record["config"]
-        found.setdefault(config["model"]["name"], {}).setdefault(config["data"]["name"], []).append(record)
+        own = found.setdefault(config["model"]["name"], {})
+        own.setdefault(_trained_on(config), []).append(record)
     return {model: _Own(trained_on) for model, trained_on in found.items()}
+
+
+def _trained_on(config: Mapping[str, Any]) -> str:
+    """What a run was trained on, as `Dataset.training` says it."""
+    data = config.get("data", {})
+    folder = data.get("name") == "folder" and data.get("root")
+    return folder_spec(data["root"]).name if folder else str(data.get("name"))
 
 
 def means_on(records: Sequence[Record], dataset: str, column: str) -> list[float]:
     """The mean of a column on one test set, from each record that has it."""
-    found = [r["results"][dataset]["mean"].get(column) for r in records if dataset in r["results"]]
+    found = [results_on(r, dataset).get("mean", {}).get(column) for r in records]
     return [float(v) for v in found if v is not None]
 
 
@@ -78,14 +87,15 @@ def infinite_notes(records: Sequence[Record], datasets: Sequence[str], conventio
     said = []
     for record in records:
         for dataset in datasets:
-            mean = record["results"].get(dataset, {}).get("mean", {})
+            mean = results_on(record, dataset).get("mean", {})
             for column, what in ((f"psnr_{convention}", "restored"), (f"rainy_psnr_{convention}", "rainy")):
                 count = mean.get("infinite", {}).get(column)
                 if count:
                     by = catalog.network(record["config"]["model"]["name"]).title
                     shown = f"restored by {by}" if what == "restored" else "as they came"
+                    where = f"{count} of {mean['n']} pictures of {dataset_spec(dataset).title}, {shown},"
                     said.append(
-                        f"{count} of {mean['n']} pictures of {dataset}, {shown}, are identical to their targets: their "
+                        f"{where} are identical to their targets: their "
                         "PSNR is infinite and in no mean (where all are, the mean is ∞)."
                     )
     return list(dict.fromkeys(said))
@@ -118,12 +128,12 @@ def _reason(
     if dataset in absent:
         return absent[dataset]
     for record in itertools.chain.from_iterable(own.trained_on.values()):
-        if dataset in record.get("missing", {}):
-            return str(record["missing"][dataset])
+        if result_key(dataset) in record.get("missing", {}):
+            return str(record["missing"][result_key(dataset)])
     trained_on = dataset_spec(dataset).training
     for failure in failures:
         config = failure.get("config", {})
-        if config.get("model", {}).get("name") == model and config.get("data", {}).get("name") == trained_on:
+        if config.get("model", {}).get("name") == model and _trained_on(config) == trained_on:
             return f"{failure['state']}: {failure['reason']}"
     return "not run"
 
@@ -157,7 +167,7 @@ def table1(
     """
     paper = printed("table1")
     columns = [
-        Column(f"{dataset}_{key}", f"{dataset_spec(dataset).title}\n{title}", digits)
+        Column(f"{column_key(dataset)}_{key}", f"{dataset_spec(dataset).title}\n{title}", digits)
         for dataset in datasets
         for key, title, digits in _METRICS
     ]
@@ -166,6 +176,8 @@ def table1(
         Column("params_m", "Parameters\n(M)", 3, difference=False),
         Column("operations_g", "Operations\nat 256² (GMAC)", 3, difference=False),
     ]
+    # the printed average is over the paper's four sets: beside a mean over others it would say nothing
+    as_printed = sorted(str(dataset_spec(d).columns) for d in datasets) == sorted(COLUMNS)
     rows = []
     with_input = [r for r in records if r["results"]]
     if with_input:
@@ -184,14 +196,14 @@ def table1(
             for key, _, _ in _METRICS:
                 values = means_on(of_this, dataset, f"{key}_{convention}")
                 paper_value = printed_row.get(f"{spec.columns}_{key}")
-                cells[f"{dataset}_{key}"] = over_seeds(values, seeds, paper_value, reason)
+                cells[f"{column_key(dataset)}_{key}"] = over_seeds(values, seeds, paper_value, reason)
         for key, _, _ in _METRICS:
             cells[f"average_{key}"] = _average_over_seeds(
                 own,
                 datasets,
                 f"{key}_{convention}",
                 seeds,
-                printed_row.get(f"average_{key}"),
+                printed_row.get(f"average_{key}") if as_printed else None,
             )
         cost = (costs or {}).get(model)
         for key, field, scale in (("params_m", "params", 1e6), ("operations_g", "operations", 1e9)):
@@ -266,7 +278,7 @@ def _mark(
             else [compare({m: o.tested_on(d) for m, o in whole.items()}, d, column) for d in datasets]
         )
         for title, resampled in [*on_each.items(), ("average", average(over_all))]:
-            name = f"{title}_{key}"
+            name = f"{column_key(title)}_{key}"
             for model, cell in marked({m: c[name] for m, c in cells.items()}, resampled).items():
                 cells[model][name] = cell
             compared.append(resampled)
@@ -281,7 +293,7 @@ def _input_row(
         for key, _, _ in _METRICS:
             column = f"rainy_{key}_{convention}"
             value = next((v for r in records for v in means_on([r], dataset, column)), None)
-            cells[f"{dataset}_{key}"] = Cell(value, reason="" if value is not None else "not run")
+            cells[f"{column_key(dataset)}_{key}"] = Cell(value, reason="" if value is not None else "not run")
     for key, _, _ in _METRICS:
-        cells[f"average_{key}"] = _average([cells[f"{d}_{key}"] for d in datasets], None)
+        cells[f"average_{key}"] = _average([cells[f"{column_key(d)}_{key}"] for d in datasets], None)
     return Row("Rainy input", cells)

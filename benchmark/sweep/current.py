@@ -34,7 +34,7 @@ def forget() -> None:
 @functools.cache
 def _now(name: str, root: str | None, split: str, exclude: tuple[str, ...], cache: str | None) -> str | None:
     spec = dataset_spec(name)
-    if spec.embedded or root is None:
+    if spec.embedded or (spec.root or root) is None:
         return None
     try:
         return files_digest(pairs_of(spec, root, split, strict=False, exclude=exclude), cache)

@@ -13,10 +13,8 @@ from typing import Any
 
 from benchmark import catalog
 from benchmark.config import RunConfig, digest, name_of, question, resolve
-from benchmark.data.specs import DATASETS, dataset_spec
-from benchmark.errors import UserError, unknown
-
-REGIMES = ("rain12", "rain200l", "rain200h", "rain1200")  # the columns of the paper's Table 1, in its order
+from benchmark.data.specs import COLUMNS, DATASETS, column_key, dataset_spec, result_key, test_sets
+from benchmark.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,7 @@ def _no_options(words: Iterable[str]) -> None:
 def table_datasets(embedded: bool) -> list[str]:
     """The datasets that stand for the columns of Table 1: the published ones, or the embedded ones."""
     by_column = {d.columns: d.name for d in DATASETS.values() if d.embedded == embedded and d.columns}
-    return [by_column[c] for c in REGIMES]
+    return [by_column[c] for c in COLUMNS]
 
 
 def table1(
@@ -129,7 +127,7 @@ def table1(
         seeds: one run each.
         words: further `key=value` settings, the same for all runs.
         out: folder of the runs.
-        datasets: test sets; empty for all of the table.
+        datasets: test sets, as `chosen_datasets` takes them; empty for all of the table.
 
     Raises:
         UserError: an unknown name, or none of the datasets is below `root`.
@@ -137,26 +135,34 @@ def table1(
     _no_options(words)
     names = _networks(models)
     absent: dict[str, str] = {}
-    trained_on: list[str] = []
-    for name in chosen_datasets(datasets, embedded=root is None):
-        training_set = dataset_spec(name).training
+    tested: dict[
+        tuple[str, ...], list[str]
+    ] = {}  # the words of a training set: test sets that are not its own
+    for name in chosen_datasets(datasets, root):
+        spec = dataset_spec(name)
+        by_itself = result_key(name) == "folder"
         try:
-            if root is not None:
-                _look(name, root)
-                _look(training_set, root)
+            if not spec.embedded:
+                _look(name, root, ["test"])
+            if not by_itself and not dataset_spec(spec.training).embedded:
+                _look(spec.training, root)
         except UserError as error:
             absent[name] = str(error)
             continue
-        if training_set not in trained_on:
-            trained_on.append(training_set)
-    if not trained_on:
+        training = ("data=folder", f"data.root={spec.root}") if by_itself else (f"data={spec.training}",)
+        also = tested.setdefault(training, [])
+        if not by_itself and spec.name not in test_sets(spec.training):
+            also.append(name.removesuffix(f"@{spec.training}"))
+    if not tested:
         reasons = "; ".join(absent.values())
         raise UserError(f"no dataset of Table 1 below {root}: {reasons}")
     planner = Planner(common(recipe, root, out), words)
     runs = tuple(
-        planner.plan([f"model={model}", f"data={data}"], seed)
+        planner.plan(
+            [f"model={model}", *training, *([f"evaluation.also={json.dumps(also)}"] * bool(also))], seed
+        )
         for seed in seeds
-        for data in trained_on
+        for training, also in tested.items()
         for model in names
     )
     return Plan(runs, absent)
@@ -183,17 +189,67 @@ def table2(
     )
 
 
-def chosen_datasets(names: Sequence[str], embedded: bool) -> list[str]:
-    """The datasets of Table 1, or those of them that are named, in the table's order.
+def chosen_datasets(names: Sequence[str], root: str | None) -> list[str]:
+    """The datasets of Table 1, or those that are named: the table's own in its order, then others.
+
+    A folder of pairs that has no training set of its own is tested with the model that Rain12 is tested with, unless
+    it says another ("./mine@rain200h").
+
+    Args:
+        names: as `dataset_spec` takes them; empty for all of the table.
+        root: folder that holds the published datasets; None for the embedded ones.
 
     Raises:
-        UserError: one is not of the table.
+        UserError: one can be no column, or two would be the same.
     """
-    every = table_datasets(embedded)
+    every = table_datasets(embedded=root is None)
+    if not names:
+        return every
+    found: dict[str, str] = {}
     for name in names:
-        if name not in every:
-            raise unknown("dataset of Table 1", name, every)
-    return [d for d in every if not names or d in names]
+        word = _column(name, root, dataset_spec(every[0]).training)
+        if column_key(word) in found:
+            raise UserError(
+                f"--datasets: {found[column_key(word)]} and {word} are both called {column_key(word)}"
+            )
+        found[column_key(word)] = word
+    return sorted(found.values(), key=lambda word: every.index(word) if word in every else len(every))
+
+
+def _column(name: str, root: str | None, default: str) -> str:
+    """A column's dataset with what its model is trained on, where that is not what its entry says.
+
+    Raises:
+        UserError: it can be no column.
+    """
+    spec = dataset_spec(name)
+    if not spec.paired or spec.rendered:
+        raise UserError(
+            f"--datasets {name}: has no clean pictures of its own to compare with"
+            + "; derain table 2 scores photographs" * (not spec.paired)
+        )
+    if name.partition("@")[0] == "folder":
+        raise UserError(f"--datasets {name}: name the folder itself, such as /data/mine or ./mine")
+    trained_on = dataset_spec(spec.training) if spec.training in DATASETS else spec
+    if root is None and spec.root is None and not spec.embedded:
+        raise UserError(f"--datasets {name}: needs --data FOLDER, the folder that it lies in or below")
+    if root is not None and (spec.embedded or trained_on.embedded):
+        raise UserError(f"--datasets {name}: embedded sets are columns of the table without --data")
+    if trained_on.rendered or not trained_on.paired or trained_on.name == "folder":
+        raise UserError(f"--datasets {name}: {spec.training} cannot be trained on for a table")
+    if root is None and not trained_on.embedded and trained_on is not spec:
+        raise UserError(f"--datasets {name}: training on {spec.training} needs --data FOLDER")
+    if spec.root is None or spec.name in DATASETS:
+        return name
+    folder = Path(spec.root).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"--datasets {name}: no such folder")
+    if spec.trains_on is not None:
+        return f"{folder}@{spec.trains_on}"
+    from benchmark.data.layouts import find
+
+    splits = {found.split for found in find(folder, judge=False)}
+    return str(folder) if {"train", "test"} <= splits else f"{folder}@{default}"
 
 
 def common(recipe: str, root: str | None, out: str) -> list[str]:
@@ -274,10 +330,10 @@ def unique(runs: Iterable[Planned]) -> tuple[Planned, ...]:
     return tuple(found.values())
 
 
-def _look(name: str, root: str) -> None:
+def _look(name: str, root: str | None, splits: Sequence[str] = ()) -> None:
     from benchmark.data.layouts import find_split
 
-    if not Path(root).is_dir():
+    if root is not None and not Path(root).is_dir():
         raise UserError(f"DATA={root}: no such folder")
-    for split in dataset_spec(name).splits:
+    for split in splits or dataset_spec(name).splits:
         find_split(dataset_spec(name), root, split)

@@ -20,7 +20,7 @@ from benchmark.config import (
     to_dict,
     training_identity,
 )
-from benchmark.data.specs import dataset_spec
+from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import Diverged, Interrupted, OutOfMemory, Stop, UserError, WorkError, out_of_memory
 from benchmark.files import explained, require_writable, write_text
 from benchmark.resident import keep_freed_memory
@@ -249,18 +249,19 @@ def test_pairs(config: RunConfig) -> tuple[dict[str, PairedImages], dict[str, st
     """The pairs of every set that a training dataset stands for; for each set that cannot be tested the reason.
 
     Raises:
-        UserError: the dataset's own test set is missing or wrong.
+        UserError: the dataset's own test set, or one that was asked for besides, is missing or wrong.
     """
     from benchmark.data import open_pairs
     from benchmark.evaluation.metrics import least_side
 
     found: dict[str, PairedImages] = {}
     missing: dict[str, str] = {}
-    for name in test_sets(config.data.name):
+    also = config.evaluation.also
+    for name in dict.fromkeys([*test_sets(config.data.name), *also]):
         try:
             found[name] = open_pairs(name, config.data.root, "test", least=least_side())
         except UserError as error:
-            if name == config.data.name:
+            if name == config.data.name or name in also:
                 raise
             # a record tells no folder of the user's
             missing[name] = without_home(str(error).replace(str(config.data.root), "data.root"))
@@ -283,21 +284,16 @@ def test(
             overlap=overlap,
             batch=config.evaluation.batch,
             device=device,
-            save=folder / "restored" / name if config.evaluation.save_images else None,
+            save=folder / "restored" / dataset_spec(name).name if config.evaluation.save_images else None,
             progress=False,
         )
-        results[name] = {"tile": tile, "overlap": overlap, "mean": summary(rows), "images": rows}
+        results[dataset_spec(name).name] = {
+            "tile": tile,
+            "overlap": overlap,
+            "mean": summary(rows),
+            "images": rows,
+        }
     return results
-
-
-def test_sets(trained_on: str) -> list[str]:
-    """The datasets that a network trained on one is tested on: its own, and those that have no training set."""
-    from benchmark.data.specs import DATASETS
-
-    if dataset_spec(trained_on).rendered:
-        return [d.name for d in DATASETS.values() if d.embedded]
-    own = [trained_on] if "test" in dataset_spec(trained_on).splits else []
-    return own + [d.name for d in DATASETS.values() if d.trains_on == trained_on and d.name != trained_on]
 
 
 def _save_weights(network: Any, path: Path) -> None:

@@ -276,9 +276,9 @@ def samples(config: RunConfig, network: Any, device: Any) -> Iterator[tuple[str,
 
     from benchmark.config import tiling
     from benchmark.data import open_pairs
+    from benchmark.data.specs import test_sets
     from benchmark.evaluation import psnr_y, restore
     from benchmark.evaluation.metrics import to_8_bit
-    from benchmark.sweep.run import test_sets
 
     tile, overlap = tiling(config)
     for dataset in test_sets(config.data.name):

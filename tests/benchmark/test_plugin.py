@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 MODULE = '''
@@ -84,3 +85,74 @@ def test_a_network_from_outside_is_a_row_of_table_1(site: Path, tmp_path: Path) 
 
 def test_without_the_package_the_name_is_unknown(tmp_path: Path) -> None:
     assert "unknown model 'shift'" in _derain(tmp_path, "models", "shift").stderr
+
+
+def _package(folder: Path, name: str, group: str, code: str) -> None:
+    module = name.replace("-", "_")
+    info = folder / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / f"{module}.py").write_text(code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\nentry = {module}:ENTRY\n")
+
+
+DATASET = """
+from benchmark.data.specs import Dataset
+ENTRY = Dataset(name={name!r}, title="Mine", about="of my own", published={{"train": 2, "test": 2}}, root={root!r})
+"""
+
+BROKEN = {
+    "derain-missing": ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+    "derain-exits": ("import sys; sys.exit('bye')", "SystemExit: bye"),
+    "derain-raises": ("raise ValueError('one\\ntwo')", "ValueError: one"),
+    "derain-empty": ("", "AttributeError"),
+    "derain-kind": ("ENTRY = 3", "is a int, not a benchmark."),
+}
+
+
+@pytest.mark.parametrize("group", ["derain.networks", "derain.datasets"])
+def test_a_package_that_cannot_be_used_is_a_line_and_the_rest_works(tmp_path: Path, group: str) -> None:
+    for package, (code, _) in BROKEN.items():
+        _package(tmp_path, package, group, code)
+    done = _derain(tmp_path, *(["models"] if group == "derain.networks" else ["data", "list"]))
+    assert done.returncode == 0
+    assert ("PReNet" if group == "derain.networks" else "rain200h") in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(BROKEN), done.stderr
+    for package, (_, why) in BROKEN.items():
+        (line,) = [told for told in lines if f"package {package} is left out ({group}: " in told]
+        assert why in line
+
+
+def test_a_dataset_from_outside(tmp_path: Path) -> None:
+    from benchmark.data.images import write_image
+
+    for split in ("train", "test"):
+        for side in ("input", "target"):
+            for i in (1, 2):
+                pixels = np.random.default_rng(10 * i + (side == "target")).integers(
+                    0, 256, (24, 32, 3), np.uint8
+                )
+                write_image(tmp_path / "pictures" / split / side / f"{i}.png", pixels)
+    site = tmp_path / "site"
+    _package(
+        site, "derain-mine", "derain.datasets", DATASET.format(name="mine", root=str(tmp_path / "pictures"))
+    )
+    for package, name in (("derain-taken", "rain200h"), ("derain-strange", "a/b@c")):
+        _package(site, package, "derain.datasets", DATASET.format(name=name, root=None))
+    listed = _derain(site, "data", "list", "mine")
+    assert listed.stdout.startswith("Mine: of my own") and "(read" not in listed.stdout
+    assert "package derain-taken is left out" in _derain(site, "data", "list").stderr
+    assert "'a/b@c' is no name" in _derain(site, "data", "list").stderr
+    words = [
+        "model=prenet",
+        "data=mine",
+        "recipe=embedded",
+        "recipe.steps=1",
+        "recipe.batch=1",
+        "recipe.patch=16",
+    ]
+    done = _derain(
+        site, "train", *words, "logger=csv", f"out={tmp_path / 'runs'}", f"data.cache={tmp_path / 'cache'}"
+    )
+    assert done.returncode == 0 and "mine: PSNR-Y" in done.stdout, done.stderr
