@@ -132,7 +132,10 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
     _table(table)
     table.add_argument("--models", help="Tables 1 and 2: names with commas between (default: all)")
-    table.add_argument("--datasets", help="Table 1: columns, commas between: names (derain data list), folders, ./mine@rain200h")
+    table.add_argument(
+        "--datasets",
+        help="Table 1: columns, commas between: names (derain data list), folders, ./mine@rain200h",
+    )
     table.add_argument("--values", help="a study over one setting: other values, such as 1,3,8 for Table 4")
     ablations = commands.add_parser("ablations", help="Tables 3, 4 and 5, or other ablation studies")
     _table(ablations, "STUDY … KEY=VALUE …", "names of studies (default: table3 table4 table5), and settings")
