@@ -186,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         "ship", help="measure a run's weights and put them among those that ship, with a card"
     )
     ship.add_argument("run", type=Path, help="folder of a run that is done")
+    ship.add_argument("--first", type=Path, metavar="RUN", help="the run whose weights this one went on from")
     ship.add_argument("--name", default="general", help="what the weights are called (general)")
     ship.add_argument("--set", action="append", default=[], metavar="TITLE=FOLDER",
                       help="rainy and clean pictures to measure on, as often as there are sets")  # fmt: skip

@@ -443,7 +443,9 @@ def ship(options: Namespace) -> int:
 
     keep_freed_memory()
     sets = Sets(paired, options.clean, options.rainy, options.limit)
-    print(measure(options.run, options.name, sets, options.out or shipped.FOLDER, options.docs))
+    print(
+        measure(options.run, options.name, sets, options.out or shipped.FOLDER, options.docs, options.first)
+    )
     return 0
 
 

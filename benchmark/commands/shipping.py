@@ -50,7 +50,7 @@ class Sets:
     limit: int | None = None  # of the photographs without rain, how many
 
 
-def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path) -> Path:
+def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: Path | None = None) -> Path:
     """Measure a run's weights and write them, their card and their page.
 
     Args:
@@ -59,12 +59,13 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path) -> Path:
         sets: what to measure on.
         out: folder for NETWORK-WEIGHTS.safetensors and .json.
         docs: folder for NETWORK-WEIGHTS.md and its curve.
+        first: folder of the run whose weights this one went on from (`recipe.start_from`).
 
     Returns:
         The page.
 
     Raises:
-        UserError: no such run, or its weights are larger than what may ship.
+        UserError: no such run, its weights are larger than what may ship, or it went on from others than `first`'s.
     """
     record = read_record(folder)
     run = Run(folder, record) if record is not None else None
@@ -73,6 +74,9 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path) -> Path:
     from benchmark.checkpoints import load_checkpoint
     from benchmark.models import create_model
 
+    training = [_training(record, folder)]
+    if first is not None or "start_from" in record["training"]["data"]:
+        training = [_started(record, first), *training]
     options = record["model_options"]
     network = create_model(run.model, **options)
     load_checkpoint(network, run.weights)
@@ -91,7 +95,8 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path) -> Path:
         "licence": "MIT; photographs: research and education",
         "terms": TERMS,
         "limits": list(LIMITS),
-        "training": _training(record, folder),
+        "training": training[-1],
+        "before": training[:-1],
         "scores": {title: _paired(network, title, path) for title, path in sets.paired.items()},
         "embedded": {name: result["mean"] for name, result in record["results"].items()},
         "clean": _clean(network, sets.clean, sets.limit) if sets.clean else None,
@@ -150,6 +155,20 @@ def _training(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "chosen_psnr_y": training["validation_psnr_y"],
         "curve": curve,
     }
+
+
+def _started(record: Mapping[str, Any], first: Path | None) -> dict[str, Any]:
+    """How the weights came about that a run went on from."""
+    wanted = record["training"]["data"].get("start_from")
+    if first is None:
+        raise UserError(f"the run went on from {wanted['file']}: name its run with --first")
+    earlier = read_record(first)
+    run = Run(first, earlier) if earlier is not None else None
+    if earlier is None or run is None or run.weights is None:
+        raise UserError(f"--first {first}: no run with a {RECORD} and its weights")
+    if wanted is None or file_digest(run.weights) != wanted["sha256"]:
+        raise UserError(f"--first {first}: not the weights that the run went on from")
+    return _training(earlier, first)
 
 
 def _paired(network: nn.Module, title: str, path: Path) -> dict[str, Any]:
@@ -249,32 +268,36 @@ def _cost(network: nn.Module) -> dict[str, Any]:
 
 
 def _draw(card: Mapping[str, Any], path: Path) -> None:
-    """The score on held-out photographs over the hours of training."""
+    """The score on held-out photographs over the hours of training, those of an earlier run before."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    training = card["training"]
-    steps = [step for step, _ in training["curve"]]
-    hours = [step / training["steps"] * training["hours"] for step in steps]
     figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    axes.plot(hours, [score for _, score in training["curve"]], color="#0072B2")
+    begun, steps = 0.0, 0
+    for training in _stages(card):
+        hours = [begun + step / training["steps"] * training["hours"] for step, _ in training["curve"]]
+        axes.plot(hours, [score for _, score in training["curve"]], color="#0072B2")
+        begun, steps = begun + training["hours"], steps + training["steps"]
+        axes.axvline(begun, color="#999999", linewidth=0.8, linestyle=":")
     axes.set_xlabel("hours of training")
     axes.set_ylabel("PSNR-Y on held-out photographs, dB")
     axes.grid(alpha=0.3)
-    axes.set_title(
-        f"{card['network']}-{card['weights']}: {training['steps']:,} steps", loc="left", fontsize=10
-    )
+    axes.set_title(f"{card['network']}-{card['weights']}: {steps:,} steps", loc="left", fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
+def _stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The trainings that led to the weights, one after the other."""
+    return [*card["before"], card["training"]]
+
+
 def page_of(card: Mapping[str, Any], curve: str) -> str:
     """The card as a Markdown page; a paragraph under "Seen" is written by hand and kept apart (NAME-seen.md)."""
-    training, cost = card["training"], card["cost"]
-    data = training["data"]
+    cost = card["cost"]
     name = f"{card['network']}-{card['weights']}"
     options = ", ".join(f"{k}={v}" for k, v in card["options"].items())
     lines = [
@@ -331,14 +354,10 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
         "",
         "## How they were made",
         "",
-        f"    {training['command']}",
-        "",
-        f"Commit {training['commit']}, {training['date'][:10]}, {training['machine']}, {training['threads'] or 'all'} "
-        f"thread(s), {training['hours']} hours, {training['steps']:,} steps; recipe `general` "
-        f"(batch {training['recipe']['batch']}, patch {training['recipe']['patch']}, EMA {training['recipe']['ema']}). "
-        f"{data['images']} photographs trained on, {data['held_out']} held out to choose by "
-        f"({training['chosen_psnr_y']:.2f} dB). Rain is rendered afresh at every step (`benchmark/data/wet.py`); "
-        "no rainy photograph was trained on.",
+        *(line for i, stage in enumerate(_stages(card)) for line in _made(stage, first=i == 0)),
+        "Rain is rendered afresh at every step (`benchmark/data/wet.py`); no rainy photograph was trained on. The "
+        "regimes that it is drawn from were fitted to statistics of rain layers (rainy minus clean) of Rain200L, "
+        "Rain200H and Rain12.",
         "",
         f"![Score over hours]({curve})",
         "",
@@ -350,6 +369,21 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _made(training: Mapping[str, Any], first: bool) -> list[str]:
+    """The paragraph on one training of a card."""
+    recipe, data = training["recipe"], training["data"]
+    return [
+        f"    {training['command']}",
+        "",
+        ("" if first else "This went on from the weights of the former. ")
+        + f"Commit {training['commit']}, {training['date'][:10]}, {training['machine']}, "
+        f"{training['threads'] or 'all'} thread(s), {training['hours']} hours, {training['steps']:,} steps; recipe "
+        f"`general` (batch {recipe['batch']}, patch {recipe['patch']}, EMA {recipe['ema']}). {data['images']} "
+        f"photographs trained on, {data['held_out']} held out to choose by ({training['chosen_psnr_y']:.2f} dB).",
+        "",
+    ]
 
 
 def _score(title: str, mean: Mapping[str, Any]) -> str:

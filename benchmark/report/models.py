@@ -81,7 +81,8 @@ def _shipped_cells(entry: Shipped) -> tuple[str, ...]:
         entry.name,
         f"{card['bytes'] / 1e6:.2f}",
         f"{card['parameters']:,}",
-        f"{training['hours']} h on {training['data']['images']} photographs ({training['data']['dataset']})",
+        f"{sum((t['hours'] for t in card['before']), training['hours']):.1f} h on {training['data']['images']} "
+        f"photographs ({training['data']['dataset']})",
         "; ".join(
             f"{title} {mean['psnr_esdnet']:.2f} (rainy {mean['rainy_psnr_esdnet']:.2f})"
             for title, mean in card["scores"].items()

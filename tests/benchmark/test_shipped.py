@@ -15,6 +15,7 @@ from benchmark.cli import main
 from benchmark.config import resolve
 from benchmark.data import write_image
 from benchmark.errors import UserError
+from benchmark.sweep.records import run_folder
 from benchmark.sweep.run import execute
 
 
@@ -75,6 +76,33 @@ def test_a_run_is_shipped_with_its_card(mine: Path) -> None:
     rainy = torch.rand(1, 3, 33, 47)
     assert not network.training
     torch.testing.assert_close(network(rainy), trained.eval()(rainy), rtol=0, atol=0)
+
+
+def test_weights_of_two_trainings_name_both(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (first,) = (mine / "runs" / "general").glob("nafnet-*")
+    options = [f"model.{k}={v}" for k, v in shipped.default().options.items()]
+    words = [
+        "model=nafnet",
+        "recipe=general",
+        "data=photographs",
+        f"data.root={mine / 'photographs'}",
+        *options,
+    ]
+    words += ["recipe.steps=2", "recipe.validate_every=1", "recipe.patch=32", f"data.cache={mine}/cache"]
+    words += [f"recipe.start_from={first / 'weights.safetensors'}", "recipe.schedule.warmup=0", "logger=csv"]
+    config = resolve([*words, f"out={mine / 'runs'}"])
+    execute(config)
+    second = run_folder(config)
+    command = ["ship", str(second), "-o", str(mine / "twice"), "--docs", str(mine / "twice")]
+    assert main(command) == 2
+    assert "--first" in capsys.readouterr().err
+    assert main([*command, "--first", str(second)]) == 2
+    assert "not the weights" in capsys.readouterr().err
+    assert main([*command, "--first", str(first)]) == 0
+    card = json.loads((mine / "twice" / "nafnet-general.json").read_text())
+    assert len(card["before"]) == 1 and card["training"]["data"]["start_from"]
+    page = (mine / "twice" / "nafnet-general.md").read_text(encoding="utf-8")
+    assert page.count("2 steps; recipe `general`") == 2 and "went on from the weights of the former" in page
 
 
 def test_what_does_not_ship_is_said(mine: Path) -> None:
