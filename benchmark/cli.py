@@ -98,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("inputs", nargs="+", type=Path, help="pictures, videos, folders, quoted patterns")
     restore.add_argument("-o", "--out", type=Path, help="folder for the results (default: beside the inputs)")
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    restore.add_argument("--lossless", action="store_true", help="videos: FFV1 in MKV, not H.264 in MP4")
+    restore.add_argument(
+        "--quality", type=int, metavar="CRF", help="videos: H.264's, 0 (no loss) to 51 (worst), default 18"
+    )
     restore.add_argument("--compare", action="store_true", help="also rainy and restored side by side")
     _dry_run(restore)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmark import catalog
     from benchmark.commands.tables import Request
     from benchmark.config import RunConfig
+    from benchmark.evaluation.videos import Encoding
     from benchmark.shipped import Shipped
 
 
@@ -261,6 +262,7 @@ def restore(options: Namespace) -> int:
                 "--overlap is for --tile PIXELS and --tile authors; tiles of --tile auto share 64"
             )
         options.tile = "whole"
+    encoding = _encoding(options)
     if options.checkpoint is None:
         ship = _shipped(options)
         options.model, options.checkpoint = ship.network, ship.path
@@ -281,6 +283,7 @@ def restore(options: Namespace) -> int:
         device=device,
         overwrite=options.overwrite,
         compare=options.compare,
+        encoding=encoding,
     )
     for path in outcome.written[:_LISTED] if options.out is None else []:
         print(printable(path))
@@ -293,12 +296,25 @@ def restore(options: Namespace) -> int:
         )
     if outcome.passed_over:
         print(f"passed over, by name neither picture nor video: {_some(outcome.passed_over)}")
-    for path, reason in outcome.failed:
+    for path, words in outcome.remarks:
+        print(f"{printable(path)}: {words}")
+    for path, reason in [*outcome.lost, *outcome.failed]:
         told = printable(path)
         print(f"derain: {reason if told in reason else f'{told}: {reason}'}", file=sys.stderr)
     if ship is not None:
         print("\n".join(ship.in_words()))
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed or outcome.lost else 0
+
+
+def _encoding(options: Namespace) -> Encoding:
+    """How videos are written."""
+    from benchmark.evaluation.videos import QUALITY, Encoding
+
+    if options.quality is not None and options.lossless:
+        raise UserError("--quality is for H.264, --lossless writes FFV1: give one of them")
+    if options.quality is not None and not 0 <= options.quality <= 51:
+        raise UserError(f"--quality {options.quality}: from 0 (no loss) to 51 (worst)")
+    return Encoding(options.lossless, QUALITY if options.quality is None else options.quality)
 
 
 _LISTED = 20
@@ -314,7 +330,7 @@ def _dry_restore(options: Namespace) -> int:
     from benchmark.evaluation.restoring import planned
 
     _asked(options)
-    for source, destination in planned(options.inputs, options.out):
+    for source, destination in planned(options.inputs, options.out, _encoding(options)):
         there = "" if not destination.exists() else ", which would be replaced"
         if there and not options.overwrite:
             raise UserError(f"{destination} exists already: give another output folder, or --overwrite")

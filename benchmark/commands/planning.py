@@ -10,8 +10,8 @@ from benchmark.sweep.executors import ExecutorConfig
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.forecast import Forecast, Forecaster
 from benchmark.sweep.plan import Plan
-from benchmark.sweep.progress import duration
 from benchmark.sweep.states import BROKEN, DONE, RUNNING, state_of
+from benchmark.words import duration
 
 _SHOWN = 60  # characters of a reason
 

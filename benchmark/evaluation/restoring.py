@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,8 @@ from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile
 from benchmark.evaluation.metrics import to_8_bit
 from benchmark.evaluation.tiling import Progress, restore
-from benchmark.evaluation.videos import VIDEO_EXTENSIONS, restore_video
+from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Clip, Encoding, look_through, restore_video
+from benchmark.words import duration
 
 Picture = NDArray[np.uint8]
 Tile = int | Literal["auto"] | None
@@ -31,6 +32,7 @@ RESULT = "-derained"
 
 # tried in turn when a whole picture does not fit into memory
 _SMALLER_TILES = (768, 384, 192, 96)
+_TRIED = 256  # side of the picture that tells how long a video will take
 _GAP = 8  # pixels of white between the two pictures of a comparison
 
 
@@ -42,6 +44,10 @@ class Outcome:
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     tiled: dict[Path, int] = field(default_factory=dict)  # input: tile, where whole did not fit into memory
+    lost: list[tuple[Path, str]] = field(
+        default_factory=list
+    )  # restored, but without a track, which is named
+    remarks: list[tuple[Path, str]] = field(default_factory=list)  # what a result cannot keep by its nature
     passed_over: list[Path] = field(
         default_factory=list
     )  # in input folders: by name no picture, or not listed
@@ -65,6 +71,7 @@ class _How:
     batch: int | None
     overwrite: bool
     compare: bool
+    encoding: Encoding
 
 
 def restore_files(
@@ -78,8 +85,9 @@ def restore_files(
     overwrite: bool = False,
     progress: bool = True,
     compare: bool = False,
+    encoding: Encoding | None = None,
 ) -> Outcome:
-    """Restore pictures and videos and write them losslessly: PNG with EXIF data and colour profile, FFV1 (.mkv).
+    """Restore pictures and videos: into PNG with EXIF data and colour profile, and H.264 (.mp4) or FFV1 (.mkv).
 
     A file goes to `out` under its name, a folder's pictures (subfolders too) under their names in that
     folder. Without `out`, `photo.jpg` goes to `photo-derained.png` beside it, a folder's pictures to the
@@ -101,9 +109,10 @@ def restore_files(
         progress: draw bars with the time left on standard error: pictures, and tiles or frames of this one.
         compare: also write rainy and restored side by side, under the same names in `out`/compare, or as
             `photo-compare-derained.png`.
+        encoding: how videos are written; None: H.264 where there is an encoder, else FFV1.
 
     Returns:
-        What was written and what failed; the caller's exit status is 1 if anything failed.
+        What was written, what failed and what a video lost; the caller's exit status is 1 if anything did.
 
     Raises:
         UserError: before any work: an input that does not exist, no pictures, an output that exists or is an
@@ -113,8 +122,9 @@ def restore_files(
     from benchmark.files import require_writable
 
     outcome = Outcome()
-    jobs, roots = _plan(inputs, None if out is None else Path(out), outcome.passed_over)
-    how = _How(tile, overlap, batch, overwrite, compare)
+    encoding = encoding or Encoding()
+    jobs, roots = _plan(inputs, None if out is None else Path(out), encoding, outcome.passed_over)
+    how = _How(tile, overlap, batch, overwrite, compare, encoding)
     if compare:
         clash = {job.destination for job in jobs} & {job.beside for job in jobs}
         if clash:
@@ -126,12 +136,13 @@ def restore_files(
         require_writable(root)
     if device is not None:
         model = model.to(device)
-    with _bars(progress, jobs) as begin:
+    with _Bars(progress, jobs) as bars:
         for position, job in enumerate(jobs):
-            advance = begin(position)
             try:
-                work = _restore_video if _is_video(job.source) else _restore_file
-                used = work(model, job, how, advance)
+                if _is_video(job.source):
+                    used = _restore_video(model, job, how, bars, bars.begin(position, "frame"), outcome)
+                else:
+                    used = _restore_file(model, job, how, bars.begin(position, "tile"))
             except _Abort as abort:
                 raise abort.cause from None
             except (UserError, WorkError) as error:
@@ -140,51 +151,66 @@ def restore_files(
                 outcome.written.append(job.destination)
                 if tile == "auto" and used is not None:
                     outcome.tiled[job.source] = used
-            advance(1, 1)
+            bars.end(position)
     return outcome
 
 
-@contextmanager
-def _bars(shown: bool, jobs: Sequence[_Job]) -> Iterator[Callable[[int], Progress]]:
-    """Bars on standard error: over the inputs, and over the tiles or frames of the one in hand.
+class _Bars:
+    """Bars on standard error: over the inputs, and over the tiles or frames of the one in hand."""
 
-    Gives a function that begins with the input of that position and returns what to call as its tiles are done.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    def __init__(self, shown: bool, jobs: Sequence[_Job]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[count]}", markup=False),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), disable=not shown) as bar:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[count]}", markup=False),
+            TimeRemainingColumn(),
+        )
+        self._jobs, self._shown = jobs, shown
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=not shown)
         total = len(jobs)
-        over = bar.add_task("restore", total=total, count=f"0/{total}", visible=total > 1)
-        inside = bar.add_task("", total=1, count="")
+        self._all = self._bar.add_task("restore", total=total, count=f"0/{total}", visible=total > 1)
+        self._one = self._bar.add_task("", total=1, count="")
 
-        def begin(position: int) -> Progress:
-            job = jobs[position]
-            unit = "frame" if _is_video(job.source) else "tile"
-            bar.reset(inside, description=printable(job.source.name), total=1, count="")
+    def __enter__(self) -> _Bars:
+        self._bar.start()
+        return self
 
-            def advance(done: int, of: int) -> None:
-                bar.update(inside, completed=done, total=of, count=f"{unit} {done}/{of}")
-                ended = position + (done == of)
-                bar.update(over, completed=position + done / of, count=f"{ended}/{total}")
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
-            return advance
+    def begin(self, position: int, unit: str) -> Callable[[float, int], None]:
+        """Begin with the input of that position; gives what to call as its tiles or frames are done."""
+        self._bar.reset(
+            self._one, description=printable(self._jobs[position].source.name), total=1, count=f"0 {unit}s"
+        )
 
-        yield begin
+        def advance(done: float, of: int) -> None:
+            self._bar.update(self._one, completed=done, total=of, count=f"{unit} {int(done)}/{of}")
+            self._bar.update(self._all, completed=position + done / of)
+
+        return advance
+
+    def end(self, position: int) -> None:
+        """That input is done."""
+        self._bar.update(self._all, completed=position + 1, count=f"{position + 1}/{len(self._jobs)}")
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        if self._shown:
+            self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _is_video(source: Path) -> bool:
     return source.suffix.lower() in VIDEO_EXTENSIONS
 
 
-def planned(inputs: Iterable[Path | str], out: Path | None = None) -> list[tuple[Path, Path]]:
+def planned(
+    inputs: Iterable[Path | str], out: Path | None = None, encoding: Encoding | None = None
+) -> list[tuple[Path, Path]]:
     """Which picture goes where: (source, destination) for every picture and video of `inputs`, each once.
 
     Pictures inside `out` are left out where `out` lies inside an input folder: they are results.
@@ -192,11 +218,11 @@ def planned(inputs: Iterable[Path | str], out: Path | None = None) -> list[tuple
     Raises:
         UserError: an input that does not exist, no picture at all, two inputs for one output.
     """
-    return [(job.source, job.destination) for job in _plan(list(inputs), out, [])[0]]
+    return [(job.source, job.destination) for job in _plan(list(inputs), out, encoding or Encoding(), [])[0]]
 
 
 def _plan(
-    inputs: Sequence[Path | str], out: Path | None, passed_over: list[Path]
+    inputs: Sequence[Path | str], out: Path | None, encoding: Encoding, passed_over: list[Path]
 ) -> tuple[list[_Job], list[Path]]:
     """The jobs, and the folders below which they write."""
     sources: dict[Path, Path] = {}  # resolved → as given, so that a picture named twice is restored once
@@ -208,11 +234,11 @@ def _plan(
                 sources[resolved], places[resolved] = source, (root, name)
     if not sources:
         raise UserError(f"no pictures in {', '.join(map(str, inputs)) or 'nothing'}")
-    taken = Counter(root / name.with_suffix(_extension(name)) for root, name in places.values())
+    taken = Counter(root / name.with_suffix(_extension(name, encoding)) for root, name in places.values())
     jobs: list[_Job] = []
     used: dict[Path, Path] = {}
     for resolved, (root, name) in places.items():
-        extension = _extension(name)
+        extension = _extension(name, encoding)
         short = name.with_suffix(extension)
         if taken[root / short] > 1:
             short = name.with_name(f"{name.name}{extension}")
@@ -234,8 +260,8 @@ def _plan(
     return jobs, list(dict.fromkeys(root for root, _ in places.values()))
 
 
-def _extension(name: Path) -> str:
-    return ".mkv" if _is_video(name) else ".png"
+def _extension(name: Path, encoding: Encoding) -> str:
+    return encoding.extension if _is_video(name) else ".png"
 
 
 def _pictures(given: Path, out: Path | None, passed_over: list[Path]) -> list[tuple[Path, Path, Path]]:
@@ -327,28 +353,54 @@ def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress) ->
     return used
 
 
-def _restore_video(model: nn.Module, job: _Job, how: _How, progress: Progress) -> int | None:
+def _restore_video(
+    model: nn.Module,
+    job: _Job,
+    how: _How,
+    bars: _Bars,
+    progress: Callable[[float, int], None],
+    outcome: Outcome,
+) -> int | None:
     """Restore a video frame by frame; returns the tile that was used."""
-    source, destination = job.source, job.destination
-    used: list[int | None] = []
+    clip = look_through(job.source, progress)
+    taken = duration(_seconds(model, clip, how) * clip.frames)
+    bars.say(f"{job.source}: {clip.frames} frames of {clip.width}×{clip.height}, about {taken}")
+    # the tile found for the first frame serves them all: frames must not differ in how they were made
+    tile, overlap, done = how.tile, how.overlap, 0
+
+    def inside(tiles: int, of: int) -> None:
+        progress(done + tiles / of, clip.frames)
 
     def one(frame: Picture) -> Picture:
-        # the tile found for the first frame serves them all: frames must not differ in how they were made
-        tile = used[-1] if used else how.tile
-        overlap = OVERLAP if used and how.tile == "auto" and tile is not None else how.overlap
-        restored, tile_used = restore_pixels(
-            model, frame, tile, overlap, how.batch, seamless=how.tile == "auto"
+        nonlocal tile, overlap, done
+        restored, used = restore_pixels(
+            model, frame, tile, overlap, how.batch, inside, seamless=how.tile == "auto"
         )
+        if tile == "auto" and used is not None:
+            overlap = OVERLAP
+        tile, done = used, done + 1
         if not bool(torch.isfinite(restored).all()):
-            raise WorkError(
-                f"{source}: frame {len(used) + 1}: the network's output has NaN or infinite values"
-            )
-        used.append(tile_used)
+            raise WorkError(f"{job.source}: frame {done}: the network's output has NaN or infinite values")
         return _as_pixels(restored)
 
-    _still_free(destination, how.overwrite)
-    restore_video(source, destination, one, job.beside if how.compare else None, side_by_side, progress)
-    return used[-1]
+    _still_free(job.destination, how.overwrite)
+    beside = job.beside if how.compare else None
+    lost = restore_video(clip, job.destination, one, how.encoding, beside, side_by_side)
+    outcome.lost += [(job.source, words) for words in lost]
+    outcome.remarks += [(job.source, words) for words in clip.remarks]
+    return tile if isinstance(tile, int) else None
+
+
+def _seconds(model: nn.Module, clip: Clip, how: _How) -> float:
+    """What a frame will take, from a small picture restored before."""
+    rng = np.random.default_rng(0)
+    for side in (_TRIED // 2, _TRIED):  # the first warms up
+        height, width = min(side, clip.height), min(side, clip.width)
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        began = time.perf_counter()
+        restore_pixels(model, pixels, how.tile, how.overlap, how.batch)
+        taken = time.perf_counter() - began
+    return taken * clip.height * clip.width / (height * width)
 
 
 def _still_free(destination: Path, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import BROKEN, DONE, FAILED, INTERRUPTED, RUNNING, WAITING, State
+from benchmark.words import duration
 
 _COLOURS = {DONE: "green", RUNNING: "cyan", WAITING: "dim", INTERRUPTED: "yellow"}
 _LAST = 6  # ended runs that stay in the table
@@ -142,12 +143,3 @@ class Display:
             Text(self.where, "dim"),
         )
         return Group(table, foot)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 40 s, 12 min, 3.5 h, 4 d."""
-    for unit, size, next_size in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 2 * 86400)):
-        if seconds < next_size:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if unit == "h" and value < 10 else f"{value:.0f} {unit}"
-    return f"{seconds / 86400:.1f} d"

@@ -1,8 +1,7 @@
-"""Tiles chosen from free memory, videos, and comparisons side by side."""
+"""Tiles chosen from free memory, and comparisons side by side."""
 
 from __future__ import annotations
 
-import builtins
 from pathlib import Path
 
 import numpy as np
@@ -86,65 +85,3 @@ def test_compare_puts_rainy_and_restored_side_by_side(tmp_path: Path) -> None:
     assert (wide[:20] == 10).all() and (wide[28:] == 245).all()
     with pytest.raises(UserError, match="exists already"):
         restore_files(Invert(), [tmp_path / "*.png"], out, progress=False, compare=True)
-
-
-def _video(path: Path, count: int = 5, sound: bool = False) -> list[np.ndarray]:
-    av = pytest.importorskip("av")
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (36, 50, 3), dtype=np.uint8) for _ in range(count)]
-    with av.open(str(path), "w") as container:
-        track = container.add_stream("ffv1", rate=10)
-        track.width, track.height, track.pix_fmt = 50, 36, "bgr0"
-        noise = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")
-            container.mux(track.encode(frame))
-        if noise is not None:
-            samples = rng.integers(-999, 999, (1, 4000), dtype=np.int16)
-            chunk = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-            chunk.sample_rate = 8000
-            container.mux(noise.encode(chunk))
-            container.mux(noise.encode())
-        container.mux(track.encode())
-    return pictures
-
-
-def test_a_video_is_restored_losslessly_with_its_times_and_sound(tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
-    from benchmark.evaluation.videos import frames
-
-    pictures = _video(tmp_path / "rain.mkv", sound=True)
-    outcome = restore_files(Invert(), [tmp_path], tmp_path / "out", progress=False, compare=True)
-    assert not outcome.failed
-    restored = list(frames(tmp_path / "out" / "rain.mkv"))
-    assert len(restored) == len(pictures)
-    for ours, rainy in zip(restored, pictures, strict=True):
-        np.testing.assert_array_equal(ours, 255 - rainy)
-    assert next(iter(frames(tmp_path / "out" / "compare" / "rain.mkv"))).shape == (36, 108, 3)
-    with av.open(str(tmp_path / "out" / "rain.mkv")) as container:
-        times = [float(f.time) for f in container.decode(video=0)]
-        assert times == pytest.approx([0, 0.1, 0.2, 0.3, 0.4], abs=0.002)
-    with av.open(str(tmp_path / "out" / "rain.mkv")) as container:
-        assert sum(f.samples for f in container.decode(audio=0)) == 4000
-
-
-def test_a_broken_video_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("av")
-    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
-    outcome = restore_files(Invert(), [tmp_path], tmp_path / "out", progress=False)
-    assert "broken.mp4: not a readable video" in outcome.failed[0][1]
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def none(name: str, *rest: object) -> object:
-        if name == "av":
-            raise ImportError
-        return real(name, *rest)  # type: ignore[arg-type]
-
-    (tmp_path / "a.mp4").write_bytes(b"x")
-    monkeypatch.setattr(builtins, "__import__", none)
-    outcome = restore_files(Invert(), [tmp_path], tmp_path / "out", progress=False)
-    assert "esdnet-benchmark[video]" in outcome.failed[0][1]
