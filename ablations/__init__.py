@@ -20,13 +20,15 @@ A study is a file; to add one, add a file (or give a path of your own), no code:
     notes:                             # printed with the table
       - A sentence.
 
-Settings are those of the command line (`model.OPTION`, `recipe.loss`, `evaluation.tile`, …).
+Settings are those of the command line (`model.OPTION`, `recipe.loss`, `evaluation.tile`, …), but not those that say
+where files are written (`out`, `data.cache`), nor the seed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,32 +96,47 @@ def studies() -> list[str]:
     return sorted((p.stem for p in FOLDER.glob("*.yaml")), key=lambda n: (not n.startswith("table"), n))
 
 
-def load(name_or_path: str) -> Study:
+def load(name_or_path: str, reader: Callable[[Path], Any]) -> Study:
     """A study by its name ("table3"; "3" will do), or from a YAML file.
+
+    Args:
+        name_or_path: of the study.
+        reader: of YAML files, as plain data.
 
     Raises:
         KeyError: no study of that name.
         ValueError: the file is not a study; says what is wrong and where.
     """
     if name_or_path.endswith((".yaml", ".yml")):
-        return read(Path(name_or_path))
-    name = f"table{name_or_path}" if name_or_path.isdigit() else name_or_path
-    if name not in studies():
-        raise KeyError(name_or_path)
-    return read(FOLDER / f"{name}.yaml")
+        path = Path(name_or_path)
+    else:
+        name = f"table{name_or_path}" if name_or_path.isdigit() else name_or_path
+        if name not in studies():
+            raise KeyError(name_or_path)
+        path = FOLDER / f"{name}.yaml"
+    return declared(path, reader(path))
 
 
 _FIELDS = ("title", "model", "paper", "base", "variants", "labels", "vary", "counted", "notes")
 _VARY = ("setting", "symbol", "values")
+_NOT_OF_A_STUDY = {  # whoever runs a study says where its files go, and which seeds
+    "out": "derain … --runs FOLDER says where runs are kept",
+    "data.cache": "derain … data.cache=FOLDER says where this machine keeps its cache",
+    "seed": "derain … --seeds says which there are",
+}
 
 
-def read(path: Path) -> Study:
+def declared(path: Path, content: Any) -> Study:
     """The study that a YAML file declares; its name is the file's.
 
+    Args:
+        path: of the file.
+        content: as plain data.
+
     Raises:
-        ValueError: no such file, or it is not a study.
+        ValueError: it is not a study.
     """
-    content = _mapping(_yaml(path), path, "a study")
+    content = _mapping(content, path, "a study")
     _known(content, _FIELDS, path, "field")
     counted = {str(k): _settings(v, path) for k, v in _mapping(content.get("counted"), path).items()}
     labels = {str(k): str(v) for k, v in _mapping(content.get("labels"), path).items()}
@@ -138,6 +155,7 @@ def read(path: Path) -> Study:
         if not vary.get("setting") or not isinstance(vary.get("values"), list) or not vary["values"]:
             raise ValueError(f"{path}: vary needs a setting and a list of values")
         setting = str(vary["setting"])
+        _settings({setting: None}, path)
         symbol = str(vary.get("symbol") or setting.rpartition(".")[2])
         variants += _rows(setting, symbol, vary["values"], counted)
     names = [v.name for v in variants]
@@ -149,6 +167,8 @@ def read(path: Path) -> Study:
         for name in given:
             if name not in names:
                 raise ValueError(f"{path}: {what} names '{name}', which is no variant ({', '.join(names)})")
+    if content.get("paper") and not re.fullmatch(r"\w+", str(content["paper"])):
+        raise ValueError(f"{path}: paper is the name of a printed table, such as table3")
     notes = content.get("notes") or []
     if not isinstance(notes, list):
         raise ValueError(f"{path}: notes is a list of sentences")
@@ -181,17 +201,6 @@ def _rows(
     )
 
 
-def _yaml(path: Path) -> Any:
-    from omegaconf import OmegaConf
-
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except Exception as error:  # OmegaConf lets the parser's many exceptions through
-        raise ValueError(f"{path}: not a YAML file: {str(error).splitlines()[0]}") from None
-
-
 def _mapping(value: Any, path: Path, what: str = "this field") -> dict[Any, Any]:
     if value is None:
         return {}
@@ -201,7 +210,11 @@ def _mapping(value: Any, path: Path, what: str = "this field") -> dict[Any, Any]
 
 
 def _settings(value: Any, path: Path) -> dict[str, Any]:
-    return {str(k): v for k, v in _mapping(value, path, "the settings of a variant").items()}
+    given = {str(k): v for k, v in _mapping(value, path, "the settings of a variant").items()}
+    for key in given:
+        if key in _NOT_OF_A_STUDY:
+            raise ValueError(f"{path}: '{key}' is no setting of a study: {_NOT_OF_A_STUDY[key]}")
+    return given
 
 
 def _known(content: Mapping[Any, Any], allowed: tuple[str, ...], path: Path, kind: str) -> None:
@@ -210,4 +223,4 @@ def _known(content: Mapping[Any, Any], allowed: tuple[str, ...], path: Path, kin
             raise ValueError(f"{path}: unknown {kind} '{key}'; one of {', '.join(allowed)}")
 
 
-__all__ = ["Study", "Variant", "load", "read", "studies"]
+__all__ = ["Study", "Variant", "declared", "load", "studies"]

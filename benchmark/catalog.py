@@ -74,6 +74,10 @@ class Network:
         # there may be no blocks, but not no channels
         return 0 if option.endswith(("blocks", "units")) or isinstance(self.options()[option], float) else 1
 
+    def most(self, option: str) -> int | None:
+        """The greatest value of an option that is a whole number; None where that is not known."""
+        return None if self.least(option) is None else 4096
+
     def load_class(self) -> type[nn.Module]:
         """Import the network's class (this imports torch)."""
         module, _, attribute = self.target.partition(":")
@@ -360,9 +364,10 @@ def study(name_or_path: str) -> Study:
         UserError: no such study (the nearest is given), or the file is not one.
     """
     import ablations
+    from benchmark.reading import path, read_yaml
 
     try:
-        return ablations.load(name_or_path)
+        return ablations.load(path(name_or_path), read_yaml)
     except KeyError:
         raise unknown("study", name_or_path, studies()) from None
     except ValueError as error:

@@ -5,20 +5,23 @@ Nothing here imports torch, so a wrong word on the command line is answered at o
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import hashlib
 import json
 import os
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark import catalog, limits
+from benchmark import reading as read
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
@@ -69,12 +72,12 @@ class ScheduleConfig:
 
     name: str = "cosine"
     unit: str = "epoch"
-    warmup: float = 0
+    warmup: float = 0.0
     final_lr: float = 1e-7
     milestones: list[float] = field(default_factory=list)
-    every: float = 0
+    every: float = 0.0
     gamma: float = 1.0
-    start: float = 0
+    start: float = 0.0
     first: int | None = None
 
 
@@ -162,34 +165,32 @@ def presets(group: str) -> list[str]:
     return sorted(p.stem for p in (PRESETS / group).glob("*.yaml"))
 
 
-def _preset(name: str, model: str) -> DictConfig:
-    """A recipe's YAML; `model` is for the authors' own recipes alone."""
+def _preset(name: str, model: str) -> dict[str, str]:
+    """A recipe's settings, as they are written in its YAML; `model` is for the authors' own recipes alone."""
     if name == "authors":
         path = PRESETS / "recipe" / "authors" / f"{model}.yaml"
         if not path.is_file():
             raise UserError(
                 f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
             )
+    elif name not in presets("recipe"):
+        raise unknown("recipe", name, [*presets("recipe"), "authors"])
     else:
         path = PRESETS / "recipe" / f"{name}.yaml"
-        if not path.is_file():
-            raise unknown("recipe", name, [*presets("recipe"), "authors"])
-    loaded = OmegaConf.load(path)
-    assert isinstance(loaded, DictConfig)
-    loaded["name"] = name
-    return loaded
+    return {key: read.written(value) for key, value in _flat(read.read_yaml(path), "recipe.")}
 
 
 @functools.cache
 def _recipe(name: str, model: str) -> RecipeConfig:
     """That on the defaults; not to be changed."""
-    recipe = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RecipeConfig), _preset(name, model)))
-    assert isinstance(recipe, RecipeConfig)
-    return recipe
+    config = RunConfig()
+    for key, text in _preset(name, model).items():
+        _put(config, key, text)
+    return dataclasses.replace(config.recipe, name=name)
 
 
-def pairs_of(words: Iterable[str]) -> list[tuple[str, Any]]:
-    """The keys and values of `key=value` words.
+def pairs_of(words: Iterable[str]) -> list[tuple[str, str]]:
+    """The keys of `key=value` words, and their values as they are written.
 
     Raises:
         UserError: a word is not of that form.
@@ -201,21 +202,27 @@ def pairs_of(words: Iterable[str]) -> list[tuple[str, Any]]:
             raise UserError(f"'{word}': settings are written key=value, for example recipe=paper or seed=1")
         if "${" in value or value.strip() == "???":
             raise UserError(f"'{word}': values are written out; there are no references here")
-        try:
-            plain: Any = (
-                OmegaConf.to_container(OmegaConf.from_dotlist([f"v={value}"])) if value else {"v": None}
-            )
-            pairs.append((key.lstrip("+"), plain["v"]))
-        except Exception as error:
-            raise UserError(
-                f"'{word}': the value is not valid YAML ({str(error).splitlines()[0]})"
-            ) from error
+        if "\0" in value:
+            raise UserError(f"'{word}': a NUL cannot stand in a value")
+        pairs.append((key.lstrip("+"), value))
     return pairs
 
 
-def _with_study(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def _put(config: RunConfig, key: str, text: str) -> None:
+    """Set one value of a configuration, read by its type."""
+    try:
+        value = read.typed(_TYPES[key], text)
+    except ValueError as error:
+        raise UserError(f"{key}={text}: {error}") from None
+    if key in _PATHS and value is not None:
+        value = [read.path(v) for v in value] if isinstance(value, list) else read.path(value)
+    *parents, name = key.split(".")
+    setattr(functools.reduce(getattr, parents, config), name, value)
+
+
+def _with_study(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """The pairs with `study=NAME row=NAME` replaced by the settings of that row, as a table of the study has them."""
-    chosen = {key: str(value) for key, value in pairs if key in ("study", "row")}
+    chosen = {key: value for key, value in pairs if key in ("study", "row")}
     if not chosen:
         return pairs
     if len(chosen) < 2:
@@ -231,7 +238,8 @@ def _with_study(pairs: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
             raise UserError(
                 f"'{key}={value}': row {chosen['row']} of study {study.name} sets it; leave one out"
             )
-    return [("model", study.model), *study.base.items(), *given, *own.items()]
+    settings = [[(key, read.written(value)) for key, value in part.items()] for part in (study.base, own)]
+    return [("model", study.model), *settings[0], *given, *settings[1]]
 
 
 def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConfig:
@@ -246,44 +254,53 @@ def resolve(words: Iterable[str] = (), base: RunConfig | None = None) -> RunConf
     """
     pairs = _with_study(pairs_of(words))
     chosen = {k: v for k, v in pairs if k in ("model", "data", "recipe")}
-    base = base or RunConfig()
-    model = str(chosen.get("model", base.model.name))
-    entry = catalog.network(model)
+    config = copy.deepcopy(base or RunConfig())
+    config.model.name = chosen.get("model", config.model.name)
+    entry = catalog.network(config.model.name)
     if "recipe" in chosen:
-        recipe = str(chosen["recipe"])
-        base = dataclasses.replace(base, recipe=_recipe(recipe, model if recipe == "authors" else ""))
-    config = OmegaConf.structured(base)
-    try:
-        config.model.name = model
-        if "data" in chosen:
-            config.data.name = str(chosen["data"])
-        for key, value in pairs:
-            if key in chosen:
-                continue
-            if key.startswith("model.") and key != "model.name":
-                catalog.check_options(entry, {key.removeprefix("model."): value})
-                limits.check_option(entry, key.removeprefix("model."), value)
-                config.model.options[key.removeprefix("model.")] = value
-                continue
-            if key not in _KEYS:
-                options = [f"model.{option}" for option in entry.options()]
-                raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", "study", "row", *options])
-            # devices=2 and tile=80 are text to the schema, numbers to YAML
-            current = OmegaConf.select(config, key)
-            if isinstance(current, bool) and value not in (True, False, "yes", "no", "on", "off"):
-                raise UserError(f"{key}={value}: true or false")
-            as_text = isinstance(current, str) and isinstance(value, (int, float))
-            OmegaConf.update(config, key, str(value) if as_text else value)
-        result = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        where = getattr(error, "full_key", None)
-        raise UserError(f"{where}: " * bool(where) + str(error).splitlines()[0]) from error
-    assert isinstance(result, RunConfig)
-    limits.check(result, entry)
-    return result
+        own = entry.name if chosen["recipe"] == "authors" else ""
+        config.recipe = copy.deepcopy(_recipe(chosen["recipe"], own))
+    config.data.name = chosen.get("data", config.data.name)
+    for key, text in pairs:
+        if key in chosen:
+            continue
+        if key.startswith("model.") and key != "model.name":
+            option = key.removeprefix("model.")
+            config.model.options[option] = model_option(entry, option, text)
+        elif key in _KEYS:
+            _put(config, key, text)
+        else:
+            options = [f"model.{option}" for option in entry.options()]
+            raise unknown("setting", key, [*_KEYS, "model", "data", "recipe", "study", "row", *options])
+    limits.check(config, entry)
+    return config
+
+
+def model_option(entry: catalog.Network, option: str, text: str) -> Any:
+    """The value of a constructor option, read by the kind of its default.
+
+    Raises:
+        UserError: the network has no such option (the nearest is given), or it cannot be that.
+    """
+    catalog.check_options(entry, {option: text})
+    value = read.like(entry.options()[option], text)
+    limits.check_option(entry, option, value)
+    return value
 
 
 _KEYS = [k for k, _ in limits.leaves(RunConfig()) if k not in ("model.name", "model.options")]
+_PATHS = ("data.root", "data.cache", "recipe.start_from", "evaluation.also", "out")
+
+
+def _types(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, kind in typing.get_type_hints(config).items():
+        if dataclasses.is_dataclass(kind):
+            yield from _types(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield prefix + name, kind
+
+
+_TYPES = dict(_types(RunConfig))
 
 
 def model_options(config: RunConfig) -> dict[str, Any]:
@@ -341,24 +358,36 @@ def sources(words: Iterable[str], config: RunConfig) -> dict[str, str]:
         found |= {f"model.{option}": "embedded variant" for option in variant}
     if "recipe" in given:
         name = "authors/" + config.model.name if config.recipe.name == "authors" else config.recipe.name
-        preset = OmegaConf.to_container(_preset(config.recipe.name, config.model.name))
-        found |= {key: f"recipe/{name}.yaml" for key in _flat(preset, "recipe.") if key in found}
+        preset = _preset(config.recipe.name, config.model.name)
+        found |= {key: f"recipe/{name}.yaml" for key in preset if key in found}
     if os.environ.get("ESDNET_CACHE"):
         found["data.cache"] = "environment ESDNET_CACHE"
     found |= {key: f"study {given['study']}" for key in found if key in in_study}
     return found | {key: "command line" for key in found if key in given}
 
 
-def _flat(data: Any, prefix: str) -> Iterator[str]:
+def _flat(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield prefix + key
+            yield prefix + key, value
 
 
 def from_dict(data: Mapping[str, Any]) -> RunConfig:
-    """The configuration that `to_dict` made plain."""
+    """The configuration that `to_dict` made plain.
+
+    Raises:
+        UserError: it is none of this suite's, or there are references in it.
+    """
+    try:
+        read.refuse_references(dict(data))
+        return _of_plain(data)
+    except (ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"not a configuration of a run: {str(error).splitlines()[0]}") from None
+
+
+def _of_plain(data: Mapping[str, Any]) -> RunConfig:
     result = OmegaConf.to_object(
         OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(dict(data)))
     )
@@ -422,7 +451,7 @@ def question(config: RunConfig) -> dict[str, Any]:
 def _placed(name: str) -> str:
     """A test set's name, the folder it is in written out."""
     spec = dataset_spec(name)
-    return name if spec.root is None or spec.name in DATASETS else str(Path(spec.root).expanduser().resolve())
+    return name if spec.root is None or spec.name in DATASETS else str(Path(spec.root).resolve())
 
 
 def digest(asked: Mapping[str, Any]) -> str:

@@ -80,6 +80,8 @@ def _of_the_system(error: BaseException) -> OSError | None:
 
 def home() -> Path | None:
     """The home folder; None for a user who has none."""
+    if os.environ.get("HOME") == "":
+        return None
     try:
         return Path.home()
     except RuntimeError:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
@@ -38,10 +39,10 @@ CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "recipe.schedule.name": lambda: ("cosine", "step", "multistep", "linear", "constant"),
     "recipe.schedule.unit": lambda: ("epoch", "step"),
     "recipe.optimizer.name": lambda: ("adam", "adamw"),
-    "recipe.precision": lambda: ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"),
+    "recipe.precision": lambda: ("32-true", "16-mixed", "bf16-mixed", "bf16-true"),
     "recipe.select": lambda: ("best", "last"),
     "trainer.accelerator": lambda: ("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.strategy": lambda: ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_spawn", "fsdp"),
+    "trainer.strategy": lambda: ("auto", "ddp", "ddp_find_unused_parameters_true"),
     "logger": lambda: ("wandb", "csv"),
 }
 
@@ -72,7 +73,17 @@ _NOT_NEGATIVE = (
     "recipe.schedule.warmup",
     "seed",
 )
-_SEEDS = 2**32
+SEEDS = 2**32
+_MOST = {  # more is a slip of the keyboard, which would end in want of memory, or in no end
+    "recipe.batch": 65536,
+    "recipe.patch": 16384,
+    "trainer.nodes": 4096,
+    "trainer.threads": 4096,
+    "data.workers": 1024,
+    "evaluation.batch": 65536,
+    "evaluation.overlap": 16384,
+}
+_MOST_OF_ALL = 10**12
 
 
 def check(config: RunConfig, entry: catalog.Network) -> None:
@@ -100,8 +111,11 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
     for key in _NOT_NEGATIVE:
         if values[key] < 0:
             raise UserError(f"{key}={values[key]}: must be at least 0")
-    if config.seed >= _SEEDS:
-        raise UserError(f"seed={config.seed}: must be below {_SEEDS}")
+    if config.seed >= SEEDS:
+        raise UserError(f"seed={config.seed}: must be below {SEEDS}")
+    for key, value in values.items():
+        if isinstance(value, int) and value > _MOST.get(key, _MOST_OF_ALL):
+            raise UserError(f"{key}={value}: at most {_MOST.get(key, _MOST_OF_ALL)}")
     for name in config.evaluation.also:
         if not dataset_spec(name).paired or dataset_spec(name).rendered:
             raise UserError(f"evaluation.also: {name} has no clean pictures of its own to compare with")
@@ -111,7 +125,7 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
     _recipe(config)
     _patch(config, entry)
     _tile(config)
-    if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)+", config.trainer.devices):
+    if not re.fullmatch(r"auto|-1|[1-9][0-9]{0,3}|[0-9]{1,4}(,[0-9]{1,4})+", config.trainer.devices):
         raise UserError(
             f"trainer.devices={config.trainer.devices}: 'auto', -1 for all, how many, or which, as in 0,1"
         )
@@ -154,6 +168,8 @@ def _recipe(config: RunConfig) -> None:
         raise UserError(
             f"recipe.optimizer.betas={betas}: two numbers from 0 to below 1, for example [0.9,0.999]"
         )
+    if recipe.start_from is not None and not Path(recipe.start_from).is_file():
+        raise UserError(f"recipe.start_from={recipe.start_from}: no such file")
     if schedule.first not in (None, 0, 1):
         raise UserError(
             f"recipe.schedule.first={schedule.first}: where the authors' scheduler stands in the first unit, 0 or 1"
@@ -179,7 +195,7 @@ def _tile(config: RunConfig) -> None:
     tile, overlap = config.evaluation.tile, config.evaluation.overlap
     if tile in ("authors", "whole"):
         return
-    if not tile.isdecimal():
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", tile):
         raise UserError(f"evaluation.tile={tile}: 'authors', 'whole' or a number of pixels")
     if int(tile) <= overlap:
         raise UserError(f"evaluation.tile={tile}: must be larger than evaluation.overlap")
@@ -206,7 +222,7 @@ def check_option(entry: catalog.Network, option: str, value: Any) -> None:
         if not isinstance(value, bool):
             raise UserError(f"{given}: true or false")
     elif isinstance(default, (int, float)):
-        _number(given, value, type(default), entry.least(option))
+        _number(given, value, type(default), entry, option)
     elif isinstance(default, str):
         if not isinstance(value, str):
             raise UserError(f"{given}: a word, such as {default}")
@@ -218,12 +234,15 @@ def check_option(entry: catalog.Network, option: str, value: Any) -> None:
                 f"{given}: {entry.lengths[option]} values, such as [{','.join(map(str, default))}]"
             )
         for one in value:
-            _number(given, one, type(default[0]) if default else float, entry.least(option))
+            _number(given, one, type(default[0]) if default else float, entry, option)
 
 
-def _number(given: str, value: Any, kind: type, least: int | None) -> None:
+def _number(given: str, value: Any, kind: type, entry: catalog.Network, option: str) -> None:
+    least, most = entry.least(option), entry.most(option)
     kinds = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
         raise UserError(f"{given}: {'whole numbers' if kind is int else 'finite numbers'} are needed here")
     if least is not None and value < least:
         raise UserError(f"{given}: must be at least {least}")
+    if most is not None and value > most:
+        raise UserError(f"{given}: must be at most {most}")

@@ -107,23 +107,17 @@ def _import(options: Namespace) -> int:
 def config(options: Namespace) -> int:
     """`derain config`."""
     from benchmark.config import identity, resolve, settings_of, sources
+    from benchmark.reading import written
 
     resolved = resolve(options.settings)
     values, where = settings_of(resolved), sources(options.settings, resolved)
     values |= {k: os.environ[w.split()[1]] for k, w in where.items() if w.startswith("environment ")}
-    words = {key: f"{key}={_written(value)}" for key, value in values.items()}
+    words = {key: f"{key}={written(value)}" for key, value in values.items()}
     width = max(map(len, words.values()))
     print(f"# identity {identity(resolved)}")
     for key, word in words.items():
         print(f"{word:<{width}}  # {where[key]}")
     return 0
-
-
-def _written(value: Any) -> str:
-    """A value as it is given on the command line."""
-    import json
-
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def train(options: Namespace) -> int:

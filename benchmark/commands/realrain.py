@@ -20,6 +20,7 @@ from benchmark.commands.gallery import Photograph, Run, restore_photographs
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_json
+from benchmark.reading import path as expanded
 from benchmark.report.realrain import PIQE, table2
 from benchmark.report.table import Table
 from benchmark.sources import code_digest
@@ -144,7 +145,7 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
     for word in settings:
         key, sign, value = word.partition("=")
         if sign and key in names:
-            own[names[key]] = value
+            own[names[key]] = value if key == "piqe" else expanded(value)
         elif sign and key == "metrics":
             own["metrics"] = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
         else:
@@ -152,7 +153,7 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
     options = Options(**own)
     if options.piqe not in PIQE:
         raise unknown("PIQE implementation", options.piqe, PIQE)
-    if options.metaiqa and not Path(options.metaiqa).expanduser().is_file():
+    if options.metaiqa and not Path(options.metaiqa).is_file():
         raise UserError(f"metaiqa.checkpoint={options.metaiqa}: no such file")
     for name in options.metrics:
         lower_better(name)
@@ -175,7 +176,7 @@ def plan(
         UserError: a run is to be done but its training set is not below `root`.
     """
     if root is not None and not Path(root).is_dir():
-        raise UserError(f"DATA={root}: no such folder")
+        raise UserError(f"--data {root}: no such folder")
     data = training_set(embedded=root is None)
     planned = plans.table2(recipe, root, data, models, seeds, words, out)
     if root is not None and any(state_of(run).name != DONE for run in planned.runs):
@@ -205,7 +206,7 @@ def open_photographs(given: str | None, root: str | None) -> Photographs:
     from benchmark.data import open_photographs as open_folder
 
     opened = open_folder(given) if given else open_folder(SET, root)
-    found = Photographs(Path(given).expanduser().resolve().name if given else dataset_spec(SET).title)
+    found = Photographs(Path(given).resolve().name if given else dataset_spec(SET).title)
     for path in opened.paths:
         found.add(path.stem, lambda p=path: read_image(p))
     if not found.pictures:

@@ -20,6 +20,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmark.errors import UserError, unknown
+from benchmark.reading import path as expanded
+from benchmark.reading import read_yaml
 
 COUNTS: Mapping[str, str] = MappingProxyType(
     {
@@ -112,7 +114,7 @@ def convention(given: str | Path | Convention) -> Convention:
     if str(given) in CONVENTIONS:
         return CONVENTIONS[str(given)]
     if str(given).endswith((".yaml", ".yml")):
-        return load_convention(Path(given))
+        return load_convention(Path(expanded(str(given))))
     raise unknown("convention", str(given), CONVENTIONS)
 
 
@@ -150,15 +152,10 @@ def load_convention(path: Path) -> Convention:
     )
 
 
-def _read(path: Path) -> dict[Any, Any]:
-    from omegaconf import OmegaConf
-
-    if not path.is_file():
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
         raise UserError(f"{path}: no such convention file")
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except Exception as error:  # OmegaConf lets the parser's many exceptions through
-        raise UserError(f"{path}: not a YAML file: {str(error).splitlines()[0]}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: a convention is a mapping with picojoules, not a {type(content).__name__}")
     return content

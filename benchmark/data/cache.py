@@ -37,6 +37,7 @@ from benchmark.data.images import image_size, read_image
 from benchmark.data.layouts import Pair
 from benchmark.errors import UserError, WorkError
 from benchmark.files import home, make_folder, write_failure, write_json
+from benchmark.reading import path as expanded
 
 Picture = NDArray[np.uint8]
 
@@ -123,10 +124,10 @@ def cache_folder(option: str | Path | None = None) -> Path:
         UserError: there is no home either.
     """
     if option:
-        return Path(option).expanduser()
+        return Path(expanded(str(option)))
     named = os.environ.get("ESDNET_CACHE")
     if named:
-        return Path(named).expanduser()
+        return Path(expanded(named))
     place = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     return Path(place) / "esdnet-benchmark"
 

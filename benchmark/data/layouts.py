@@ -664,7 +664,7 @@ def find_split(spec: Dataset, root: str | Path | None, split: str) -> list[Found
     Raises:
         UserError: no root, nothing there, or several folders that could be meant.
     """
-    root = Path(spec.root).expanduser() if spec.root is not None else root
+    root = Path(spec.root) if spec.root is not None else root
     if root is None:
         raise UserError(
             f"dataset '{spec.name}' needs data.root=FOLDER: the folder that holds it, or one above it"

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from benchmark.errors import UserError, unknown
 from benchmark.plugins import registered
+from benchmark.reading import path as expanded
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,8 @@ def dataset_spec(name: str) -> Dataset:
 
 def folder_spec(path: str) -> Dataset:
     """A folder of pairs as a dataset of its own, called as the folder is."""
-    name = Path(path).expanduser().absolute().name
+    path = expanded(path)
+    name = Path(path).absolute().name
     name = f"{name}-folder" if name in DATASETS else name
     return replace(OURS["folder"], name=name, title=name, root=path)
 

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from benchmark.errors import UserError, unknown
 from benchmark.evaluation.metrics import check_images, to_8_bit
 from benchmark.files import home
+from benchmark.reading import path as expanded
 
 PIQE_IMPLEMENTATIONS = ("pyiqa", "reference")
 METAIQA_VARIABLE = "DERAIN_METAIQA"
@@ -107,7 +108,7 @@ def metaiqa_checkpoint(checkpoint: str | Path | None = None) -> Path:
     """
     named = checkpoint or os.environ.get(METAIQA_VARIABLE)
     if named:
-        path = Path(named).expanduser()
+        path = Path(expanded(str(named)))
         if not path.is_file():
             origin = "" if checkpoint else f" (from {METAIQA_VARIABLE})"
             raise UserError(f"MetaIQA checkpoint {path}{origin}: no such file")

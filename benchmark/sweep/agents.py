@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from benchmark.errors import UserError, unknown
+from benchmark.reading import path as expanded
+from benchmark.reading import read_yaml
 from benchmark.sweep.tracking import has_key, project
 
 FOLDER = Path(__file__).resolve().parents[1] / "sweeps"
@@ -21,13 +23,16 @@ def start(name_or_path: str) -> int:
     """Register a sweep at W&B, which prints how to start agents; returns the exit status.
 
     Raises:
-        UserError: no such sweep, or no key.
+        UserError: no such sweep, no YAML that is read here, or no key.
     """
-    path = Path(name_or_path) if name_or_path.endswith((".yaml", ".yml")) else sweeps().get(name_or_path)
+    path = (
+        Path(expanded(name_or_path))
+        if name_or_path.endswith((".yaml", ".yml"))
+        else sweeps().get(name_or_path)
+    )
     if path is None:
         raise unknown("sweep", name_or_path, sweeps())
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    read_yaml(path, references=True)
     if not has_key():
         raise UserError(
             f"no key for W&B: set WANDB_API_KEY, or log in with: wandb login; then: wandb sweep {path}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,8 @@ from benchmark import catalog
 from benchmark.config import RunConfig, digest, name_of, question, resolve
 from benchmark.data.specs import COLUMNS, DATASETS, column_key, dataset_spec, result_key, test_sets
 from benchmark.errors import UserError
+from benchmark.limits import SEEDS
+from benchmark.reading import written
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ class Planner:
         """The run of some words and a seed.
 
         Raises:
-            UserError: a word is wrong.
+            UserError: a word is wrong, or the seed.
         """
+        if not 0 <= seed < SEEDS:
+            raise UserError(f"seed={seed}: from 0 to {SEEDS - 1}")
         key = tuple(words)
         if key not in self._known:
             config = resolve([*self.common, *key, *self.last])
@@ -159,7 +162,7 @@ def table1(
     planner = Planner(common(recipe, root, out), words)
     runs = tuple(
         planner.plan(
-            [f"model={model}", *training, *([f"evaluation.also={json.dumps(also)}"] * bool(also))], seed
+            [f"model={model}", *training, *([f"evaluation.also={written(also)}"] * bool(also))], seed
         )
         for seed in seeds
         for training, also in tested.items()
@@ -241,7 +244,7 @@ def _column(name: str, root: str | None, default: str) -> str:
         raise UserError(f"--datasets {name}: training on {spec.training} needs --data FOLDER")
     if spec.root is None or spec.name in DATASETS:
         return name
-    folder = Path(spec.root).expanduser().absolute()
+    folder = Path(spec.root).absolute()
     if not folder.is_dir():
         raise UserError(f"--datasets {name}: no such folder")
     if spec.trains_on is not None:
@@ -313,7 +316,7 @@ def rows(
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
+    return [f"{key}={written(value)}" for key, value in settings.items()]
 
 
 def unique(runs: Iterable[Planned]) -> tuple[Planned, ...]:
@@ -334,6 +337,6 @@ def _look(name: str, root: str | None, splits: Sequence[str] = ()) -> None:
     from benchmark.data.layouts import find_split
 
     if root is not None and not Path(root).is_dir():
-        raise UserError(f"DATA={root}: no such folder")
+        raise UserError(f"--data {root}: no such folder")
     for split in splits or dataset_spec(name).splits:
         find_split(dataset_spec(name), root, split)

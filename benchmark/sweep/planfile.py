@@ -12,21 +12,25 @@
     - model=prenet data=embedded-light seed=0
     - {row: table3/SRB, run: "model=esdnet data=embedded-heavy model.time_steps=4 seed=0"}
 
-Runs are words as on the command line. A run can be left out, added or changed; what is done already is known by what
-it is, not by its place in a file.
+Runs are words as on the command line; a value in double quotes is that of a JSON string. A run can be left out, added
+or changed; what is done already is known by what it is, not by its place in a file. Where files are written is not
+for a plan to say: `out=` is refused, and `data.cache=` left to whoever does it.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_text
+from benchmark.reading import json_of, refuse_references, text_of, whole, written, yaml_of
+from benchmark.reading import path as expanded
 from benchmark.sweep.plan import Plan, Planned, Planner, common, unique
 
 FORMAT = 1
@@ -49,9 +53,12 @@ def save(path: Path, heading: Heading, runs: Sequence[Planned], made_by: str = "
     """Write a plan.
 
     Raises:
-        UserError, WorkError: the file is neither YAML nor JSON by its name, or cannot be written.
+        UserError, WorkError: the file is neither YAML nor JSON by its name, a name in it is not UTF-8, or it cannot be
+            written.
     """
     rows = [_entry(run) for run in runs]
+    settings = [_as_in_file(w) for w in heading.settings or [] if not w.startswith("data.cache=")]
+    heading = replace(heading, settings=settings)
     if path.suffix == ".json":
         told = {"format": FORMAT, **asdict(heading), "runs": rows}
         text = json.dumps(told, indent=1, ensure_ascii=False)
@@ -64,30 +71,59 @@ def save(path: Path, heading: Heading, runs: Sequence[Planned], made_by: str = "
         )
     else:
         raise UserError(f"{path}: a plan is a .yaml or a .json file")
-    write_text(path, text)
+    try:
+        write_text(path, text)
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: a plan is UTF-8, and a name in this one is not") from None
 
 
 def _yaml(value: Any) -> str:
     """JSON, which is YAML too; plain where that is safe."""
     if isinstance(value, str) and value and all(c.isalnum() or c in " =._/-" for c in value) and "=" in value:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() or "\ud800" <= c <= "\udfff" else f"\\U{ord(c):08x}" for c in text)
 
 
 def _entry(run: Planned) -> str | dict[str, Any]:
-    words = shlex.join(run.words)
+    words = shlex.join(map(_as_in_file, run.words))
     if not run.rows:
         return words
     rows = [f"{study}/{row}" for study, row in run.rows]
     return {"row": rows[0] if len(rows) == 1 else rows, "run": words}
 
 
-def load(path: Path, out: str) -> tuple[Heading, Plan]:
+def _as_in_file(word: str) -> str:
+    """A word whose value would be taken for a JSON string, as one."""
+    key, sign, value = word.partition("=")
+    return f"{key}={json.dumps(value, ensure_ascii=False)}" if sign and _quoted(value) else word
+
+
+def _of_file(word: str, path: Path) -> str:
+    key, sign, value = word.partition("=")
+    if key.lstrip("+") == "out":
+        raise UserError(
+            f"{path}: '{word}': a plan does not say where runs are kept; derain run … --runs FOLDER does"
+        )
+    if not sign or not _quoted(value):
+        return word
+    try:
+        return f"{key}={json.loads(value)}"
+    except ValueError:
+        return word
+
+
+def _quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] == '"'
+
+
+def load(path: Path, out: str, cache: str | None = None) -> tuple[Heading, Plan]:
     """The plan in a file.
 
     Args:
         path: of the file.
         out: folder of the runs.
+        cache: of decoded pictures, on this machine.
 
     Raises:
         UserError: no such file, not a plan, or a setting in it is wrong; says which run.
@@ -99,23 +135,36 @@ def load(path: Path, out: str) -> tuple[Heading, Plan]:
             raise unknown(f"key of a plan ({path})", str(key), ["format", "runs", *names])
     if told.get("format") != FORMAT:
         raise UserError(f"{path}: not a plan of this version (format: {FORMAT})")
+    left_out: list[str] = []
     heading = Heading(
-        tables=[str(t) for t in _list(told, "tables", path)],
-        data=None if told.get("data") is None else str(told["data"]),
+        tables=[expanded(written(t)) for t in _list(told, "tables", path)],
+        data=None if told.get("data") is None else expanded(str(told["data"])),
         recipe=str(told.get("recipe") or ("embedded" if told.get("data") is None else "paper")),
         values=_list(told, "values", path) or None,
         datasets=[str(d) for d in _list(told, "datasets", path)],
-        settings=[str(s) for s in _list(told, "settings", path)],
-        options=[str(o) for o in _list(told, "options", path)],
+        settings=_words(_list(told, "settings", path), path, left_out),
+        options=[_of_file(str(o), path) for o in _list(told, "options", path)],
     )
     entries = _list(told, "runs", path)
     if not entries:
         raise UserError(f"{path}: runs is a list of runs, such as 'model=prenet data=embedded-light seed=0'")
-    planner = Planner([*common(heading.recipe, heading.data, out), *(heading.settings or [])])
-    return heading, Plan(unique(_planned(e, i, planner, path) for i, e in enumerate(entries, 1)))
+    last = [] if cache is None else [f"data.cache={cache}"]
+    planner = Planner([*common(heading.recipe, heading.data, out), *(heading.settings or [])], last)
+    runs = unique(_planned(e, i, planner, path, left_out) for i, e in enumerate(entries, 1))
+    if left_out:
+        told_once = f"{path}: {left_out[0]} is left out; derain run … data.cache=FOLDER says where it is here"
+        print(f"derain: {told_once}", file=sys.stderr)
+    return heading, Plan(runs)
 
 
-def _planned(entry: Any, number: int, planner: Planner, path: Path) -> Planned:
+def _words(given: Iterable[Any], path: Path, left_out: list[str]) -> list[str]:
+    """Settings as on the command line, without the cache of the machine that the plan was made on."""
+    words = [_of_file(str(word), path) for word in given]
+    left_out += [word for word in words if word.startswith("data.cache=")]
+    return [word for word in words if not word.startswith("data.cache=")]
+
+
+def _planned(entry: Any, number: int, planner: Planner, path: Path, left_out: list[str]) -> Planned:
     rows: list[Any] = []
     if isinstance(entry, Mapping):
         strange = [key for key in entry if key not in ("row", "run")]
@@ -127,10 +176,10 @@ def _planned(entry: Any, number: int, planner: Planner, path: Path) -> Planned:
         rows = given if isinstance(given, list) else [given]
         entry = entry["run"]
     try:
-        words = shlex.split(entry) if isinstance(entry, str) else [str(w) for w in entry]
+        words = _words(shlex.split(entry) if isinstance(entry, str) else entry, path, left_out)
         seeds = [w.removeprefix("seed=") for w in words if w.startswith("seed=")]
         others = [w for w in words if not w.startswith("seed=")]
-        seed = int(seeds[-1]) if seeds else 0
+        seed = whole(seeds[-1]) if seeds else 0
         pairs = [(study, row) for study, _, row in (str(r).partition("/") for r in rows)]
         label = " ".join(pairs[0]) if pairs else ""
         return planner.plan(others, seed, label, pairs)
@@ -150,15 +199,13 @@ def _list(told: Mapping[str, Any], key: str, path: Path) -> list[Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        text = path.read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten thousand runs: ten times as fast
-        told = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=loader)
+        text = text_of(path)
+        told = json_of(text) if path.suffix == ".json" else yaml_of(text)
+        refuse_references(told)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; derain table 1 --save-plan {path} makes one") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable plan ({' '.join(str(error).split())})") from None
     if not isinstance(told, dict):
         raise UserError(f"{path}: not a plan")

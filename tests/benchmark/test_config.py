@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +22,7 @@ from benchmark.config import (
     to_dict,
 )
 from benchmark.errors import UserError
+from benchmark.reading import written
 
 
 def test_the_paper_recipe_is_section_4_1() -> None:
@@ -84,7 +83,7 @@ def test_tiling_is_the_authors_unless_said_otherwise() -> None:
         (["evaluation.tile=8"], "larger than evaluation.overlap"),
         (["evaluation.tile=big"], "number of pixels"),
         (["seed"], "key=value"),
-        (["seed=["], "not valid YAML"),
+        (["seed=["], "a whole number"),
         (["logger=tensorboard"], "csv"),
         (["recipe.optimizer.lr=nan"], "finite"),
         (["recipe.optimizer.betas=[0.9,.inf]"], "finite"),
@@ -188,7 +187,7 @@ def test_the_choices_of_options_are_what_the_networks_take() -> None:
 def test_what_a_network_is_made_with_is_not_refused(name: str) -> None:
     entry = catalog.network(name)
     for options in (entry.options(), entry.embedded, *(v.options for v in entry.variants)):
-        resolve([f"model={name}", *(f"model.{k}={json.dumps(v)}" for k, v in options.items())])
+        resolve([f"model={name}", *(f"model.{k}={written(v)}" for k, v in options.items())])
 
 
 def test_every_value_has_a_source(monkeypatch: pytest.MonkeyPatch) -> None:

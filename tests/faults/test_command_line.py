@@ -32,7 +32,7 @@ WRONG = {
     "train recipe.patch=63": "64",
     "train model.tim_steps=2": "did you mean 'time_steps'",
     "train seed": "key=value",
-    "train seed=[": "YAML",
+    "train seed=[": "a whole number",
     "train logger=wandbb": "did you mean 'wandb'",
     "train --dryrun": "--dryrun",
     "config recipe.steps=x": "recipe.steps",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from benchmark import reading as read
 from benchmark.config import pairs_of
 from benchmark.errors import UserError, unknown
 from benchmark.sweep.claims import Holder
@@ -121,6 +120,15 @@ _FOR = {
 }
 
 
+_LIMITS = {  # least and most; memory in GB, hours up to a year
+    "cpus": (1, 4096),
+    "gpus": (0, 1024),
+    "restarts": (0, 1000),
+    "memory": (0, 10**6),
+    "hours": (0, 366 * 24),
+}
+
+
 def take_settings(words: Iterable[str], workers: int | None = None) -> tuple[ExecutorConfig, list[str]]:
     """The executor that `executor=NAME executor.KEY=VALUE` words ask for, and the other words.
 
@@ -140,7 +148,8 @@ def take_settings(words: Iterable[str], workers: int | None = None) -> tuple[Exe
     name = str(given.pop("executor", "local"))
     if name not in _FOR:
         raise unknown("executor", name, _FOR)
-    config = OmegaConf.structured(ExecutorConfig(name=name, workers=workers))
+    result = ExecutorConfig(name=name, workers=workers)
+    hints = typing.get_type_hints(ExecutorConfig)
     keys = list(dict.fromkeys(k for each in _FOR.values() for k in each))
     for key, value in given.items():
         key = key.removeprefix("executor.")
@@ -150,21 +159,22 @@ def take_settings(words: Iterable[str], workers: int | None = None) -> tuple[Exe
             takers = " or ".join(n for n, keys in _FOR.items() if key in keys)
             raise UserError(f"executor.{key} is for executor={takers}, not for {name}")
         try:
-            OmegaConf.update(config, key, value)
-        except OmegaConfBaseException as error:
-            raise UserError(f"executor.{key}={value}: {str(error).splitlines()[0]}") from None
-    result = OmegaConf.to_object(config)
-    assert isinstance(result, ExecutorConfig)
+            setattr(result, key, read.typed(hints[key], value))
+        except ValueError as error:
+            raise UserError(f"executor.{key}={value}: {error}") from None
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: at least 1")
-    for key, least in (("cpus", 1), ("gpus", 0), ("restarts", 0)):
+    if result.storage is not None and "://" not in result.storage:
+        result.storage = read.path(result.storage)
+    for key, (least, most) in _LIMITS.items():
         value = getattr(result, key)
-        if value is not None and value < least:
-            raise UserError(f"executor.{key}={value}: at least {least}")
-    for key in ("memory", "hours"):
-        value = getattr(result, key)
-        if value is not None and value <= 0:
-            raise UserError(f"executor.{key}={value}: must be greater than 0")
+        if value is None:
+            continue
+        if key in ("memory", "hours") and value <= least:
+            raise UserError(f"executor.{key}={value:g}: must be greater than 0")
+        if not least <= value <= most:
+            limit = f"at least {least}" if value < least else f"at most {most}"
+            raise UserError(f"executor.{key}={value:g}: {limit}")
     return result, others
 
 
