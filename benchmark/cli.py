@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--data", type=Path, required=True, help="a dataset, its test set, or input/ + target/"
     )
+    evaluate.add_argument(
+        "--metrics", help="further ones, commas between: lpips:FILE, dists:FILE, ntire:FILE, niqe, …"
+    )
     evaluate.add_argument("--csv", type=Path, help="also write one row an image")
     evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
     _dry_run(evaluate)

@@ -132,6 +132,7 @@ class EvaluationConfig:
     batch: int | None = None  # pictures or tiles at once; None: chosen by size and device
     save_images: bool = False
     also: list[str] = field(default_factory=list)  # further test sets: names below data.root, or folders
+    metrics: list[str] = field(default_factory=list)  # further metrics: NAME, or NAME:FILE with its weights
 
 
 @dataclass
@@ -443,6 +444,10 @@ def question(config: RunConfig) -> dict[str, Any]:
         asked["data.exclude"] = sorted(config.data.exclude)
     if config.evaluation.also:
         asked["evaluation.also"] = sorted(_placed(name) for name in config.evaluation.also)
+    if config.evaluation.metrics:
+        from benchmark.evaluation import measures
+
+        asked["evaluation.metrics"] = sorted(measures.question(word) for word in config.evaluation.metrics)
     if config.data.name in ("folder", "photographs"):
         asked["data.root"] = str(Path(config.data.root or ".").resolve())
     return asked

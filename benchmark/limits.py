@@ -122,6 +122,12 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
     keys = [dataset_spec(name).name for name in {*test_sets(config.data.name), *config.evaluation.also}]
     if len(set(keys)) < len(keys):
         raise UserError(f"evaluation.also={','.join(config.evaluation.also)}: two test sets have one name")
+    if config.evaluation.metrics:
+        from benchmark.evaluation import measures
+
+        names = [measures.asked(word)[0].name for word in config.evaluation.metrics]
+        if len(set(names)) < len(names):
+            raise UserError(f"evaluation.metrics={','.join(config.evaluation.metrics)}: a metric twice")
     _recipe(config)
     _patch(config, entry)
     _tile(config)

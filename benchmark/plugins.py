@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, TypeVar
 
@@ -31,19 +31,24 @@ T = TypeVar("T", bound=Named)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def registered(group: str, kind: type[T], ours: Iterable[T]) -> dict[str, T]:
+def registered(
+    group: str, kind: type[T], ours: Iterable[T], fault_of: Callable[[T], str] = lambda entry: ""
+) -> dict[str, T]:
     """Ours and those of other packages by name; ours first.
 
     Args:
         group: of entry points, such as "derain.networks".
         kind: what an entry point's object must be.
         ours: those of this suite, whose names nobody else can have.
+        fault_of: what else is wrong with another package's; empty: nothing.
     """
     found = {entry.name: entry for entry in ours}
     for point in sorted(entry_points(group=group), key=lambda p: (p.name, p.value)):
         entry, fault = _loaded(point, kind)
         if entry is not None and entry.name in found:
             fault = f"the name '{entry.name}' is taken"
+        if entry is not None and not fault:
+            fault = fault_of(entry)
         if entry is None or fault:
             package = point.dist.name if point.dist is not None else point.module
             told = UserError(f"package {package} is left out ({group}: {point.value}): {fault}")

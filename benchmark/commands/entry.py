@@ -204,14 +204,19 @@ def evaluate(options: Namespace) -> int:
     from benchmark.data import open_pairs
     from benchmark.evaluation.evaluate import evaluate as measure
     from benchmark.evaluation.evaluate import summary
+    from benchmark.evaluation.measures import opened
     from benchmark.evaluation.metrics import CONVENTIONS, least_side
 
-    pairs = open_pairs("folder", options.data, "test", least=least_side())
+    measures, about = opened(_listed(options.metrics))
+    least = max([least_side(), *(m.metric.least for m in measures)])
+    pairs = open_pairs("folder", options.data, "test", least=least)
     from benchmark.resident import keep_freed_memory
 
     keep_freed_memory()
     network, device, tile, overlap = _loaded(options)
-    rows = measure(network, pairs, tile=tile, overlap=overlap, device=device, save=options.save)
+    rows = measure(
+        network, pairs, tile=tile, overlap=overlap, device=device, save=options.save, measures=measures
+    )
     mean = summary(rows)
     print(f"{mean['n']} images, {f'tiles of {tile}, overlap {overlap}' if tile else 'whole images'}")
     print(f"{'convention':<12}{'PSNR-Y':>9}{'SSIM-Y':>9}{'rainy PSNR-Y':>15}{'rainy SSIM-Y':>15}")
@@ -219,6 +224,16 @@ def evaluate(options: Namespace) -> int:
         print(
             f"{name:<12}{mean[f'psnr_{name}']:>9.3f}{mean[f'ssim_{name}']:>9.4f}"
             f"{mean[f'rainy_psnr_{name}']:>15.3f}{mean[f'rainy_ssim_{name}']:>15.4f}"
+        )
+    for name, told in about.items():
+        if "reason" in told:
+            print(f"{name}: not measured: {told['reason']}")
+            continue
+        better = "lower" if told["lower_better"] else "higher"
+        digits = told["digits"]
+        print(
+            f"{name}: {mean[name]:.{digits}f}, rainy {mean[f'rainy_{name}']:.{digits}f} ({better} is better; "
+            f"{told['source']})"
         )
     if mean["infinite"]:
         print(f"pictures identical to their target, left out of a mean of PSNR: {mean['infinite']}")
@@ -235,8 +250,11 @@ def evaluate(options: Namespace) -> int:
 def _dry_evaluate(options: Namespace) -> int:
     from benchmark.data.layouts import list_pairs
     from benchmark.data.specs import dataset_spec
+    from benchmark.evaluation.measures import asked
 
     _, _, tile, overlap = _asked(options)
+    for word in _listed(options.metrics):
+        asked(word)
     pairs = list_pairs(dataset_spec("folder"), options.data, "test")
     print(
         f"{len(pairs)} pairs would be measured, {f'in tiles of {tile}, overlap {overlap}' if tile else 'whole'}"

@@ -19,6 +19,7 @@ from benchmark import catalog
 from benchmark.commands.gallery import Photograph, Run, restore_photographs
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
+from benchmark.evaluation.measures import asked, opened
 from benchmark.files import write_json
 from benchmark.reading import path as expanded
 from benchmark.report.realrain import PIQE, table2
@@ -107,8 +108,6 @@ def draw(
         failures: of the runs that are not done.
         notes: printed above the table.
     """
-    from benchmark.evaluation.named import lower_better
-
     folder = place / f"{_slug(photographs.title)}-{photographs.identity}"
     metrics = Metrics(options, place / "cache.json")
     rainy = metrics.record(photographs, folder / "rainy", photographs.pictures, {})
@@ -120,7 +119,7 @@ def draw(
         records,
         models=models,
         implementation=options.piqe,
-        others={name: lower_better(name) for name in options.metrics},
+        others={metric.name: metric.lower_better for metric, _ in map(asked, options.metrics)},
         failures=failures,
         notes=[*notes, *left_out],
     )
@@ -137,8 +136,6 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
     Raises:
         UserError: no such implementation of PIQE, no such file, no such metric.
     """
-    from benchmark.evaluation.named import lower_better
-
     names = {"photographs": "photographs", "piqe": "piqe", "metaiqa.checkpoint": "metaiqa"}
     own: dict[str, Any] = {}
     others = []
@@ -155,8 +152,11 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
         raise unknown("PIQE implementation", options.piqe, PIQE)
     if options.metaiqa and not Path(options.metaiqa).is_file():
         raise UserError(f"metaiqa.checkpoint={options.metaiqa}: no such file")
-    for name in options.metrics:
-        lower_better(name)
+    for word in options.metrics:
+        if asked(word)[0].against_target:
+            raise UserError(
+                f"metric {word}: compares with the clean picture, which photographs lack; Table 1 can have it"
+            )
     return options, others
 
 
@@ -260,14 +260,12 @@ class Metrics:
         self.used = {p: f"pyiqa {version('pyiqa')}" for p in ("piqe_pyiqa",)}
         self.used["piqe_reference"] = "published algorithm"
         self._checkpoint: Path | None = None
-        from benchmark.evaluation.named import named_metric
         from benchmark.evaluation.noreference import metaiqa_checkpoint
 
-        for name in options.metrics:
-            try:
-                self.used[name] = named_metric(name).source
-            except UserError as error:
-                self.used[name] = without_home(f"not measured: {error}")
+        ready, told = opened(options.metrics)
+        self.measures = {measure.metric.name: measure for measure in ready}
+        for name, about in told.items():
+            self.used[name] = without_home(about.get("source") or f"not measured: {about['reason']}")
         try:
             self._checkpoint = metaiqa_checkpoint(options.metaiqa)
             content = hashlib.sha256(self._checkpoint.read_bytes()).hexdigest()[:8]
@@ -334,6 +332,9 @@ class Metrics:
         row: dict[str, Any] = {"name": name, "width": pixels.shape[1], "height": pixels.shape[0]}
         image = None
         for metric in self.computed:
+            measure = self.measures.get(metric)
+            if measure is not None and min(pixels.shape[:2]) < measure.metric.least:
+                continue
             known = self.scores.setdefault(f"{metric}: {self.used[metric]}", {})
             if key not in known:
                 if image is None:
@@ -343,11 +344,10 @@ class Metrics:
         return row
 
     def _measure(self, metric: str, image: Any) -> float:
-        from benchmark.evaluation.named import named_metric
         from benchmark.evaluation.noreference import metaiqa, piqe
 
-        if not metric.startswith("piqe_") and metric != "metaiqa":
-            return float(named_metric(metric)(image))
+        if metric in self.measures:
+            return self.measures[metric](image, image)[0]
         if metric == "metaiqa":
             return float(metaiqa(image, self._checkpoint))
         return float(piqe(image, "reference" if metric == "piqe_reference" else "pyiqa"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import ablations as drawn
 from benchmark.report.table import Table, show, write
-from benchmark.report.tables import ranks, table1
+from benchmark.report.tables import measured_by, ranks, table1
 from benchmark.sweep import plan as plans
 from benchmark.sweep import planfile
 from benchmark.sweep.costs import counted_costs, full_costs, trained_costs
@@ -107,6 +108,7 @@ class Request:
 def make_table1(request: Request) -> int:
     """Do what Table 1 needs, print and write it; returns the exit status (1 if a run failed)."""
     request = replace(request, datasets=plans.chosen_datasets(request.datasets, request.root))
+    request = replace(request, settings=[_metrics(word) for word in request.settings])
     plan = plans.table1(
         request.recipe_name,
         request.root,
@@ -117,6 +119,13 @@ def make_table1(request: Request) -> int:
         request.datasets,
     )
     return _make(request, _heading(request, ["1"]), plan)
+
+
+def _metrics(word: str) -> str:
+    """`metrics=lpips:FILE,ntire:FILE` as the setting of the runs."""
+    key, sign, value = word.partition("=")
+    named = [name.strip() for name in value.split(",")]
+    return f"evaluation.metrics={json.dumps(named)}" if key == "metrics" and sign else word
 
 
 def make_table2(request: Request) -> int:
@@ -223,6 +232,7 @@ def _draw_table1(request: Request, heading: planfile.Heading, plan: plans.Plan) 
                 absent=plan.absent,
                 costs=costs,
                 convention=convention,
+                metrics=measured_by(records) if name == "table1" else {},
                 notes=[request.note, *made_by(records)],
             )
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.errors import Diverged, UserError
+from benchmark.evaluation.measures import Measure
 from benchmark.evaluation.metrics import (
     CONVENTIONS,
     Convention,
@@ -38,6 +39,7 @@ def evaluate(
     conventions: Sequence[str] = tuple(CONVENTIONS),
     save: Path | None = None,
     progress: bool = True,
+    measures: Sequence[Measure] = (),
 ) -> list[Row]:
     """Restore every rainy picture and measure it, and the rainy picture itself, against the target.
 
@@ -52,10 +54,11 @@ def evaluate(
         conventions: under which to measure.
         save: folder for the restored pictures, as 8-bit PNG under their names.
         progress: draw a bar on standard error.
+        measures: further metrics.
 
     Returns:
         One row an image, in the order of `pairs`: name, width, height, and for each convention C psnr_C,
-        ssim_C, rainy_psnr_C, rainy_ssim_C (dB may be infinite).
+        ssim_C, rainy_psnr_C, rainy_ssim_C (dB may be infinite); for each further metric M also M and rainy_M.
 
     Raises:
         UserError: no pairs, a pair of different sizes, no such convention, an impossible tile.
@@ -79,6 +82,9 @@ def evaluate(
                 **_measured("", restored, target, chosen),
                 **_measured("rainy_", rainy, target, chosen),
             }
+            for measure in measures:
+                columns[measure.metric.name] = measure(restored, target)
+                columns[f"rainy_{measure.metric.name}"] = measure(rainy, target)
             for i, (index, pair) in enumerate(group):
                 if save is not None:
                     write_restored(png_path(save, str(pair["name"])), restored[i])
@@ -149,7 +155,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         the others.
     """
     means: dict[str, Any] = {"n": len(rows), "infinite": {}}
-    columns = [c for c in (rows[0] if rows else {}) if c.startswith(("psnr_", "ssim_", "rainy_"))]
+    columns = [c for c in (rows[0] if rows else {}) if c not in ("name", "width", "height")]
     for column in columns:
         means[column], infinite = finite_mean(row[column] for row in rows)
         if infinite:

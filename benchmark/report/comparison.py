@@ -65,18 +65,21 @@ def average(sets: Sequence[Resampled]) -> Resampled:
     )
 
 
-def marked(cells: Mapping[str, Cell], resampled: Resampled, reference: str | None = None) -> dict[str, Cell]:
+def marked(
+    cells: Mapping[str, Cell], resampled: Resampled, reference: str | None = None, lower_better: bool = False
+) -> dict[str, Cell]:
     """The cells of a column, the best marked, and those that cannot be told from it.
 
     Args:
-        cells: by network; the higher the better.
+        cells: by network.
         resampled: of the same column.
         reference: with which to compare instead of the best.
+        lower_better: whether the lowest is the best, instead of the highest.
     """
     values = {n: c.value for n, c in cells.items() if c.value is not None and math.isfinite(c.value)}
     if len(values) < 2 or not resampled.means:
         return dict(cells)
-    best = max(values, key=lambda n: values[n])
+    best = (min if lower_better else max)(values, key=lambda n: values[n])
     tied = undecided(resampled.means, reference or best)
     result = {}
     for name, cell in cells.items():

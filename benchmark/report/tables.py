@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +29,50 @@ from benchmark.report.table import Cell, Column, Row, Table
 Record = Mapping[str, Any]
 
 _METRICS = (("psnr", "PSNR-Y", 2), ("ssim", "SSIM-Y", 4))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A metric as Table 1 has it: its key in the table, title, digits, the records' column, and which is better."""
+
+    key: str
+    title: str
+    digits: int
+    column: str
+    lower_better: bool = False
+
+
+def measured_by(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """The further metrics of records by name, with all their sources (or reasons why there is none)."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for name, told in record.get("metrics", {}).items():
+            one = found.setdefault(name, {**told, "sources": [], "reasons": []})
+            for key in ("source", "reason"):
+                if told.get(key) and told[key] not in one[f"{key}s"]:
+                    one[f"{key}s"].append(told[key])
+    return found
+
+
+def _shown(convention: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[_Shown]:
+    shown = [_Shown(key, title, digits, f"{key}_{convention}") for key, title, digits in _METRICS]
+    for name, told in metrics.items():
+        title = f"{told['title']} {'↓' if told['lower_better'] else '↑'}"
+        shown.append(_Shown(name, title, int(told["digits"]), name, bool(told["lower_better"])))
+    return shown
+
+
+def _sources(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What computed the further metrics; several sources are figures that are not to be compared."""
+    said = []
+    for told in metrics.values():
+        many = len(told["sources"]) > 1
+        if told["sources"]:
+            said.append(
+                f"{told['title']}: {'; '.join(told['sources'])}."
+                + " Rows by different ones are not to be compared." * many
+            )
+    return said
 
 
 class _Own:
@@ -149,6 +194,7 @@ def table1(
     absent: Mapping[str, str] | None = None,
     costs: Mapping[str, Mapping[str, Any]] | None = None,
     convention: str = "esdnet",
+    metrics: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     notes: Sequence[str] = (),
 ) -> Table:
     """Table 1: every network on every test set, with the paper's figures beside.
@@ -163,15 +209,17 @@ def table1(
         absent: datasets that are not there, with the reason.
         costs: parameters and operations of the full networks, by name.
         convention: of the metrics; figures of different conventions never share a table.
+        metrics: further ones, as `measured_by` gives them.
         notes: printed above the table.
     """
     paper = printed("table1")
+    shown = _shown(convention, metrics)
     columns = [
-        Column(f"{column_key(dataset)}_{key}", f"{dataset_spec(dataset).title}\n{title}", digits)
+        Column(f"{column_key(dataset)}_{m.key}", f"{dataset_spec(dataset).title}\n{m.title}", m.digits)
         for dataset in datasets
-        for key, title, digits in _METRICS
+        for m in shown
     ]
-    columns += [Column(f"average_{key}", f"Average\n{title}", digits) for key, title, digits in _METRICS]
+    columns += [Column(f"average_{m.key}", f"Average\n{m.title}", m.digits) for m in shown]
     columns += [
         Column("params_m", "Parameters\n(M)", 3, difference=False),
         Column("operations_g", "Operations\nat 256² (GMAC)", 3, difference=False),
@@ -181,7 +229,7 @@ def table1(
     rows = []
     with_input = [r for r in records if r["results"]]
     if with_input:
-        rows.append(_input_row(datasets, with_input, convention, columns))
+        rows.append(_input_row(datasets, with_input, shown, columns))
     cells_of: dict[str, dict[str, Cell]] = {}
     by_model = _by_model(records)
     for model in models:
@@ -193,25 +241,22 @@ def table1(
             reason = _reason(model, dataset, own, failures, absent or {})
             spec = dataset_spec(dataset)
             of_this = own.tested_on(dataset)
-            for key, _, _ in _METRICS:
-                values = means_on(of_this, dataset, f"{key}_{convention}")
-                paper_value = printed_row.get(f"{spec.columns}_{key}")
-                cells[f"{column_key(dataset)}_{key}"] = over_seeds(values, seeds, paper_value, reason)
-        for key, _, _ in _METRICS:
-            cells[f"average_{key}"] = _average_over_seeds(
-                own,
-                datasets,
-                f"{key}_{convention}",
-                seeds,
-                printed_row.get(f"average_{key}") if as_printed else None,
-            )
+            for m in shown:
+                values = means_on(of_this, dataset, m.column)
+                paper_value = printed_row.get(f"{spec.columns}_{m.key}")
+                why = "; ".join(metrics.get(m.key, {}).get("reasons", ())) if of_this else ""
+                why = f"{m.title[:-2]}: {why}" if why else reason
+                cells[f"{column_key(dataset)}_{m.key}"] = over_seeds(values, seeds, paper_value, why)
+        for m in shown:
+            average = printed_row.get(f"average_{m.key}") if as_printed else None
+            cells[f"average_{m.key}"] = _average_over_seeds(own, datasets, m.column, seeds, average)
         cost = (costs or {}).get(model)
         for key, field, scale in (("params_m", "params", 1e6), ("operations_g", "operations", 1e9)):
             value = cost[field] / scale if cost and cost.get(field) is not None else None
             printed_value = printed_row.get("params_m" if key == "params_m" else "flops_g")
             cells[key] = Cell(value, printed_value, reason="not counted")
         cells_of[model] = cells
-    compared = _mark(cells_of, datasets, by_model, convention)
+    compared = _mark(cells_of, datasets, by_model, shown)
     rows += [Row(catalog.network(model).title, cells) for model, cells in cells_of.items()]
     return Table(
         name,
@@ -223,6 +268,7 @@ def table1(
             *seeds_note(seeds),
             *sentence(compared, records),
             *infinite_notes(records, datasets, convention),
+            *_sources(metrics),
         ],
     )
 
@@ -263,14 +309,14 @@ def _mark(
     cells: dict[str, dict[str, Cell]],
     datasets: Sequence[str],
     by_model: Mapping[str, _Own],
-    convention: str,
+    shown: Sequence[_Shown],
 ) -> list[Resampled]:
     """Mark the best of each column and what cannot be told from it; returns what that was found from."""
     compared = []
     own = {m: by_model.get(m, _Own()) for m in cells}
     whole = {m: o.whole(datasets) for m, o in own.items()}
-    for key, _, _ in _METRICS:
-        column = f"{key}_{convention}"
+    for metric in shown:
+        column = metric.column
         on_each = {d: compare({m: o.tested_on(d) for m, o in own.items()}, d, column) for d in datasets}
         over_all = (
             list(on_each.values())
@@ -278,22 +324,24 @@ def _mark(
             else [compare({m: o.tested_on(d) for m, o in whole.items()}, d, column) for d in datasets]
         )
         for title, resampled in [*on_each.items(), ("average", average(over_all))]:
-            name = f"{column_key(title)}_{key}"
-            for model, cell in marked({m: c[name] for m, c in cells.items()}, resampled).items():
+            name = f"{column_key(title)}_{metric.key}"
+            columns = {m: c[name] for m, c in cells.items()}
+            for model, cell in marked(columns, resampled, lower_better=metric.lower_better).items():
                 cells[model][name] = cell
             compared.append(resampled)
     return compared
 
 
 def _input_row(
-    datasets: Sequence[str], records: Sequence[Record], convention: str, columns: Sequence[Column]
+    datasets: Sequence[str], records: Sequence[Record], shown: Sequence[_Shown], columns: Sequence[Column]
 ) -> Row:
     cells = {c.key: Cell(reason="") for c in columns}
     for dataset in datasets:
-        for key, _, _ in _METRICS:
-            column = f"rainy_{key}_{convention}"
-            value = next((v for r in records for v in means_on([r], dataset, column)), None)
-            cells[f"{column_key(dataset)}_{key}"] = Cell(value, reason="" if value is not None else "not run")
-    for key, _, _ in _METRICS:
-        cells[f"average_{key}"] = _average([cells[f"{column_key(d)}_{key}"] for d in datasets], None)
+        for m in shown:
+            value = next((v for r in records for v in means_on([r], dataset, f"rainy_{m.column}")), None)
+            cells[f"{column_key(dataset)}_{m.key}"] = Cell(
+                value, reason="" if value is not None else "not run"
+            )
+    for m in shown:
+        cells[f"average_{m.key}"] = _average([cells[f"{column_key(d)}_{m.key}"] for d in datasets], None)
     return Row("Rainy input", cells)

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from benchmark.config import (
 )
 from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import Diverged, Interrupted, OutOfMemory, Stop, UserError, WorkError, out_of_memory
+from benchmark.evaluation.measures import Measure, opened
 from benchmark.files import explained, require_writable, write_text
 from benchmark.resident import keep_freed_memory
 from benchmark.sweep.claims import Claim, Owner
@@ -173,7 +174,8 @@ def _train_and_test(
     forget()
     trained_on = training_digest(config)
     # before the training: what is wrong with them is not to be found after it
-    pairs, missing = test_pairs(config)
+    measures, about = opened(config.evaluation.metrics)
+    pairs, missing = test_pairs(config, max((m.metric.least for m in measures), default=1))
     network, training = _trained(config, folder, progress, tracker)
     network.eval()
     _save_weights(network, folder / WEIGHTS)
@@ -181,7 +183,7 @@ def _train_and_test(
     began = time.monotonic()
     forget()
     tested_on = test_digests(config, pairs)
-    results = test(config, network.to(device), device, folder, pairs)
+    results = test(config, network.to(device), device, folder, pairs, measures)
     tracker.pictures(lambda: samples(config, network, device))
     return {
         "identity": identity(config),
@@ -196,6 +198,7 @@ def _train_and_test(
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
         "missing": missing,
+        **({"metrics": {name: _without_places(told) for name, told in about.items()}} if about else {}),
         **provenance(config.model.name),
     }
 
@@ -245,8 +248,16 @@ def _twin(config: RunConfig) -> Record | None:
     return None
 
 
-def test_pairs(config: RunConfig) -> tuple[dict[str, PairedImages], dict[str, str]]:
+def _without_places(told: dict[str, Any]) -> dict[str, Any]:
+    return {key: without_home(value) if isinstance(value, str) else value for key, value in told.items()}
+
+
+def test_pairs(config: RunConfig, least: int = 1) -> tuple[dict[str, PairedImages], dict[str, str]]:
     """The pairs of every set that a training dataset stands for; for each set that cannot be tested the reason.
+
+    Args:
+        config: the resolved configuration.
+        least: pixels that the sides of pictures must have, beside what PSNR and SSIM ask for.
 
     Raises:
         UserError: the dataset's own test set, or one that was asked for besides, is missing or wrong.
@@ -259,7 +270,7 @@ def test_pairs(config: RunConfig) -> tuple[dict[str, PairedImages], dict[str, st
     also = config.evaluation.also
     for name in dict.fromkeys([*test_sets(config.data.name), *also]):
         try:
-            found[name] = open_pairs(name, config.data.root, "test", least=least_side())
+            found[name] = open_pairs(name, config.data.root, "test", least=max(least, least_side()))
         except UserError as error:
             if name == config.data.name or name in also:
                 raise
@@ -269,9 +280,14 @@ def test_pairs(config: RunConfig) -> tuple[dict[str, PairedImages], dict[str, st
 
 
 def test(
-    config: RunConfig, network: Any, device: Any, folder: Path, pairs: Mapping[str, PairedImages]
+    config: RunConfig,
+    network: Any,
+    device: Any,
+    folder: Path,
+    pairs: Mapping[str, PairedImages],
+    measures: Sequence[Measure] = (),
 ) -> dict[str, Any]:
-    """Test a network on pairs; returns the results by dataset."""
+    """Test a network on pairs, by further metrics too; returns the results by dataset."""
     from benchmark.evaluation.evaluate import evaluate, summary
 
     tile, overlap = tiling(config)
@@ -286,6 +302,7 @@ def test(
             device=device,
             save=folder / "restored" / dataset_spec(name).name if config.evaluation.save_images else None,
             progress=False,
+            measures=measures,
         )
         results[dataset_spec(name).name] = {
             "tile": tile,

@@ -110,6 +110,38 @@ BROKEN = {
 }
 
 
+METRIC = """
+from benchmark.evaluation.measures import Metric
+
+def make(file):
+    return lambda restored, target: (restored - target).abs().mean((1, 2, 3))
+
+ENTRY = Metric({name!r}, "MAE", True, make, packages=("derain_mae",))
+"""
+
+
+def test_a_metric_from_outside(tmp_path: Path) -> None:
+    _package(tmp_path, "derain-mae", "derain.metrics", METRIC.format(name="mae"))
+    _package(tmp_path, "derain-rainy", "derain.metrics", METRIC.format(name="rainy_mae"))
+    for package, (code, _) in BROKEN.items():
+        _package(tmp_path, package, "derain.metrics", code)
+    code = (
+        "import torch; from benchmark.evaluation import measures\n"
+        "(ready,), told = measures.opened(['mae'])\n"
+        "print(ready(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), told)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.stdout.startswith("[1.0] {'mae': {'title': 'MAE', 'lower_better': True"), done.stderr
+    assert "'source': 'derain_mae 1.0'" in done.stdout
+    assert len(done.stderr.splitlines()) == 1 + len(BROKEN)
+    assert "another column is called 'rainy_mae'" in done.stderr
+
+
 @pytest.mark.parametrize("group", ["derain.networks", "derain.datasets"])
 def test_a_package_that_cannot_be_used_is_a_line_and_the_rest_works(tmp_path: Path, group: str) -> None:
     for package, (code, _) in BROKEN.items():
