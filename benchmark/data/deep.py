@@ -106,6 +106,21 @@ def pgm(image: Image.Image) -> Picture | None:
     return scaled(values[..., None], peak, 1)
 
 
+def _jpeg2000_components(data: bytes) -> list[bytes]:
+    """What the codestream's header says of each component (three bytes); empty where it is not there."""
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(data) < start + 42:
+        return []
+    (count,) = struct.unpack_from(">H", data, start + 40)
+    parts = [data[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(count)]
+    return [] if any(len(p) < 3 for p in parts) else parts
+
+
+def jpeg2000_depths(data: bytes) -> list[int]:
+    """Bits of each component of a JPEG 2000; empty where the header does not say."""
+    return [(part[0] & 0x7F) + 1 for part in _jpeg2000_components(data)]
+
+
 def jpeg2000(data: bytes) -> Picture | None:
     """A JPEG 2000 of more than 8 bits a component; None: any other.
 
@@ -113,15 +128,11 @@ def jpeg2000(data: bytes) -> Picture | None:
         UserError: signed or subsampled components, or of different depths.
         ValueError, RuntimeError: damaged.
     """
-    start = data.find(b"\xff\x4f\xff\x51")
-    if start < 0 or len(data) < start + 42:
+    parts = _jpeg2000_components(data)
+    if not parts:
         return None
-    (count,) = struct.unpack_from(">H", data, start + 40)
-    parts = [data[start + 42 + 3 * i : start + 45 + 3 * i] for i in range(count)]
-    if not parts or any(len(p) < 3 for p in parts):
-        return None
+    count, bits = len(parts), set(jpeg2000_depths(data))
     signed = any(p[0] & 0x80 for p in parts)
-    bits = {(p[0] & 0x7F) + 1 for p in parts}
     if not signed and max(bits) <= 8:
         return None
     whole = all(p[1:] == b"\1\1" for p in parts)
@@ -155,6 +166,17 @@ class Tiff:
         self.orientation = value if isinstance(value, int) and 1 <= value <= 8 else 1
         self.pages = len(pages)
         self._samples = int(page.samplesperpixel)
+
+    @property
+    def bits(self) -> int:
+        """Of a channel, the most."""
+        return int(np.ravel(self._page.bitspersample).max())
+
+    @property
+    def alpha(self) -> int:
+        """0 none, 1 premultiplied, 2 straight."""
+        extra = [int(v) for v in np.ravel(self._page.extrasamples)] if self._page.extrasamples else []
+        return extra[0] if extra and extra[0] in (_PREMULTIPLIED, _STRAIGHT) else 0
 
     def require_range(self) -> None:
         """Refuse pixels that have no agreed range.
@@ -190,8 +212,7 @@ class Tiff:
         values = values.reshape(self.height, self.width, self._samples)
         photometric = int(page.photometric)
         bits = int(np.ravel(page.bitspersample)[0])
-        extra = [int(v) for v in np.ravel(page.extrasamples)] if page.extrasamples else []
-        alpha = extra[0] if extra and extra[0] in (_PREMULTIPLIED, _STRAIGHT) else 0
+        alpha = self.alpha
         inverted = photometric == _MIN_IS_WHITE
         if self._samples < _PHOTOMETRIC[photometric] or (inverted and alpha == _PREMULTIPLIED):
             raise ValueError(f"{self._samples} samples a pixel")

@@ -28,6 +28,7 @@ import functools
 import io
 import logging
 import os
+import re
 import stat
 import struct
 import warnings
@@ -393,6 +394,45 @@ def read_metadata(path: str | Path) -> Metadata:
     profile = image.info.get("icc_profile")
     fits = isinstance(profile, bytes) and profile[16:20] == b"RGB "
     return Metadata(exif=block, icc_profile=profile if fits else None)
+
+
+def not_kept(path: str | Path) -> list[str]:
+    """What of a picture an array of `read_image` does not hold, in words: bits beyond 8, transparency.
+
+    Raises:
+        UserError: the file is not a picture.
+    """
+    path = Path(path)
+    data = _content(path)
+    image = _open(path, data)
+    try:
+        bits, transparent = _bits(image, data), _is_transparent(image)
+    except Exception:  # what is damaged is for `read_image` to say
+        return []
+    found = [f"{bits} bits a channel become 8"] if bits > 8 else []
+    return [*found, "transparent parts are shown over white"] if transparent else found
+
+
+def _bits(image: Image.Image | deep.Tiff, data: bytes) -> int:
+    if isinstance(image, deep.Tiff):
+        return image.bits
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "PPM":
+        head = re.match(rb"P[2356]" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)", data)
+        return int(head[3]).bit_length() if head else 8
+    if image.format == "JPEG2000":
+        return max(deep.jpeg2000_depths(data) or [8])
+    return int(image.info.get("bit_depth") or 8)
+
+
+def _is_transparent(image: Image.Image | deep.Tiff) -> bool:
+    if isinstance(image, deep.Tiff):
+        return image.alpha > 0
+    if not image.has_transparency_data:
+        return False
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return bool(alpha.min() < 255 and (image.format != "BMP" or alpha.any()))
 
 
 def write_image(

@@ -20,7 +20,7 @@ from benchmark.errors import OutOfMemory, UserError, WorkError, printable
 from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile
 from benchmark.evaluation.metrics import to_8_bit
-from benchmark.evaluation.tiling import Progress, restore
+from benchmark.evaluation.tiling import SMALLEST, Progress, restore
 from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Clip, Encoding, look_through, restore_video
 from benchmark.words import duration
 
@@ -142,7 +142,7 @@ def restore_files(
                 if _is_video(job.source):
                     used = _restore_video(model, job, how, bars, bars.begin(position, "frame"), outcome)
                 else:
-                    used = _restore_file(model, job, how, bars.begin(position, "tile"))
+                    used = _restore_file(model, job, how, bars.begin(position, "tile"), outcome)
             except _Abort as abort:
                 raise abort.cause from None
             except (UserError, WorkError) as error:
@@ -333,9 +333,9 @@ class _Abort(Exception):  # noqa: N818
         self.cause = cause
 
 
-def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress) -> int | None:
+def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress, outcome: Outcome) -> int | None:
     """Restore a picture; returns the tile that was used."""
-    from benchmark.data.images import read_image, read_metadata, write_image
+    from benchmark.data.images import not_kept, read_image, read_metadata, write_image
 
     source, destination = job.source, job.destination
     pixels = read_image(source)
@@ -350,6 +350,10 @@ def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress) ->
             write_image(job.beside, side_by_side(pixels, _as_pixels(restored)), metadata)
     except WorkError as error:
         raise _Abort(error) from error
+    words = not_kept(source)
+    if min(pixels.shape[:2]) < SMALLEST:
+        words.append(f"smaller than {SMALLEST} pixels, which is too little to see rain in")
+    outcome.remarks += [(source, w) for w in words]
     return used
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
+import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -224,3 +230,102 @@ def test_names_with_escapes_reach_no_terminal(ships: Path, capsys) -> None:
     said = capsys.readouterr()
     assert "a\\x1b[31m\\nb-derained.png" in said.out and "bad\\x1b[2J.png" in said.err
     assert "\x1b" not in said.out and "\x1b[2J" not in said.err and "\x1b[31m" not in said.err
+
+
+def test_bad_input_is_a_line_each_and_the_others_go_on(ships: Path, capsys) -> None:
+    """Unreadable, empty, animated, huge, no picture, a pipe, a video without frames; nothing of them is written."""
+    place = ships / "in"
+    picture(place / "good.png")
+    whole = (place / "good.png").read_bytes()
+    (place / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (place / "empty.jpg").write_bytes(b"")
+    (place / "page.jpg").write_text("<html>not found</html>")
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    frames[0].save(place / "moving.gif", save_all=True, append_images=frames[1:])
+    head = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    huge = whole[:8] + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + whole[33:]
+    (place / "huge.png").write_bytes(huge)
+    (place / "film.mp4").write_bytes(b"no film")
+    os.mkfifo(place / "pipe.png")
+    assert main(["restore", "in", "-o", "out"]) == 1
+    said = capsys.readouterr()
+    lines = [line for line in said.err.splitlines() if line.startswith("derain: ")]
+    told = {line.split(":")[1].strip().split("/")[-1]: line for line in lines}
+    wanted = {
+        "cut.png": "damaged",
+        "empty.jpg": "is empty",
+        "page.jpg": "web page",
+        "moving.gif": "2 frames or pages; save the one you mean",
+        "huge.png": "million pixels; refused",
+        "film.mp4": "not a readable video",
+        "pipe.png": "a pipe",
+    }
+    assert told.keys() == wanted.keys()
+    for name, words in wanted.items():
+        assert words in told[name]
+    assert "1 restored to out" in said.out
+    assert [p.name for p in Path("out").iterdir()] == ["good.png"]
+
+
+def test_what_a_result_cannot_keep_is_told(ships: Path, capsys) -> None:
+    picture(ships / "tiny.png", 5, 4)
+    values = np.random.default_rng(0).integers(0, 65536, (20, 30, 3), dtype=np.uint16)
+    (ships / "deep.png").write_bytes(imagecodecs.png_encode(values))
+    tifffile.imwrite(ships / "deep.tif", values, photometric="rgb")
+    (ships / "deep.jp2").write_bytes(imagecodecs.jpeg2k_encode(values, level=0))
+    (ships / "deep.ppm").write_bytes(b"P6\n# a word\n30 20\n1023\n" + (values >> 6).astype(">u2").tobytes())
+    glass = Image.new("RGBA", (30, 20), (10, 20, 30, 255))
+    glass.save(ships / "opaque.png")
+    glass.putpixel((3, 4), (10, 20, 30, 90))
+    glass.save(ships / "glass.png")
+    assert main(["restore", "."]) == 0
+    said = capsys.readouterr().out.splitlines()
+    told = dict(line.split(": ", 1) for line in said if ": " in line and "general" not in line)
+    assert told == {
+        "tiny.png": "smaller than 16 pixels, which is too little to see rain in",
+        "deep.png": "16 bits a channel become 8",
+        "deep.tif": "16 bits a channel become 8",
+        "deep.jp2": "16 bits a channel become 8",
+        "deep.ppm": "10 bits a channel become 8",
+        "glass.png": "transparent parts are shown over white",
+    }
+    with Image.open("../here-derained/tiny.png") as restored:
+        assert restored.size == (4, 5)
+
+
+def test_a_full_disk_ends_with_a_line(ships: Path, tmp_path: Path, capsys) -> None:
+    picture(ships / "a.png", 600, 600)
+    (tmp_path / "small").mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path / "small")]
+    if os.geteuid() or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        assert main(["restore", "a.png", "-o", str(tmp_path / "small")]) == 1
+        assert not list((tmp_path / "small").iterdir())
+    finally:
+        subprocess.run(["umount", str(tmp_path / "small")], check=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("derain: ")]
+    assert len(said) == 1 and "the disk is full" in said[0]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(ships: Path, capsys) -> None:
+    picture(ships / "a.png")
+    Path("file").write_text("")
+    assert main(["restore", "a.png", "-o", "file/out"]) == 2
+    assert "a file stands where a folder is needed" in capsys.readouterr().err
+
+
+def test_heic_is_read_where_the_plug_in_is_there_and_named_where_not(
+    ships: Path, capsys, monkeypatch
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    from benchmark.data import images
+
+    pixels = picture(ships / "a.png")
+    pillow_heif.from_bytes("RGB", (30, 20), pixels.tobytes()).save(ships / "phone.heic")
+    assert main(["restore", "phone.heic"]) == 0
+    assert (ships / "phone-derained.png").is_file()
+    (ships / "phone-derained.png").unlink()
+    monkeypatch.setattr(images, "_heif", lambda: False)
+    assert main(["restore", "."]) == 1
+    assert "phone.heic: is a HEIC picture: pip install 'esdnet-benchmark[heif]'" in capsys.readouterr().err
