@@ -90,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--csv", type=Path, help="also write one row an image")
     evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
+    evaluate.add_argument(
+        "--overwrite", action="store_true", help="replace pictures that --save wrote before"
+    )
     _dry_run(evaluate)
 
     restore = commands.add_parser(

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,28 @@ def _writer_is_gone(name: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def require_output(flag: str, path: Path, suffix: str | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse to write a file over something else than an earlier one of its kind.
+
+    Args:
+        flag: of the command line, for the message.
+        path: of the file to be.
+        suffix: that its name must end in, so that it is no checkpoint or picture; None: any.
+        inputs: files that this command reads.
+
+    Raises:
+        UserError: another ending, a folder, or one of the inputs.
+    """
+    if suffix is not None and path.suffix.lower() != suffix:
+        raise UserError(f"{flag} {path}: the name must end in {suffix}")
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder; give the name of a file")
+    if path.exists() and any(
+        given is not None and given.exists() and path.samefile(given) for given in inputs
+    ):
+        raise UserError(f"{flag} {path}: is an input and would be overwritten; give another name")
 
 
 def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:

@@ -52,7 +52,8 @@ def data(options: Namespace) -> int:
             options.clean, options.out, regime=options.regime, seed=options.seed, dry_run=options.dry_run
         )
         done = "would be written" if options.dry_run else "written"
-        print(f"{count} pairs {done} to {options.out}/input and {options.out}/target")
+        out = printable(options.out)
+        print(f"{count} pairs {done} to {out}/input and {out}/target")
         return 0
     report = datasets.check(options.path)
     print("\n".join(report.lines()))
@@ -96,9 +97,9 @@ def _import(options: Namespace) -> int:
     limits = Limits(int(options.max_size * 2**30), options.max_files, options.max_ratio)
     found = import_archive(options.archive, options.out, limits, dry_run=options.dry_run)
     done = "would be unpacked" if options.dry_run else "unpacked"
-    print(f"{found.files} files, {found.size / 2**20:.1f} MiB, {done} to {options.out}")
+    print(f"{found.files} files, {found.size / 2**20:.1f} MiB, {done} to {printable(options.out)}")
     if found.report is None:
-        print("\n".join(f"  {folder}: {count} files" for folder, count in found.folders.items()))
+        print("\n".join(f"  {printable(folder)}: {count} files" for folder, count in found.folders.items()))
         return 0
     print("\n".join(found.report.lines()))
     return 1 if found.report.problems else 0
@@ -201,6 +202,7 @@ def evaluate(options: Namespace) -> int:
     if options.dry_run:
         return _dry_evaluate(options)
     _asked(options)  # a mistake in the words is answered before the pictures are looked at
+    _require_outputs(options)
     from benchmark.data import open_pairs
     from benchmark.evaluation.evaluate import evaluate as measure
     from benchmark.evaluation.evaluate import summary
@@ -243,8 +245,46 @@ def evaluate(options: Namespace) -> int:
         from benchmark.escapes import write_csv
 
         write_csv(options.csv, pd.DataFrame(rows))
-        print(f"one row an image: {options.csv}")
+        print(f"one row an image: {printable(options.csv)}")
     return 0
+
+
+_COLUMNS = "name,width,height,"  # what a table of `derain evaluate` begins with
+
+
+def _require_outputs(options: Namespace) -> None:
+    """Refuse to write over the data set, the checkpoint, or what this command did not write.
+
+    Raises:
+        UserError: --csv is another kind of file; a picture of --save is there already, or is one of the data set.
+    """
+    from benchmark.files import require_output
+
+    if options.csv is not None:
+        require_output("--csv", options.csv, ".csv", [options.checkpoint])
+        if options.csv.exists() and not _begins_with(options.csv, _COLUMNS):
+            raise UserError(
+                f"--csv {options.csv}: exists and is no table of derain evaluate; give another name"
+            )
+    if options.save is None:
+        return
+    from benchmark.data.layouts import list_pairs
+    from benchmark.data.specs import dataset_spec
+    from benchmark.evaluation.evaluate import png_path
+
+    pairs = list_pairs(dataset_spec("folder"), options.data, "test")
+    inputs = {path.resolve() for pair in pairs for path in (pair.rainy, pair.clean)}
+    for pair in pairs:
+        path = png_path(options.save, pair.name)
+        if path.resolve() in inputs:
+            raise UserError(f"--save {options.save}: {path} is of the data set and would be overwritten")
+        if path.exists() and not options.overwrite:
+            raise UserError(f"{path} exists already: give another --save, or --overwrite to replace it")
+
+
+def _begins_with(path: Path, words: str) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(words)) == words.encode()
 
 
 def _dry_evaluate(options: Namespace) -> int:
@@ -255,13 +295,14 @@ def _dry_evaluate(options: Namespace) -> int:
     _, _, tile, overlap = _asked(options)
     for word in _listed(options.metrics):
         asked(word)
+    _require_outputs(options)
     pairs = list_pairs(dataset_spec("folder"), options.data, "test")
     print(
         f"{len(pairs)} pairs would be measured, {f'in tiles of {tile}, overlap {overlap}' if tile else 'whole'}"
     )
     for what, path in (("one row an image", options.csv), ("the restored pictures", options.save)):
         if path:
-            print(f"{what} would be written to {path}")
+            print(f"{what} would be written to {printable(path)}")
     return 0
 
 
@@ -376,7 +417,13 @@ def inspect(options: Namespace) -> int:
     if not (options.image or options.data or options.layers):
         raise UserError("nothing to inspect: give --image PICTURE, --data DATASET or --layers")
     from benchmark.commands.inspecting import draw_image, list_layers, measure_dataset
+    from benchmark.files import require_output
 
+    inputs = (options.image, options.clean, options.checkpoint)
+    if options.image:
+        require_output("--out", options.out, None, inputs)
+    if options.csv:
+        require_output("--csv", options.csv, ".csv", inputs)
     network, _, tile, _ = _loaded(options)
     if options.checkpoint is None:
         print("no --checkpoint: the weights are random ones, as training starts with")

@@ -38,7 +38,7 @@ from benchmark.data.layouts import (
 )
 from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, printable, unknown
 from benchmark.files import make_folder, write_json
 from benchmark.sources import code_digest
 
@@ -114,7 +114,7 @@ class Report:
         if self.passed_over:
             where = "" if self.problems else " in what was looked at"
             end += f"{where}; {self.passed_over} file(s) passed over"
-        return [*lines, f"{self.path}: {end}"]
+        return [printable(line) for line in (*lines, f"{self.path}: {end}")]
 
 
 @dataclass(frozen=True)
