@@ -241,6 +241,9 @@ def main() -> int:
         _copy(folder)
         for module in options.modules or MODULES:
             every = mutants_of(module)
+            source = (ROOT / module).read_text(encoding="utf-8")
+            if failure := killed_by(Mutant(module, 0, "", "", source), folder):
+                parser.error(f"{module}: its tests fail without any change ({failure})")
             chosen = random.Random(options.seed).sample(every, min(options.each, len(every)))
             chosen = [m for m in chosen if (module, m.after) not in EQUIVALENT]
             survived = []
