@@ -1,10 +1,11 @@
 """Unpacking a dataset that came as an archive: looked through before anything is written, all of it or nothing.
 
 Zip and tar (plain, gzip, bzip2, xz) are told by their content. Every entry is looked at first. Refused are entries
-that lead out of the folder (`..`, an absolute path, a drive), links, devices and pipes, two entries for one place,
-encrypted ones, and more files, bytes or compression than the limits allow. What is unpacked are plain files without
-permissions of their own, into a temporary folder beside the final one, which is renamed when it is whole and holds
-pictures.
+that lead out of the folder (`..`, an absolute path, a drive), links, devices and pipes, two entries for one place or
+for names that are one name elsewhere (by case, or by the form of an accent), encrypted ones, entries that lie over each
+other (D. Fifield, "A better zip bomb", WOOT 2019), and more files, bytes or compression than the limits allow. What is
+unpacked are plain files without permissions of their own, into a temporary folder beside the final one, which is
+renamed when it is whole and holds pictures.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from benchmark.data.images import EXTENSIONS
-from benchmark.data.layouts import CLUTTER
+from benchmark.data.layouts import CLUTTER, same_name
 from benchmark.errors import UserError, WorkError
 from benchmark.files import clean_leftovers, make_folder, require_room, temporary_name, write_failure
 
@@ -216,19 +217,22 @@ def _looked_through(archive: Path, kind: str, limits: Limits) -> list[_Entry]:
     """Every file in the archive, all of it found harmless."""
     entries: list[_Entry] = []
     places: dict[PurePosixPath, bool] = {}  # True: a file
+    alike: dict[str, PurePosixPath] = {}
     total = 0
     packed = archive.stat().st_size
     with _reading(archive):
-        for name, size, is_file, fault in _entries(archive, kind, limits):
+        for count, (name, size, is_file, fault) in enumerate(_entries(archive, kind, limits), 1):
             shown = _shown(name)
             if fault:
                 raise UserError(f"{archive}: '{shown}' is {fault}; nothing was unpacked")
+            _within(archive, limits, count, total, packed)
             path = _place(archive, name)
             if path is None or _is_clutter(path):
                 continue
             total += size
-            _within(archive, limits, len(entries) + 1, total, packed)
+            _within(archive, limits, count, total, packed)
             _claim(archive, places, path, is_file)
+            _unlike(archive, alike, path)
             if is_file:
                 entries.append(_Entry(path, size))
     if not any(e.path.suffix.lower() in EXTENSIONS for e in entries):
@@ -243,10 +247,17 @@ def _looked_through(archive: Path, kind: str, limits: Limits) -> list[_Entry]:
 def _entries(archive: Path, kind: str, limits: Limits) -> Iterator[tuple[str, int, bool, str]]:
     """(name, size, whether it is a file, what is wrong with it) of everything in the archive."""
     if kind == "zip":
+        _count_entries(archive, limits)
         with zipfile.ZipFile(archive) as opened:
+            over = _overlapping(opened)
             for info in opened.infolist():
-                mode = stat.S_IFMT(info.external_attr >> 16)
-                fault = "encrypted" if info.flag_bits & 1 else _FAULTS.get(mode, "")
+                fault = _FAULTS.get(stat.S_IFMT(info.external_attr >> 16), "")
+                if info.compress_type not in _METHODS:
+                    fault = f"packed by a method that is not read here ({info.compress_type})"
+                if info is over:
+                    fault = "laid over another entry, as in bombs"
+                if info.flag_bits & _ENCRYPTED or info.compress_type == _AES:
+                    fault = "encrypted"
                 # what follows a NUL in a name is cut off by the reader, and may be another name
                 yield info.orig_filename, info.file_size, not info.is_dir(), fault
         return
@@ -254,6 +265,46 @@ def _entries(archive: Path, kind: str, limits: Limits) -> Iterator[tuple[str, in
         for member in opened_tar:
             fault = "" if member.isreg() or member.isdir() else _TAR_FAULTS.get(member.type, "no plain file")
             yield member.name, member.size if member.isreg() else 0, member.isreg(), fault
+
+
+_ENCRYPTED = 0x1 | 0x40 | 0x2000  # the entry; strongly; the directory's entry
+_AES = 99
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+def _count_entries(archive: Path, limits: Limits) -> None:
+    """Refuse a zip with too many entries before they are read, which takes 600 bytes of memory for each.
+
+    Raises:
+        UserError: there are too many.
+    """
+    end = zipfile._EndRecData  # type: ignore[attr-defined]
+    with archive.open("rb") as file:
+        record = end(file)
+        if record is None:
+            return  # zipfile says what is wrong
+        # the directory lies before its end record; a 64-bit one has two more records between
+        size, place = record[5], record[9]
+        extra = 76 if record[0] == b"PK\x06\x06" else 0
+        file.seek(max(0, place - extra - size))
+        count, left, tail = 0, size, b""
+        while left > 0 and (data := file.read(min(left, _CHUNK))):
+            left -= len(data)
+            count += (tail + data).count(b"PK\x01\x02")
+            tail = data[-3:]
+            _within(archive, limits, count, 0, 0)
+
+
+def _overlapping(opened: zipfile.ZipFile) -> zipfile.ZipInfo | None:
+    """An entry whose data reach into the next one's."""
+    entries = sorted(opened.infolist(), key=lambda info: info.header_offset)
+    starts = [*(info.header_offset for info in entries[1:]), opened.start_dir]
+    header = 30  # bytes, before the name
+    for info, following in zip(entries, starts, strict=False):
+        # the name's length in bytes is at least its length in characters
+        if info.header_offset + header + len(info.orig_filename) + info.compress_size > following:
+            return info
+    return None
 
 
 _FAULTS = {
@@ -364,6 +415,23 @@ def _claim(archive: Path, places: dict[PurePosixPath, bool], path: PurePosixPath
             raise UserError(
                 f"{archive}: '{_shown(str(parent))}' is a file and a folder in it; nothing was unpacked"
             )
+
+
+def _unlike(archive: Path, alike: dict[str, PurePosixPath], path: PurePosixPath) -> None:
+    """Note a path and the folders above it.
+
+    Raises:
+        UserError: on some systems it would be the same as another.
+    """
+    for one in (path, *path.parents):
+        other = alike.setdefault(same_name(str(one)), one)
+        if other != one:
+            raise UserError(
+                f"{archive}: '{_shown(str(other))}' and '{_shown(str(one))}' differ in case or in the form of an "
+                "accent alone, and are one name on some systems; rename one, or unpack it by hand. Nothing was unpacked"
+            )
+        if other is not one:
+            break  # noted before, and the folders above it with it
 
 
 def _unpack(

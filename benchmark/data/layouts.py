@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -105,8 +106,13 @@ def _exact(name: str) -> str:
     return _stem(name)
 
 
+def same_name(name: str) -> str:
+    """What names have in common that are one on systems where case or the form of an accent does not count."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
 def _folded(name: str) -> str:
-    return _stem(name).casefold()
+    return same_name(_stem(name))
 
 
 def _bare(name: str) -> str:
@@ -216,7 +222,7 @@ def _pair_many(rainy: set[str], clean: set[str]) -> Pairing:
     for name in clean:
         owners[_scene(name)].append(name)
         if "/" in name:
-            alone[name.rpartition("/")[0].casefold()].append(name)
+            alone[same_name(name.rpartition("/")[0])].append(name)
     same = Counter(_exact(name) for name in rainy)
     pairs, lone = [], []
     for name in rainy:
@@ -231,18 +237,18 @@ def _pair_many(rainy: set[str], clean: set[str]) -> Pairing:
 
 def _scene(name: str) -> str:
     """A clean picture's name as its rainy ones begin."""
-    return _FRAME.sub("", _stem(name)).casefold() if _FRAME.search(_stem(name)) else _bare(name)
+    return same_name(_FRAME.sub("", _stem(name))) if _FRAME.search(_stem(name)) else _bare(name)
 
 
 def _owner(name: str, owners: dict[str, list[str]], alone: dict[str, list[str]]) -> str | None:
-    tried = [_FRAME.sub("", _stem(name)).casefold()] if _FRAME.search(_stem(name)) else []
+    tried = [same_name(_FRAME.sub("", _stem(name)))] if _FRAME.search(_stem(name)) else []
     key = _bare(name)
     while (
         shorter := _NUMBERED.sub("", key)
     ) != key:  # 0-1_2_3.png is one of 0-1_2.png, of 0-1.png or of 0.png
         key = shorter
         tried.append(key)
-    folder = name.rpartition("/")[0].casefold()
+    folder = same_name(name.rpartition("/")[0])
     tried.append(folder)
     for key in tried:
         if key and len(owners.get(key, ())) == 1:

@@ -165,16 +165,15 @@ def open_metric(metric: Metric, file: Path | None) -> Measure:
     """
     if reason := metric.reason(file):
         raise UserError(f"metric {metric.name} {reason}")
-    modified = file.stat().st_mtime_ns if file is not None else 0
-    return _opened(metric, file, modified)
+    return _opened(metric, file, _digest(file) if file is not None else "")
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(metric: Metric, file: Path | None, modified: int) -> Measure:
+def _opened(metric: Metric, file: Path | None, digest: str) -> Measure:
     function = metric.make(file)
     parts = [getattr(function, "source", "") or (_versioned(metric.packages[0]) if metric.packages else "")]
     if file is not None:
-        parts.append(f"{file.name}, sha256 {_digest(file)[:8]}")
+        parts.append(f"{file.name}, sha256 {digest[:8]}")
     return Measure(metric, ", ".join(filter(None, parts)), function)
 
 
@@ -186,13 +185,13 @@ def _versioned(package: str) -> str:
 
 
 @functools.lru_cache(maxsize=32)
-def _digest_at(path: Path, modified: int, size: int) -> str:
+def _digest_at(path: Path, modified: int, changed: int, size: int) -> str:
     return file_digest(path)[:12]
 
 
 def _digest(path: Path) -> str:
     found = path.stat()
-    return _digest_at(path, found.st_mtime_ns, found.st_size)
+    return _digest_at(path, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 @functools.cache

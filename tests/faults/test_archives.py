@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,15 +194,125 @@ def test_two_entries_for_one_place(tmp_path: Path) -> None:
     _refused(tmp_path, _tar(tmp_path / "b.tar", {"a": b"1", "a/b": b"2"}), "a file and a folder")
 
 
-def test_an_encrypted_zip(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "method", "words"),
+    [
+        (0x1, 8, "encrypted"),  # ZipCrypto
+        (0x1, 99, "encrypted"),  # AES
+        (0x41, 8, "encrypted"),  # PKWARE's strong one
+        (0x2000, 8, "encrypted"),  # the directory too
+        (0, 9, r"a method that is not read here .9."),  # Deflate64, which Windows makes of large files
+    ],
+)
+def test_an_encrypted_zip(tmp_path: Path, flags: int, method: int, words: str) -> None:
     archive = _zip(tmp_path / "a.zip", _dataset(1))
     data = bytearray(archive.read_bytes())
-    for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+    for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         at = -1
         while (at := data.find(magic, at + 1)) >= 0:
-            data[at + flags] |= 1
+            struct.pack_into("<HH", data, at + place, flags, method)
     archive.write_bytes(data)
-    _refused(tmp_path, archive, "encrypted")
+    _refused(tmp_path, archive, words)
+
+
+def _local(name: bytes, crc: int, packed: int, size: int) -> bytes:
+    return struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0, 8, 0, 0, crc, packed, size, len(name), 0) + name
+
+
+def _central(name: bytes, crc: int, packed: int, size: int, at: int) -> bytes:
+    fields = (b"PK\1\2", 20, 20, 0, 8, 0, 0, crc, packed, size, len(name), 0, 0, 0, 0, 0, at)
+    return struct.pack("<4s6H3I5H2I", *fields) + name
+
+
+def _with_directory(body: bytes, entries: list[bytes]) -> bytes:
+    directory = b"".join(entries)
+    count = len(entries)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), len(body), 0)
+    return body + directory + end
+
+
+def _quoting(contents: bytes, count: int) -> bytes:
+    """Fifield's bomb: each file's data quote the next file's header, and go on with that one's data."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed, plain = packer.compress(contents) + packer.flush(), contents
+    body, places = b"", []
+    for i in reversed(range(count)):
+        header = _local(b"input/%d.png" % i, zlib.crc32(plain), len(packed), len(plain))
+        places = [(i, zlib.crc32(plain), len(packed), len(plain)), *places]
+        body = header + packed
+        packed = struct.pack("<BHH", 0, len(header), len(header) ^ 0xFFFF) + header + packed
+        plain = header + plain
+    entries = []
+    for i, crc, length, size in places:
+        at = len(body) - (length + len(_local(b"input/%d.png" % i, 0, 0, 0)))
+        entries.append(_central(b"input/%d.png" % i, crc, length, size, at))
+    return _with_directory(body, entries)
+
+
+def test_entries_that_lie_over_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "quoting.zip"
+    path.write_bytes(_quoting(_picture(1), 5))
+    with zipfile.ZipFile(path) as opened:
+        assert opened.read("input/4.png") == _picture(1), "a sound zip to its reader"
+    _refused(tmp_path, path, "laid over another entry")
+    packed = zlib.compress(_picture(1), 9)[2:-4]
+    about = (zlib.crc32(_picture(1)), len(packed), len(_picture(1)))
+    body = _local(b"input/0.png", *about) + packed
+    shared = [_central(b"input/%d.png" % i, *about, 0) for i in range(5)]
+    (tmp_path / "shared.zip").write_bytes(_with_directory(body, shared))
+    _refused(tmp_path, tmp_path / "shared.zip", "laid over another entry")
+
+
+def test_a_zip_of_very_many_entries_is_refused_before_they_are_read(tmp_path: Path, monkeypatch) -> None:
+    archive = _zip(tmp_path / "a.zip", {f"input/{i}.png": b"" for i in range(1001)})
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    _refused(tmp_path, archive, "more than 1,000 files", Limits(files=1000))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_folders_and_clutter_count_as_files_do(tmp_path: Path, kind: str) -> None:
+    for names in ([f"input/{i}/" for i in range(30)], [f"__MACOSX/{i}" for i in range(30)]):
+        archive = MAKERS[kind](tmp_path / "a", dict.fromkeys(names, b""))
+        _refused(tmp_path, archive, "more than 20 files", Limits(files=20))
+
+
+@pytest.mark.parametrize("form", ["gnu", "0.0", "0.1", "1.0"])
+def test_sparse_files_in_tar(tmp_path: Path, form: str) -> None:
+    told = shutil.which("tar") and subprocess.run(["tar", "--version"], capture_output=True, text=True).stdout
+    if not told or "GNU tar" not in told:
+        pytest.skip("no GNU tar, which writes sparse files")
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 300)).save(buffer, "BMP")
+    black = buffer.getvalue()
+    for side in ("input", "target"):
+        (tmp_path / "set" / side).mkdir(parents=True)
+        with (tmp_path / "set" / side / "1.bmp").open("wb") as file:
+            file.write(black[:54])
+            file.truncate(len(black))
+    words = ["--format=gnu"] if form == "gnu" else ["--format=posix", f"--sparse-version={form}"]
+    subprocess.run(["tar", "-S", *words, "-cf", "sparse.tar", "set"], cwd=tmp_path, check=True)
+    assert (tmp_path / "sparse.tar").stat().st_size < len(black), "the holes are not in it"
+    import_archive(tmp_path / "sparse.tar", tmp_path / "out")
+    assert (tmp_path / "out/set/input/1.bmp").read_bytes() == black
+    with (tmp_path / "set/input/1.bmp").open("ab") as file:
+        file.truncate(1 << 40)
+    subprocess.run(["tar", "-S", *words, "-cf", "huge.tar", "set"], cwd=tmp_path, check=True)
+    _refused(tmp_path, tmp_path / "huge.tar", "more than 64 GiB")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("input/Rain.png", "input/rain.png"),
+        ("input/caf\u00e9.png", "input/cafe\u0301.png"),
+        ("input/STRASSE.png", "input/stra\u00dfe.png"),
+        ("Input/1.png", "input/2.png"),
+    ],
+)
+def test_names_that_are_one_name_elsewhere(tmp_path: Path, kind: str, one: str, other: str) -> None:
+    archive = MAKERS[kind](tmp_path / "a", {one: _picture(1), other: _picture(2)})
+    _refused(tmp_path, archive, "are one name on some systems")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])

@@ -431,6 +431,13 @@ def test_another_dataset_is_not_taken_for_the_one_that_is_asked_for(tmp_path: Pa
         open_pairs("rain200h", tmp_path, "test")
 
 
+def test_accents_of_either_form_are_one_name() -> None:
+    composed, apart = "caf\u00e9-1.png", "cafe\u0301-1.png"
+    assert pair([composed], [apart]).pairs == ((composed, apart),)
+    assert pair([composed, apart], [composed, apart]).pairs == ((apart, apart), (composed, composed))
+    assert pair([composed, apart], [composed]).unpaired_rainy == (apart,)
+
+
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     files(tmp_path / "a" / "input", ["1.png"])
     files(tmp_path / "a" / "target", ["1.png"])
