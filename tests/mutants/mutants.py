@@ -62,7 +62,16 @@ COPIED = (
 TIME_LIMIT = 600  # seconds; a mutant that hangs is killed
 
 # (module, the changed line) -> why no test can tell it from the original
-EQUIVALENT: dict[tuple[str, str], str] = {}
+_COUNTER = "benchmark/cost/counter.py"
+EQUIVALENT: dict[tuple[str, str], str] = {
+    (_COUNTER, "elements: int = 1"): "a rate that the elements do not give is taken from the sops",
+    (_COUNTER, "silent_elements: int = 1"): "the same",
+    (_COUNTER, "self.batch = 2"): "set before every forward",
+    (
+        _COUNTER,
+        "if packet not in PRODUCTS or classify(func) == 'unknown':",
+    ): "takes apart what has a rule as well; its pieces come to the same",
+}
 
 _COMPARE = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import snntorch
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -319,6 +320,8 @@ def test_what_has_no_rule_is_listed() -> None:
     cost = measure_cost(nn.Sequential(nn.Conv2d(3, 2, 1), Fourier()), 8)
     assert [u.operation for u in cost.uncounted] == ["_fft_c2c"] or len(cost.uncounted) == 2
     assert cost.uncounted[0].where == "1"
+    # complex values in and out: 2 channels of 8 × 8, each time
+    assert {u.elements for u in cost.uncounted} == {2 * 64 * (2 if len(cost.uncounted) == 1 else 1)}
     assert "_fft" in str(cost)
 
 
@@ -342,6 +345,10 @@ def test_work_done_once_for_several_steps_is_counted_by_the_definition() -> None
         assert row(cost, "embed").executed == 36 * 12
         assert cost.operations == 4 * 36 * (12 + 8)
         assert cost.executed == 36 * 12 + 4 * 36 * 8
+    neuron = snntorch.Leaky(beta=0.5, threshold=-1.0, init_hidden=True)  # which always fires
+    neuron.time_invariant_repeats = 3
+    fired = row(measure_cost(nn.Sequential(nn.Conv2d(3, 2, 1), neuron), 6), "1")
+    assert fired.emitted == fired.updates == 3 * 2 * 36
     network = Once("on its owner")
     network.executed_once = {"embedd": 4}
     with pytest.raises(UserError, match="embedd"):
