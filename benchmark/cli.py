@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmark.errors import UserError, WorkError, out_of_memory, unknown
+from benchmark.errors import Stop, UserError, WorkError, out_of_memory, unknown
 
 
 class _Parser(argparse.ArgumentParser):
@@ -303,6 +305,7 @@ def _network(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0 done, 1 the work failed, 2 the command line is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_what_is_closed()
     parser = _parser()
     try:
         if words and not words[0].startswith("-"):
@@ -316,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         return _run(options, parser)
-    except (UserError, WorkError) as error:
+    except (UserError, WorkError, Stop) as error:
         print(f"derain: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
@@ -355,7 +358,53 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 0
     from benchmark.commands import entry
 
-    return int(getattr(entry, options.command)(options))
+    command = getattr(entry, options.command)
+    if options.command not in _LONG:
+        return int(command(options))
+    out, err = _Patient(sys.stdout), _Patient(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        return int(command(options))
+
+
+_LONG = ("train", "table", "ablations", "run", "bench")  # what nobody needs to look at until it is done
+
+
+class _Patient:
+    """A stream whose reader may go away (a pipe, a closed terminal): what is written then is written nowhere."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or not."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        self._try(self._stream.flush)
+
+    def _try(self, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _open_what_is_closed() -> None:
+    """Let nothing that is opened take the number of a closed standard stream, to which others write."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 if __name__ == "__main__":

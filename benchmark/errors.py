@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -63,12 +64,38 @@ class Interrupted(WorkError):  # noqa: N818
         self.status = 128 + signum
 
 
+class ProcessLost(WorkError):  # noqa: N818
+    """Another process of a parallel training ended before its time; what was saved can be gone on with.
+
+    Args:
+        which: process, in words.
+        ended: its exit status, minus the signal that ended it; None if that cannot be seen.
+    """
+
+    def __init__(self, which: str, ended: int | None) -> None:
+        how = "is gone"
+        if ended is not None and ended < 0:
+            how = f"was killed by {signal.Signals(-ended).name}"
+            self.status = 128 - ended
+        then = "; run the same command to go on from the last checkpoint"
+        if ended is not None and ended > 0:
+            how, then = f"ended with status {ended}", ""
+        super().__init__(f"{which} of this training {how}{then}")
+        self.ended = ended
+
+
 class Stop(BaseException):
     """A signal came while there was nothing to save. No `Exception`, so that nobody takes it for a broken file."""
 
     def __init__(self, signum: int) -> None:
         super().__init__("interrupted; run the same command to go on")
         self.status = 128 + signum
+
+
+def stop_signals() -> list[int]:
+    """The signals that ask this process to stop: not those that it was started to ignore, as `nohup` has SIGHUP."""
+    asked = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+    return [s for s in dict.fromkeys(asked) if signal.getsignal(s) is not signal.SIG_IGN]
 
 
 _LISTED = 16

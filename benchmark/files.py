@@ -159,13 +159,20 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @functools.cache
+def this_machine() -> str:
+    """What tells this machine, since it was started, and this container from others, so that a process number means
+    something.
+    """
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(parts)
+
+
+@functools.cache
 def _here() -> str:
-    """Six digits that tell this machine (and container) from others, so that a process number means something."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
-    except OSError:
-        space = ""
-    return hashlib.sha256(f"{platform.node()} {space}".encode()).hexdigest()[:6]
+    return hashlib.sha256(this_machine().encode()).hexdigest()[:6]
 
 
 def _writer_is_gone(name: str) -> bool:

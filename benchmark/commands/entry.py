@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError, printable
+from benchmark.errors import Stop, UserError, printable, stop_signals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,7 +139,7 @@ def train(options: Namespace) -> int:
     _require_root(resolved)
     from benchmark.sweep.run import execute
 
-    with _training_bar() as progress:
+    with _stopping(), _training_bar() as progress:
         record = execute(resolved, progress)
     for dataset, result in record["results"].items():
         mean = result["mean"]
@@ -163,6 +165,24 @@ def _require_root(resolved: RunConfig) -> None:
         raise UserError(f"data={resolved.data.name} needs the folder that it is in or below: data.root=/data")
     if not Path(root).is_dir():
         raise UserError(f"data.root={root}: no such folder")
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """A signal to stop is an exception outside the training too, whose own handlers save first."""
+
+    def stop(signum: int, frame: Any) -> None:
+        raise Stop(signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, stop) for s in stop_signals() if s != signal.SIGINT}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextmanager

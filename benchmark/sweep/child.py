@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from benchmark.config import RunConfig, from_dict, to_dict
-from benchmark.errors import Stop, UserError, WorkError
+from benchmark.errors import Stop, UserError, WorkError, stop_signals
 from benchmark.files import make_folder, write_json
 from benchmark.sweep.claims import Claimed, Owner
 from benchmark.sweep.records import run_folder, typed
@@ -72,7 +72,7 @@ def main(order: Order) -> NoReturn:
     log = (folder / "log.txt").open("a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in {signal.SIGTERM, signal.SIGINT, *stop_signals()}:
         signal.signal(signum, _stop)
     if order.devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = order.devices

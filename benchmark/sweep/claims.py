@@ -7,8 +7,9 @@ storage too. A claim is open when its owner gave it up, when its owner is no pro
 nothing was heard of it for `PATIENCE` seconds by the storage's own clock. The highest number is never removed while a
 run has no record: so whoever decided on an old claim can only fail to make the next one.
 
-An owner that finds a higher number than its own (it was suspended for longer than the others' patience) has lost the
-run, and ends at once without writing anything more.
+An owner that finds a higher number than its own, or its own gone (it was suspended for longer than the others'
+patience, and they have gone on with the run or ended it; or its folder was moved), has lost the run, and ends at once
+without writing anything more. A claim in a folder that was copied while its owner worked is nobody's.
 """
 
 from __future__ import annotations
@@ -23,13 +24,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from benchmark.errors import WorkError
-from benchmark.files import clean_leftovers, make_folder, temporary_name, write_json
+from benchmark.files import clean_leftovers, make_folder, temporary_name, this_machine, write_json
 
 BEAT = 1.0  # seconds
 PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
@@ -52,11 +52,11 @@ class Owner:
     @staticmethod
     def here() -> Owner:
         """This process."""
-        return Owner(platform.node() or "unknown", _machine(), os.getpid(), _began(os.getpid()))
+        return Owner(platform.node() or "unknown", this_machine(), os.getpid(), _began(os.getpid()))
 
     def alive(self) -> bool | None:
         """Whether the process lives; None where that cannot be seen from this machine."""
-        if self.machine != _machine():
+        if self.machine != this_machine():
             return None
         try:
             os.kill(self.pid, 0)
@@ -65,15 +65,6 @@ class Owner:
         except PermissionError:
             pass
         return _began(self.pid) == self.began
-
-
-@cache
-def _machine() -> str:
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
-    return "/".join(parts)
 
 
 def _began(pid: int) -> str:
@@ -93,6 +84,7 @@ class Holder:
     since: float = 0.0  # seconds, of the owner's clock
     step: int = 0
     steps: int = 0
+    place: str = ""  # the folder as its owner sees it
 
     def __str__(self) -> str:
         if self.owner is None:
@@ -170,7 +162,8 @@ def claimant(text: str | bytes) -> Holder | None:
     told: dict[str, Any] = json.loads(text)
     if "given_up" in told:
         return None
-    return Holder(Owner(**told["owner"]), told["since"], told["step"], told["steps"])
+    owner = Owner(**told["owner"])
+    return Holder(owner, told["since"], told["step"], told["steps"], told.get("place", ""))
 
 
 def _highest(folder: Path) -> int | None:
@@ -189,12 +182,27 @@ def _look(path: Path, now: float) -> Holder | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         with contextlib.suppress(OSError):
-            return Holder(None) if now - path.stat().st_mtime < PATIENCE else None
+            return Holder(None) if _lately(path.stat().st_mtime, now) else None
         return None
     alive = found.owner.alive() if found.owner else None
     if alive is None:
-        alive = now - beaten < PATIENCE
-    return found if alive else None
+        alive = _lately(beaten, now)
+    return found if alive and not _is_of_another_folder(found, path.parent) else None
+
+
+def _lately(beaten: float, now: float) -> bool:
+    """Whether a claim was renewed lately; one that is dated ahead was not, whatever set the clock or copied it."""
+    return abs(now - beaten) < PATIENCE
+
+
+def _is_of_another_folder(found: Holder, folder: Path) -> bool:
+    """Whether a claim came here with a copy: its owner, a process of this machine, works in a folder that is there."""
+    if found.owner is None or found.owner.machine != this_machine() or not found.place:
+        return False
+    try:
+        return not os.path.samefile(found.place, folder)  # noqa: PTH121
+    except OSError:
+        return False
 
 
 @dataclass
@@ -216,6 +224,7 @@ class Claim:
     since: float = field(default_factory=time.time)
     watch: Owner | None = None  # asks this process to stop when that one is gone
     on_orphaned: Callable[[], None] = field(default=lambda: None)
+    _beaten: float = field(default_factory=lambda: _clock())
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -249,11 +258,27 @@ class Claim:
         )
 
     def beat(self) -> bool:
-        """Give a sign of life; False if another has taken the run over."""
-        if max(_numbers(self.folder), default=0) > self.number:
+        """Give a sign of life; False if the run is lost: taken over or done by another, or its folder is gone."""
+        if not self._mine():
             return False
         write_json(_path(self.folder, self.number), self._told())
+        self._beaten = _clock()
         return True
+
+    def _mine(self) -> bool:
+        there = _numbers(self.folder)
+        if max(there, default=0) > self.number:
+            return False
+        return self.number in there or _path(self.folder, self.number).exists()
+
+    def hold(self, sure: bool = True) -> None:
+        """Have `on_loss` happen if the run is lost.
+
+        Args:
+            sure: look in any case; else only after a silence in which others may have lost their patience.
+        """
+        if (sure or _clock() - self._beaten > PATIENCE / 4) and not self._mine():
+            self.on_loss()
 
     def give_up(self, done: bool) -> None:
         """End the claim: its file goes if the run is done, else it says that it was given up."""
@@ -268,7 +293,11 @@ class Claim:
                 write_json(path, {"given_up": True})
 
     def _told(self) -> dict[str, Any]:
-        return {"owner": asdict(self.owner), "since": self.since, "step": self.step, "steps": self.steps}
+        place = str(self.folder.absolute())
+        return {
+            **{"owner": asdict(self.owner), "since": self.since, "step": self.step, "steps": self.steps},
+            "place": place,
+        }
 
     def __enter__(self) -> Claim:
         self.take()
@@ -299,9 +328,16 @@ class Claim:
                 return
 
 
+def _clock() -> float:
+    """Seconds that go on while this process, or the machine, sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def _end() -> None:
     print(
-        "derain: another process has taken this run over; ended without saving", file=sys.stderr, flush=True
+        "derain: another process has taken this run over, or its folder was moved; ended without saving",
+        file=sys.stderr,
+        flush=True,
     )
     os._exit(1)
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from benchmark.config import to_dict
-from benchmark.errors import Interrupted
+from benchmark.errors import Interrupted, stop_signals
 from benchmark.sweep.claims import storage_time
 from benchmark.sweep.executors import Executor, Job
 from benchmark.sweep.plan import Planned
@@ -208,19 +208,22 @@ class _Driver:
 
     @contextlib.contextmanager
     def _heard(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM is remembered, the second ends everything at once."""
+        """The first signal is remembered, a second Ctrl-C or SIGTERM ends everything at once.
+
+        A terminal that is closed sends several by itself.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def hear(signum: int, frame: FrameType | None) -> None:
             self.signals.append(signum)
-            if len(self.signals) > 1:
+            if len(self.signals) > 1 and signum in (signal.SIGINT, signal.SIGTERM):
                 for running in self.running.values():
                     running.job.kill()
                 raise KeyboardInterrupt
 
-        before: dict[int, Any] = {s: signal.signal(s, hear) for s in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {s: signal.signal(s, hear) for s in stop_signals()}
         try:
             yield
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +22,22 @@ from benchmark.config import (
     training_identity,
 )
 from benchmark.data.specs import dataset_spec, test_sets
-from benchmark.errors import Diverged, Interrupted, OutOfMemory, Stop, UserError, WorkError, out_of_memory
+from benchmark.errors import (
+    Diverged,
+    Interrupted,
+    OutOfMemory,
+    ProcessLost,
+    Stop,
+    UserError,
+    WorkError,
+    out_of_memory,
+)
 from benchmark.evaluation.measures import Measure, opened
 from benchmark.files import explained, require_writable, write_text
 from benchmark.resident import keep_freed_memory
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.current import forget, require_current, test_digests, training_digest
+from benchmark.sweep.executors import end_of, memory_kills
 from benchmark.sweep.records import (
     FAILURE,
     Record,
@@ -37,6 +48,7 @@ from benchmark.sweep.records import (
     without_home,
     write_record,
 )
+from benchmark.sweep.states import DIVERGED, FAILED, INTERRUPTED, OUT_OF_MEMORY, mark_of
 from benchmark.sweep.tracking import Tracker, samples, under_agent
 
 if TYPE_CHECKING:
@@ -73,18 +85,19 @@ def execute(
         return _found(done, config, tracker)
     require_writable(folder)
     if not _first_process():
-        return _attempt(config, folder, progress, tracker)
+        return _attempt(config, folder, None, tracker, lambda: None)
     with Claim(folder, watch=watch, on_orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM)) as claim:
         done = find_record(config)  # the last owner may have ended it meanwhile
         if done is not None:
             return _found(done, config, tracker)
 
         def tell(step: int, steps: int) -> None:
+            claim.hold(sure=False)
             claim.step, claim.steps = step, steps
             if progress is not None:
                 progress(step, steps)
 
-        return _attempt(config, folder, tell, tracker)
+        return _attempt(config, folder, tell, tracker, claim.hold)
 
 
 def _found(record: Record, config: RunConfig, tracker: Tracker) -> Record:
@@ -100,15 +113,26 @@ def _first_process() -> bool:
 
 
 def _attempt(
-    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+    config: RunConfig,
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+    tracker: Tracker,
+    hold: Callable[[], None],
 ) -> Record:
     write_text(folder / "config.yaml", _as_yaml(config))
+    before = mark_of(folder)
+    kills = memory_kills()
     try:
         record = _train_and_test(config, folder, progress, tracker)
     except SystemExit:  # a process of a parallel training that has nothing more to do
         raise
     except BaseException as original:
-        error = _told(original, config, folder)
+        error = _told(original, config, folder, kills)
+        if _is_told_by_another(error, folder, before):
+            tracker.close(failed=True)
+            if isinstance(error, ProcessLost):
+                raise
+            sys.exit(getattr(error, "status", 1))
         expected = isinstance(error, (UserError, WorkError))
         failure = {
             "identity": identity(config),
@@ -119,6 +143,7 @@ def _attempt(
             "traceback": [] if expected else without_home(traceback.format_exc()).splitlines()[-12:],
             **provenance(config.model.name),
         }
+        hold()
         # where the disk is what failed there is no room for the reason either; it is raised
         with contextlib.suppress(UserError, WorkError):
             write_record(folder, failure, FAILURE)
@@ -126,6 +151,7 @@ def _attempt(
         if error is original:
             raise
         raise error from original
+    hold()
     write_record(folder, record)
     (folder / FAILURE).unlink(missing_ok=True)
     tracker.done(record, lambda: _costs(config))
@@ -144,8 +170,19 @@ def _as_yaml(config: RunConfig) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def _told(error: BaseException, config: RunConfig, folder: Path) -> BaseException:
+def _is_told_by_another(error: BaseException, folder: Path, before: tuple[int, int] | None) -> bool:
+    """Whether the reason is another process's of the same training to leave: it stopped together with that one, or lost
+    it, or lost one that has left its own reason.
+    """
+    if not _first_process():
+        return isinstance(error, (Interrupted, KeyboardInterrupt, ProcessLost, Stop))
+    return isinstance(error, ProcessLost) and mark_of(folder) != before
+
+
+def _told(error: BaseException, config: RunConfig, folder: Path, kills: int | None) -> BaseException:
     """The error in a line of ours where it says that memory or disk ran out, else as it is."""
+    if isinstance(error, ProcessLost) and end_of(error.ended, kills).state == OUT_OF_MEMORY:
+        return OutOfMemory(f"{error}: the system had run out of memory")
     if out_of_memory(error) and not isinstance(error, OutOfMemory):
         recipe = config.recipe
         return OutOfMemory(
@@ -157,12 +194,16 @@ def _told(error: BaseException, config: RunConfig, folder: Path) -> BaseExceptio
 
 def _state(error: BaseException) -> str:
     if isinstance(error, (KeyboardInterrupt, Interrupted, Stop)):
-        return "interrupted"
+        return INTERRUPTED
     if out_of_memory(error):
-        return "out of memory"
+        return OUT_OF_MEMORY
+    if isinstance(error, ProcessLost) and (
+        error.ended is None or end_of(error.ended, None).state == INTERRUPTED
+    ):
+        return INTERRUPTED
     if isinstance(error, Diverged):
-        return "diverged"
-    return "failed"
+        return DIVERGED
+    return FAILED
 
 
 def _train_and_test(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
-from benchmark.errors import Interrupted
+from benchmark.errors import Interrupted, stop_signals
 from esdnet import SequenceNeuron, level_of
 
 
@@ -29,7 +31,8 @@ class Report(Checkpoint):
     a training that goes on does it first. So the best checkpoint is the same wherever a training was cut. This comes
     last of the callbacks, as Lightning orders those that are a `Checkpoint`.
 
-    On SIGTERM or Ctrl-C it saves after the batch in hand and stops.
+    On SIGTERM, Ctrl-C or when its terminal is closed it saves after the batch in hand and stops; of several processes
+    all do, at the same step, whichever was told to.
 
     Args:
         progress: called with (steps done, steps in all), or None.
@@ -53,6 +56,7 @@ class Report(Checkpoint):
         self.seconds_before = 0.0
         self._began = time.monotonic()
         self._signal: int | None = None
+        self._agreed: int | None = None
         self._saved: int | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -69,6 +73,11 @@ class Report(Checkpoint):
         """Wall time of the training, over all its parts."""
         return self.seconds_before + time.monotonic() - self._began
 
+    def listen(self) -> None:
+        """Take over the signals; Lightning would exit at once, with status 0 after SIGTERM, saving nothing."""
+        if threading.current_thread() is threading.main_thread():  # else they are someone else's
+            self._handlers = {s: signal.signal(s, self._remember) for s in stop_signals()}
+
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self._signal = signum
 
@@ -76,16 +85,11 @@ class Report(Checkpoint):
         return bool(self.validate_every) and step > 0 and step % self.validate_every == 0  # type: ignore[operator]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals, and do the validation that was due where the training was cut.
+        """Do the validation that was due where the training was cut.
 
-        Lightning would exit at once, with status 0 after SIGTERM, saving nothing; and it takes a validation whose step
-        is in the checkpoint for done.
+        Lightning takes a validation whose step is in the checkpoint for done.
         """
         self._began = time.monotonic()
-        try:
-            self._handlers = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
-        except ValueError:  # not in the main thread: signals are someone else's
-            self._handlers = {}
         if self._validates(trainer.global_step):
             self._saved = trainer.global_step
             validation = trainer.fit_loop.epoch_loop.val_loop
@@ -103,8 +107,9 @@ class Report(Checkpoint):
             self.loss = float(outputs["loss"])
         if self.progress is not None:
             self.progress(step, end)
+        self._agreed = self._agree(trainer)
         # the end is saved once it is whole: nothing would do the validation of a training that is over
-        if step < end and (self._signal is not None or step % self.every == 0 or self._validates(step)):
+        if step < end and (self._agreed is not None or step % self.every == 0 or self._validates(step)):
             trainer.save_checkpoint(self.checkpoint, weights_only=False)
             self._saved = step
 
@@ -125,19 +130,30 @@ class Report(Checkpoint):
         """Stop if asked to, and saved."""
         self._stop_if_asked(trainer)
 
+    def _agree(self, trainer: pl.Trainer) -> int | None:
+        """The signal that came to any of the processes: saving and stopping are things that all do or none."""
+        if trainer.world_size == 1:
+            return self._signal
+        told = torch.tensor(self._signal or 0, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+        return int(told) or None
+
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        if self._signal is not None and self._saved == trainer.global_step:
+        if trainer.world_size == 1:
+            self._agreed = self._signal
+        if self._agreed is not None and self._saved == trainer.global_step:
             self._give_back()
             raise self.interrupted(trainer)  # type: ignore[misc]
 
     def interrupted(self, trainer: pl.Trainer) -> Interrupted | None:
         """What to raise if a signal came."""
-        if self._signal is None:
+        signum = self._agreed or self._signal
+        if signum is None:
             return None
         return Interrupted(
             f"interrupted at step {trainer.global_step} of {trainer.max_steps}, saved; "
             "run the same command to go on",
-            self._signal,
+            signum,
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -25,6 +25,7 @@ from benchmark.models import create_model
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
 from benchmark.training.history import History
 from benchmark.training.module import Restoration
+from benchmark.training.processes import Launcher, together
 from benchmark.training.saving import WholeFiles, description, may_go_on, require_room_for
 
 Progress = Callable[[int, int], None]
@@ -148,7 +149,11 @@ def train(
             default_root_dir=folder,
             plugins=[WholeFiles()],
         )
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        trainer._signal_connector.register_signal_handlers = report.listen  # type: ignore[method-assign]
+        with together(Launcher.of(trainer)):
+            trainer.fit(
+                module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True
+            )
         if trainer.global_step < total:
             raise WorkError(
                 f"stopped at step {trainer.global_step} of {total}; run the same command to go on"

@@ -212,7 +212,7 @@ def end_of(code: int | None, kills_before: int | None) -> End:
 
     if code == CLAIMED:
         return End(INTERRUPTED, "another process does it", claimed=True)
-    if code in (128 + signal.SIGTERM, 128 + signal.SIGINT):
+    if code in (128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGHUP):
         return End(INTERRUPTED, "its process was asked to stop before it had begun")
     if code is None or code >= 0:
         return End(FAILED, f"its process ended with status {code} and left no record")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import files
+from benchmark.files import clean_leftovers, temporary_name
 from benchmark.sweep import claims
 from benchmark.sweep.claims import Claim, Claimed, Owner, holder, left_open, storage_time
 
@@ -195,10 +198,12 @@ def test_the_thread_keeps_a_claim_alive_while_its_owner_works(
         assert _until(lambda: (holder(tmp_path) or claims.Holder(None)).step == 7)
 
 
-def test_a_suspended_owner_that_wakes_up_after_a_takeover_writes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["goes on", "has ended", "moved"])
+def test_a_suspended_owner_that_wakes_up_after_a_takeover_writes_nothing(tmp_path: Path, then: str) -> None:
+    folder = tmp_path / "run"
     code = (
         "import time; from pathlib import Path; from benchmark.sweep import claims; claims.BEAT = 0.05\n"
-        f"with claims.Claim(Path({str(tmp_path)!r})):\n"
+        f"with claims.Claim(Path({str(folder)!r})):\n"
         "    print('held', flush=True); time.sleep(300)\n"
     )
     other = subprocess.Popen(
@@ -206,7 +211,72 @@ def test_a_suspended_owner_that_wakes_up_after_a_takeover_writes_nothing(tmp_pat
     )
     assert other.stdout is not None and other.stdout.readline() == "held\n"
     os.kill(other.pid, signal.SIGSTOP)
-    (tmp_path / "claim-2.json").write_text((tmp_path / "claim-1.json").read_text())
+    if then == "moved":
+        folder.rename(tmp_path / "elsewhere")
+    else:
+        (folder / "claim-2.json").write_text((folder / "claim-1.json").read_text())
+        (folder / "claim-1.json").unlink()
+    if then == "has ended":
+        (folder / "claim-2.json").unlink()
     os.kill(other.pid, signal.SIGCONT)
     _, said = other.communicate(timeout=60)
-    assert other.returncode == 1 and "taken this run over" in said
+    assert other.returncode == 1 and "taken this run over, or its folder was moved" in said
+    left = _files(folder) if folder.exists() else []
+    assert left == (["claim-2.json"] if then == "goes on" else [])
+
+
+def test_who_was_stopped_for_long_looks_before_the_next_step(tmp_path: Path, monkeypatch) -> None:
+    """The thread looks once a second; a step may end and save before."""
+    monkeypatch.setattr(claims, "BEAT", 300.0)
+    lost: list[bool] = []
+    with Claim(tmp_path, on_loss=lambda: lost.append(True)) as claim:
+        (tmp_path / "claim-1.json").unlink()
+        claim.hold(sure=False)
+        assert not lost, "it beat just now"
+        now = claims._clock()
+        monkeypatch.setattr(claims, "_clock", lambda: now + claims.PATIENCE)
+        claim.hold(sure=False)
+        assert len(lost) == 1
+        monkeypatch.undo()
+        claim.hold()
+        assert len(lost) == 2
+
+
+def test_a_folder_that_was_copied_while_its_run_lasted_is_free(tmp_path: Path) -> None:
+    with Claim(tmp_path / "run"):
+        shutil.copytree(tmp_path / "run", tmp_path / "copy")
+        assert holder(tmp_path / "copy") is None and holder(tmp_path / "run") is not None
+        with Claim(tmp_path / "copy"):
+            (tmp_path / "link").symlink_to(tmp_path / "run")
+            with pytest.raises(Claimed):
+                Claim(tmp_path / "link").take()
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_claim_dated_tomorrow_holds_nobody_up(tmp_path: Path, readable: bool) -> None:
+    _elsewhere(tmp_path, -86400)
+    if not readable:
+        path = tmp_path / "claim-1.json"
+        then = path.stat().st_mtime
+        path.write_text("")
+        os.utime(path, (then, then))
+    assert holder(tmp_path) is None
+    assert Claim(tmp_path).take().number == 2
+
+
+def test_temporary_files_of_another_machine_of_this_name_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 4_194_305)  # above any that the system gives
+    theirs = [tmp_path / "of an earlier start", tmp_path / "ours"]
+    for folder, boot in zip(theirs, ("another", None), strict=True):
+        folder.mkdir()
+        files.this_machine.cache_clear()
+        files._here.cache_clear()
+        with monkeypatch.context() as patch:
+            if boot:
+                patch.setattr(Path, "read_text", lambda path, boot=boot: boot)
+            temporary_name(folder).touch()
+    files.this_machine.cache_clear()
+    files._here.cache_clear()
+    assert [clean_leftovers(folder) for folder in theirs] == [0, 1]
