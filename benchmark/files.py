@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -145,6 +146,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = temporary_name(path.parent)
     try:
         yield temporary
+        _as_new(temporary)
         temporary.replace(path)
     except (UserError, WorkError):
         raise
@@ -156,6 +158,24 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _as_new(path: Path) -> None:
+    """Give a file the mode of any other: libraries that make it by themselves make it private."""
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode) and stat.S_IMODE(mode) != 0o666 & ~_umask():
+        with contextlib.suppress(OSError):  # file systems without modes
+            path.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    before = os.umask(0o077)  # of all threads, for a moment
+    os.umask(before)
+    return before
 
 
 @functools.cache
@@ -231,11 +251,14 @@ def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file in one piece."""
     with atomic(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # bytes of a file's name that are not UTF-8 stand as they are written in code: \\udcff
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, data: Any) -> None:
     """Write plain data as JSON in one piece; infinite numbers become the strings "inf" and "-inf".
+
+    Bytes of a file's name that are not UTF-8 stand as text: `\\udcff` for the byte 255.
 
     Raises:
         ValueError: there is a NaN in it.
@@ -245,12 +268,18 @@ def write_json(path: str | Path, data: Any) -> None:
 
 def _finite(data: Any) -> Any:
     if isinstance(data, dict):
-        return {str(k): _finite(v) for k, v in data.items()}
+        return {_encodable(str(k)): _finite(v) for k, v in data.items()}
+    if isinstance(data, str):
+        return _encodable(data)
     if isinstance(data, (list, tuple)):
         return [_finite(v) for v in data]
     if isinstance(data, float) and data in (float("inf"), float("-inf")):
         return "inf" if data > 0 else "-inf"
     return data
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def require_writable(folder: str | Path) -> None:

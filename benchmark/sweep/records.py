@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -63,9 +64,49 @@ def read_record(folder: Path, filename: str = RECORD) -> Record | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable record ({error}); remove it to run again") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    made = record.get("format") if isinstance(record, dict) else None
+    if isinstance(made, int) and made > FORMAT:
+        raise UserError(
+            f"{path}: made by a later version of this suite (format {made}, this one reads {FORMAT}): use that one, or "
+            "move the file away to run again"
+        )
+    if made != FORMAT:
         raise UserError(f"{path}: not a record of this version (format {FORMAT}); remove it to run again")
+    wrong = _wrong(record) if filename == RECORD else None
+    if wrong:
+        raise UserError(f"{path}: {wrong}; move it away to run again")
     return record
+
+
+_PARTS = {"identity": str, "name": str, "config": dict, "results": dict}
+
+
+def _wrong(record: Record) -> str | None:
+    """What says that a run's record is not as it was written; None if nothing does."""
+    missing = [key for key, kind in _PARTS.items() if not isinstance(record.get(key), kind)]
+    if missing:
+        return f"not a whole record (no {' and no '.join(missing)})"
+    for dataset, result in record["results"].items():
+        mean, images = (result.get(k) if isinstance(result, dict) else None for k in ("mean", "images"))
+        if not isinstance(mean, dict) or not isinstance(images, list):
+            return f"not a whole record (no mean or no images of {dataset})"
+        if mean.get("n") != len(images):
+            return f"changed by hand: {dataset} has {len(images)} images, and says {mean.get('n')}"
+        for column, told in mean.items():
+            if column == "n" or not isinstance(told, (int, float)):
+                continue
+            values = [image.get(column) if isinstance(image, dict) else None for image in images]
+            if None in values or not values:
+                return f"changed by hand: an image of {dataset} has no {column}"
+            if any(isinstance(value, str) for value in values):  # infinite, and in no mean
+                continue
+            true = math.fsum(values) / len(values)  # type: ignore[arg-type]
+            if abs(true - told) > _ROUNDING * max(1.0, abs(told)):
+                return f"changed by hand: {column} of {dataset} is {told}, the mean of its images {true}"
+    return None
+
+
+_ROUNDING = 1e-6
 
 
 def find_record(config: RunConfig) -> Record | None:

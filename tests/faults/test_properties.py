@@ -96,8 +96,8 @@ def _as_text(data: Any) -> Any:
 @given(content=st.dictionaries(st.text().filter(lambda k: k != "format"), _plain, max_size=5))
 def test_records_come_back_as_they_were(tmp_path_factory: Any, content: dict[str, Any]) -> None:
     folder = Path(tmp_path_factory.getbasetemp()) / "round"
-    write_record(folder, content)
-    record = read_record(folder)
+    write_record(folder, content, "any.json")
+    record = read_record(folder, "any.json")
     assert record == {"format": 1, **_as_text(content)}
 
 

@@ -213,7 +213,7 @@ def test_a_record_of_another_configuration_is_refused_with_the_difference(tmp_pa
     from benchmark.config import identity, to_dict
 
     run_folder(config).mkdir(parents=True)
-    record = {"format": 1, "identity": identity(other), "config": to_dict(other)}
+    record = {"format": 1, "identity": identity(other), "name": "", "config": to_dict(other), "results": {}}
     write_json(run_folder(config) / RECORD, record)
     with pytest.raises(
         UserError, match=r"model\.options\.channels 6 there, 4 here; recipe\.steps 3 there, 2 here"
