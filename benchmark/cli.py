@@ -318,7 +318,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.settings += rest
         elif rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        return _run(options, parser)
+        status = _run(options, parser)
+        sys.stdout.flush()  # what cannot be written is seen here, not when Python ends
+        return status
     except (UserError, WorkError, Stop) as error:
         print(f"derain: {error}", file=sys.stderr)
         return error.status

@@ -1,4 +1,4 @@
-"""Fault 23: records that were cut, changed by hand, or made by another version; and how they are written."""
+"""Records that were cut, changed by hand, or made by another version; and how they are written."""
 
 from __future__ import annotations
 

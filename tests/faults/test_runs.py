@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +30,7 @@ from benchmark.evaluation.metrics import finite_mean
 from benchmark.files import write_json
 from benchmark.sweep.records import FAILURE, RECORD, find_record, read_record, run_folder
 from benchmark.sweep.run import execute
+from benchmark.training.module import Restoration
 
 # a network from outside that breaks in the way its option says, after its first step
 FAULTY = """
@@ -172,8 +175,18 @@ def _same(a: object, b: object, where: str = "") -> None:
         assert a == b, where
 
 
-def test_all_state_of_a_resumed_training_is_that_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    """Weights, optimiser, schedule, random states and best score; stopped in the middle of an epoch of 42 steps."""
+def test_all_state_of_a_resumed_training_is_that_of_an_uninterrupted_one(tmp_path: Path, monkeypatch) -> None:
+    """Weights, optimiser, schedule, random states and best score; stopped in the middle of an epoch of 42 steps.
+
+    Every step draws from the three random streams, as networks with dropout do from one.
+    """
+    step_without = Restoration.training_step
+
+    def training_step(self: Restoration, batch: dict[str, object], batch_idx: int) -> torch.Tensor:
+        drawn = torch.rand(()) + np.random.rand() + random.random()
+        return step_without(self, batch, batch_idx) * drawn
+
+    monkeypatch.setattr(Restoration, "training_step", training_step)
     words = [
         *("recipe.steps=12", "recipe.select=best", "recipe.validation=0.1", "recipe.validate_every=4"),
         *("recipe.schedule.name=cosine", "recipe.schedule.warmup=1", "trainer.checkpoint_every=1"),
