@@ -263,16 +263,17 @@ def write_json(path: str | Path, data: Any) -> None:
     Raises:
         ValueError: there is a NaN in it.
     """
-    write_text(path, json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _finite(data: Any) -> Any:
+def plain(data: Any) -> Any:
+    """Plain data as it can be written: infinite numbers as words, text that is not Unicode as `write_text` has it."""
     if isinstance(data, dict):
-        return {_encodable(str(k)): _finite(v) for k, v in data.items()}
+        return {_encodable(str(k)): plain(v) for k, v in data.items()}
     if isinstance(data, str):
         return _encodable(data)
     if isinstance(data, (list, tuple)):
-        return [_finite(v) for v in data]
+        return [plain(v) for v in data]
     if isinstance(data, float) and data in (float("inf"), float("-inf")):
         return "inf" if data > 0 else "-inf"
     return data

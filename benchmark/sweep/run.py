@@ -33,7 +33,7 @@ from benchmark.errors import (
     out_of_memory,
 )
 from benchmark.evaluation.measures import Measure, opened
-from benchmark.files import explained, require_writable, write_text
+from benchmark.files import explained, plain, require_writable, write_text
 from benchmark.resident import keep_freed_memory
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.current import forget, require_current, test_digests, training_digest
@@ -167,7 +167,7 @@ def _costs(config: RunConfig) -> dict[str, dict[str, Any]] | None:
 def _as_yaml(config: RunConfig) -> str:
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(plain(to_dict(config))))
 
 
 def _is_told_by_another(error: BaseException, folder: Path, before: tuple[int, int] | None) -> bool:
