@@ -56,6 +56,7 @@ def _second(first: int) -> int:
     raise AssertionError("there is no second process")
 
 
+@pytest.mark.timeout(900)  # four trainings, six processes that import everything
 def test_two_processes_stop_and_go_on_as_one_does(tmp_path: Path) -> None:
     """One is asked to stop, then one is killed: either way the other ends with it, and the same weights come out."""
     words = [*TINY, *TWO, "recipe.steps=400"]
