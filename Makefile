@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DERAIN := $(BIN)/derain
 
-# make table1 DATA=/data RECIPE=paper MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 RETRY=failed PLAN=1 SET="recipe.epochs=10 logger=wandb"
+# make table1 DATA=/data RECIPE=paper DATASETS=rain12,rain100l MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 RETRY=failed PLAN=1 SET="recipe.epochs=10 logger=wandb"
 TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MODELS),--models $(MODELS)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") \
 	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
@@ -52,7 +52,7 @@ format: setup ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the published datasets
-	$(DERAIN) table 1 $(TABLE_OPTIONS)
+	$(DERAIN) table 1 $(if $(DATASETS),--datasets "$(DATASETS)") $(TABLE_OPTIONS)
 
 table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference metrics=niqe,brisque"
 	$(DERAIN) table 2 $(TABLE_OPTIONS)

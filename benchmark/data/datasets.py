@@ -17,7 +17,7 @@ from benchmark.data.cache import files_digest, open_cache, pair_size, read_pair
 from benchmark.data.embedded import Rendered, render_split
 from benchmark.data.images import read_image
 from benchmark.data.layouts import Pair, dataset_of, list_photographs, pairs_of
-from benchmark.data.specs import Dataset, dataset_spec
+from benchmark.data.specs import DATASETS, Dataset, dataset_spec
 from benchmark.errors import UserError, unknown
 
 Picture = NDArray[np.uint8]
@@ -215,21 +215,23 @@ def open_photographs(name_or_path: str | Path, root: str | Path | None = None) -
     """Rainy photographs without clean ones.
 
     Args:
-        name_or_path: "rw-data" (with `root`), or a picture or folder.
+        name_or_path: a dataset without clean pictures (with `root`), such as "rw-data", or a picture or folder.
         root: where the named dataset lies.
 
     Raises:
         UserError: nothing there.
     """
     name = str(name_or_path)
-    if name == "rw-data":
+    if name in DATASETS and not DATASETS[name].paired:
         spec = dataset_spec(name)
+        root = spec.root or root
         if root is None:
             raise UserError(f"dataset '{name}' needs data.root=FOLDER: the folder that holds its photographs")
         photographs = Photographs(list_photographs(_named_below(Path(root), spec)))
-        if len(photographs) != spec.published["test"]:
+        published = spec.published.get("test", len(photographs))
+        if len(photographs) != published:
             photographs.remarks.append(
-                f"{spec.title}: {len(photographs)} photographs here, {spec.published['test']} published"
+                f"{spec.title}: {len(photographs)} photographs here, {published} published"
             )
         return photographs
     return Photographs(list_photographs(name_or_path))

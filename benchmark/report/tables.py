@@ -62,6 +62,13 @@ def _shown(convention: str, metrics: Mapping[str, Mapping[str, Any]]) -> list[_S
     return shown
 
 
+def _why_not(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why a further metric could not be had; empty where it could."""
+    told = metrics.get(name, {})
+    reasons = "; ".join(told.get("reasons", ()))
+    return f"{told['title']}: {reasons}" if reasons else ""
+
+
 def _sources(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What computed the further metrics; several sources are figures that are not to be compared."""
     said = []
@@ -229,7 +236,7 @@ def table1(
     rows = []
     with_input = [r for r in records if r["results"]]
     if with_input:
-        rows.append(_input_row(datasets, with_input, shown, columns))
+        rows.append(_input_row(datasets, with_input, shown, columns, metrics))
     cells_of: dict[str, dict[str, Cell]] = {}
     by_model = _by_model(records)
     for model in models:
@@ -244,9 +251,10 @@ def table1(
             for m in shown:
                 values = means_on(of_this, dataset, m.column)
                 paper_value = printed_row.get(f"{spec.columns}_{m.key}")
-                why = "; ".join(metrics.get(m.key, {}).get("reasons", ())) if of_this else ""
-                why = f"{m.title[:-2]}: {why}" if why else reason
-                cells[f"{column_key(dataset)}_{m.key}"] = over_seeds(values, seeds, paper_value, why)
+                why = _why_not(m.key, metrics) if of_this else ""
+                cells[f"{column_key(dataset)}_{m.key}"] = over_seeds(
+                    values, seeds, paper_value, why or reason
+                )
         for m in shown:
             average = printed_row.get(f"average_{m.key}") if as_printed else None
             cells[f"average_{m.key}"] = _average_over_seeds(own, datasets, m.column, seeds, average)
@@ -333,15 +341,18 @@ def _mark(
 
 
 def _input_row(
-    datasets: Sequence[str], records: Sequence[Record], shown: Sequence[_Shown], columns: Sequence[Column]
+    datasets: Sequence[str],
+    records: Sequence[Record],
+    shown: Sequence[_Shown],
+    columns: Sequence[Column],
+    metrics: Mapping[str, Mapping[str, Any]],
 ) -> Row:
     cells = {c.key: Cell(reason="") for c in columns}
     for dataset in datasets:
         for m in shown:
             value = next((v for r in records for v in means_on([r], dataset, f"rainy_{m.column}")), None)
-            cells[f"{column_key(dataset)}_{m.key}"] = Cell(
-                value, reason="" if value is not None else "not run"
-            )
+            reason = "" if value is not None else _why_not(m.key, metrics) or "not run"
+            cells[f"{column_key(dataset)}_{m.key}"] = Cell(value, reason=reason)
     for m in shown:
         cells[f"average_{m.key}"] = _average([cells[f"{column_key(d)}_{m.key}"] for d in datasets], None)
     return Row("Rainy input", cells)

@@ -191,6 +191,9 @@ def test_the_folder_itself_will_do(tmp_path: Path) -> None:
     assert len(list_pairs(dataset_spec("folder"), root / "Rain200H" / "test", "test")) == 2
     assert len(open_photographs("rw-data", root)) == 4
     assert len(open_photographs(root / "RW-Data")) == 4
+    files(root / "..", ["Internet-Data/a.jpg"])
+    opened = open_photographs("internet-data", root / "..")
+    assert len(opened) == 1 and opened.remarks == ["Internet-Data: 1 photographs here, 147 published"]
 
 
 def test_unnamed_folders_serve_for_the_set_that_is_asked_for(tmp_path: Path) -> None:

@@ -218,6 +218,8 @@ def test_a_column_of_table_1(
     assert (
         row[f"{key}_dists"]["value"] is None and "DISTS: needs the weights" in row[f"{key}_dists"]["reason"]
     )
+    rainy = told["rows"][0]["cells"]
+    assert 0 < rainy[f"{key}_lpips"]["value"] < 1 and "DISTS: needs" in rainy[f"{key}_dists"]["reason"]
     assert any("LPIPS: torchmetrics" in note for note in told["notes"])
     (matlab,) = [json.loads((mine.parent / "tables/embedded/table1_matlab.json").read_text())]
     assert not [c for c in matlab["columns"] if "lpips" in c["key"]]

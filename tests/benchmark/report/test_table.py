@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from benchmark.report.paper import printed
-from benchmark.report.table import Cell, Column, Row, Table, csv, latex, markdown, read_table, write
-from benchmark.report.tables import table1
+from benchmark.report.table import BEST, Cell, Column, Row, Table, csv, latex, markdown, read_table, write
+from benchmark.report.tables import measured_by, table1
 from benchmark.sweep.plan import table_datasets
 
 
@@ -95,6 +95,40 @@ def _record(model: str, dataset: str, psnr: float, seed: int = 0, tested: tuple[
         "missing": {},
         "commit": "abc",
     }
+
+
+def test_the_best_of_a_further_metric_is_the_one_that_its_direction_says() -> None:
+    def record(model: str, lpips: float, source: str) -> dict:
+        one = _record(model, "rain200h", 27.0)
+        told = {"title": "LPIPS", "lower_better": True, "digits": 4}
+        one["metrics"] = {
+            "lpips": {**told, "source": source},
+            "dists": {**told, "title": "DISTS", "reason": "no weights"},
+        }
+        images = [
+            {"name": str(i), "lpips": lpips + i / 100, "psnr_esdnet": 27.0, "ssim_esdnet": 0.9}
+            for i in range(8)
+        ]
+        one["results"]["rain200h"] = {
+            "mean": {**one["results"]["rain200h"]["mean"], "lpips": lpips, "rainy_lpips": 0.5},
+            "images": images,
+        }
+        return one
+
+    records = [record("prenet", 0.1, "one"), record("rescan", 0.3, "two")]
+    metrics = measured_by(records)
+    assert metrics["lpips"]["sources"] == ["one", "two"] and metrics["dists"]["reasons"] == ["no weights"]
+    table = table1("t", ["rain200h"], records, models=["prenet", "rescan"], metrics=metrics)
+    rainy, prenet, rescan = (row.cells for row in table.rows)
+    assert prenet["rain200h_lpips"].mark == BEST and not rescan["rain200h_lpips"].mark
+    assert rainy["rain200h_lpips"].value == 0.5 and prenet["average_lpips"].value == 0.1
+    assert {c["rain200h_dists"].reason for c in (rainy, prenet)} == {"DISTS: no weights"}
+    assert any(
+        "LPIPS: one; two. Rows by different ones are not to be compared" in note for note in table.notes
+    )
+    assert "lpips" not in " ".join(
+        c.key for c in table1("t", ["rain200h"], records, models=["prenet"]).columns
+    )
 
 
 def test_table_1_has_the_input_first_and_averages_only_what_is_whole() -> None:
