@@ -175,7 +175,10 @@ def _same(a: object, b: object, where: str = "") -> None:
         assert a == b, where
 
 
-def test_all_state_of_a_resumed_training_is_that_of_an_uninterrupted_one(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true", "bf16-mixed"])
+def test_all_state_of_a_resumed_training_is_that_of_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
     """Weights, optimiser, schedule, random states and best score; stopped in the middle of an epoch of 42 steps.
 
     Every step draws from the three random streams, as networks with dropout do from one.
@@ -190,6 +193,7 @@ def test_all_state_of_a_resumed_training_is_that_of_an_uninterrupted_one(tmp_pat
     words = [
         *("recipe.steps=12", "recipe.select=best", "recipe.validation=0.1", "recipe.validate_every=4"),
         *("recipe.schedule.name=cosine", "recipe.schedule.warmup=1", "trainer.checkpoint_every=1"),
+        f"recipe.precision={precision}",
     ]
     whole = resolve([*TINY, *words, f"out={tmp_path / 'whole'}"])
     cut = resolve([*TINY, *words, f"out={tmp_path / 'cut'}"])

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from benchmark.checkpoints import read_checkpoint
+from benchmark.cli import main
 from benchmark.config import RunConfig, resolve
 from benchmark.errors import ProcessLost
 from benchmark.sweep.records import FAILURE, RECORD, Record, find_record, read_record, run_folder
@@ -159,6 +160,26 @@ def test_a_closed_terminal_saves_first(tmp_path: Path, ignored: bool) -> None:
     assert failure["state"] == "interrupted" and "saved" in failure["reason"]
     step = read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"]
     assert f"at step {step} of 60" in failure["reason"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_outside_the_training_is_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signum: int
+) -> None:
+    """While pictures are tested there is nothing to save; the same command tests again."""
+    from benchmark.sweep import run
+
+    def while_testing(*args: object) -> None:
+        os.kill(os.getpid(), signum)
+        time.sleep(60)
+
+    monkeypatch.setattr(run, "_train_and_test", while_testing)
+    words = [*TINY, f"out={tmp_path}"]
+    before = signal.getsignal(signum)
+    assert main(["train", *words]) == 128 + signum
+    assert capsys.readouterr().err == "derain: interrupted; run the same command to go on\n"
+    assert _failure(resolve(words))["state"] == "interrupted"
+    assert signal.getsignal(signum) is before
 
 
 def test_a_training_whose_reader_goes_away_goes_on(tmp_path: Path) -> None:
