@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,16 @@ OVERLAP = 64  # of tiles that stand in for a whole picture: it hides the seams o
 # of the free memory, because other programs want some too; on a CPU larger tiles are not faster, so never more than
 # leaves a 4K picture, its copies and the program itself below 4 GiB
 _SHARE = 0.5
+# of the free memory, for a whole picture by a network that looks at all of it: tiles are not the same to it
+_SHARE_OF_WHOLE = 0.75
 _MOST_ON_CPU = 5 << 29
 # what kernels take for themselves (convolution workspaces, re-ordered weights) is not seen by the tracker
 _UNSEEN = 2.4
 _PROBE = 96  # a multiple of all networks' size multiples
+_FAR = 384  # pixels; no convolutions of the catalogue reach from one end to the other
 
 _needs: weakref.WeakKeyDictionary[nn.Module, float] = weakref.WeakKeyDictionary()
+_far: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
 class _Live(TorchDispatchMode):
@@ -59,6 +64,36 @@ class _Live(TorchDispatchMode):
         self.now -= size
 
 
+@contextlib.contextmanager
+def _tried(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients, and every module as it was afterwards."""
+    training = [m for m in model.modules() if m.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def looks_at_all(model: nn.Module) -> bool:
+    """Whether a pixel's result depends on the whole picture (pooling over it, attention), so that tiles change it.
+
+    Found by changing one end of a long picture and comparing the results at the other.
+    """
+    if model not in _far:
+        example = next(model.parameters(), torch.zeros(()))
+        generator = torch.Generator().manual_seed(0)
+        picture = torch.rand((1, 3, _PROBE // 3, _FAR), generator=generator).to(example)
+        other = picture.clone()
+        other[..., -_PROBE // 3 :] = 1 - other[..., -_PROBE // 3 :]
+        with _tried(model):
+            near, changed = (model(p)[..., : _PROBE // 3] for p in (picture, other))
+        _far[model] = not torch.equal(near, changed)
+    return _far[model]
+
+
 def bytes_per_pixel(model: nn.Module) -> float:
     """The most memory that a forward in inference needs at once, for each pixel of the picture.
 
@@ -68,14 +103,8 @@ def bytes_per_pixel(model: nn.Module) -> float:
     if model not in _needs:
         example = next(model.parameters(), torch.zeros(()))
         picture = torch.full((1, 3, _PROBE, _PROBE), 0.5, device=example.device, dtype=example.dtype)
-        training = [m for m in model.modules() if m.training]
-        model.eval()
-        try:
-            with torch.no_grad(), _Live() as live:
-                model(picture)
-        finally:
-            for module in training:
-                module.training = True
+        with _tried(model), _Live() as live:
+            model(picture)
         _needs[model] = max(1.0, _UNSEEN * live.peak / _PROBE**2)
     return _needs[model]
 
@@ -90,7 +119,8 @@ def choose_tile(
         height: of the picture, in pixels.
         width: of the picture.
         device: where it is restored.
-        free: bytes that may be used; None asks the system and takes half of what is free (2.5 GiB at most on a CPU).
+        free: bytes that may be used; None asks the system and takes half of what is free (2.5 GiB at most on a CPU),
+            or three quarters for a whole picture where the network looks at all of it.
     """
     if height * width <= WHOLE and free is None:
         return None
@@ -98,16 +128,22 @@ def choose_tile(
     pixels = budget / bytes_per_pixel(model)
     if height * width <= pixels:
         return None
+    if free is None and looks_at_all(model):
+        most = _SHARE_OF_WHOLE * _free_on(device)
+        if height * width * bytes_per_pixel(model) <= most:
+            return None
     fitting = [t for t in TILES if t * t <= pixels and t < max(height, width)]
     return fitting[0] if fitting else TILES[-1]
 
 
 def memory_to_use(device: torch.device) -> int:
     """Bytes of the device's memory that restoring may take."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(_SHARE * free)
-    return min(_MOST_ON_CPU, int(_SHARE * free_memory()))
+    budget = int(_SHARE * _free_on(device))
+    return budget if device.type == "cuda" else min(_MOST_ON_CPU, budget)
+
+
+def _free_on(device: torch.device) -> int:
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
 
 
 def free_memory() -> int:

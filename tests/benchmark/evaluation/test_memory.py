@@ -52,6 +52,53 @@ def test_the_largest_tile_that_fits_is_chosen() -> None:
     assert 0 < memory.memory_to_use(cpu) <= memory.free_memory()
 
 
+class Pooled(Wide):
+    """Looks at the whole picture."""
+
+    def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+        return super().forward(rainy) + rainy.mean((2, 3), keepdim=True)
+
+
+def test_a_network_that_looks_at_all_gets_the_whole_while_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    local, pooled = Wide(800), Pooled(800)
+    assert memory.looks_at_all(pooled) and not memory.looks_at_all(local)
+    need = 2160 * 3840 * memory.bytes_per_pixel(pooled)
+    assert need > memory._MOST_ON_CPU
+    cpu = torch.device("cpu")
+    for model, free, whole in (
+        (pooled, need / 0.75 + 1, True),
+        (pooled, need / 0.75 * 0.98, False),
+        (local, 9 * need, False),
+    ):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: int(free))
+        assert (memory.choose_tile(model, 2160, 3840, cpu) is None) == whole
+
+
+@pytest.mark.parametrize(("name", "far"), [("prenet", False), ("nafnet", True), ("esdnet", True)])
+def test_which_networks_look_at_all(name: str, far: bool) -> None:
+    small = {
+        "prenet": {"stages": 2, "channels": 8, "residual_blocks": 1},
+        "nafnet": {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
+        "esdnet": {
+            "dim": 8,
+            "encoder_blocks": [1, 1, 1],
+            "bottleneck_blocks": 0,
+            "decoder_blocks": [1, 1],
+            "time_steps": 2,
+        },
+    }
+    torch.manual_seed(0)
+    assert memory.looks_at_all(_stirred(create_model(name, **small[name]))) == far
+
+
+def _stirred(model: nn.Module) -> nn.Module:
+    """With weights that are not those which training starts with: NAFNet begins as the identity."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
 def test_a_large_picture_is_tiled_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     """PReNet is local: in automatic tiles it gives what the whole picture gives."""
     torch.set_num_threads(1)
