@@ -28,7 +28,7 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # of mallopt(3)
 
 
 def keep_freed_memory() -> None:
@@ -41,3 +41,13 @@ def keep_freed_memory() -> None:
         allocator = ctypes.CDLL(None)
         allocator.mallopt(_MMAP_MAX, 0)
         allocator.mallopt(_TRIM_THRESHOLD, -1)
+
+
+def hand_back_freed_memory() -> None:
+    """Undo `keep_freed_memory`: what a large tensor held goes back to the system at once, in every thread."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_ARENA_MAX, 1)
+        allocator.mallopt(_MMAP_MAX, 65536)
+        allocator.mallopt(_MMAP_THRESHOLD, 1 << 20)
+        allocator.malloc_trim(0)

@@ -35,7 +35,7 @@ _needs: weakref.WeakKeyDictionary[nn.Module, float] = weakref.WeakKeyDictionary(
 _far: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
-class _Live(TorchDispatchMode):
+class Live(TorchDispatchMode):
     """Adds up the bytes of the tensors that are alive, and remembers the most there were at once."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Live(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def _tried(model: nn.Module) -> Iterator[None]:
+def tried(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients, and every module as it was afterwards."""
     training = [m for m in model.modules() if m.training]
     model.eval()
@@ -88,7 +88,7 @@ def looks_at_all(model: nn.Module) -> bool:
         picture = torch.rand((1, 3, _PROBE // 3, _FAR), generator=generator).to(example)
         other = picture.clone()
         other[..., -_PROBE // 3 :] = 1 - other[..., -_PROBE // 3 :]
-        with _tried(model):
+        with tried(model):
             near, changed = (model(p)[..., : _PROBE // 3] for p in (picture, other))
         _far[model] = not torch.equal(near, changed)
     return _far[model]
@@ -103,7 +103,7 @@ def bytes_per_pixel(model: nn.Module) -> float:
     if model not in _needs:
         example = next(model.parameters(), torch.zeros(()))
         picture = torch.full((1, 3, _PROBE, _PROBE), 0.5, device=example.device, dtype=example.dtype)
-        with _tried(model), _Live() as live:
+        with tried(model), Live() as live:
             model(picture)
         _needs[model] = max(1.0, _UNSEEN * live.peak / _PROBE**2)
     return _needs[model]
@@ -129,7 +129,7 @@ def choose_tile(
     if height * width <= pixels:
         return None
     if free is None and looks_at_all(model):
-        most = _SHARE_OF_WHOLE * _free_on(device)
+        most = _SHARE_OF_WHOLE * free_on(device)
         if height * width * bytes_per_pixel(model) <= most:
             return None
     fitting = [t for t in TILES if t * t <= pixels and t < max(height, width)]
@@ -138,11 +138,12 @@ def choose_tile(
 
 def memory_to_use(device: torch.device) -> int:
     """Bytes of the device's memory that restoring may take."""
-    budget = int(_SHARE * _free_on(device))
+    budget = int(_SHARE * free_on(device))
     return budget if device.type == "cuda" else min(_MOST_ON_CPU, budget)
 
 
-def _free_on(device: torch.device) -> int:
+def free_on(device: torch.device) -> int:
+    """Bytes of the device's memory that are free."""
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else free_memory()
 
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from benchmark.errors import OutOfMemory, UserError, WorkError, printable
 from benchmark.evaluation.evaluate import write_restored
-from benchmark.evaluation.memory import OVERLAP, choose_tile
+from benchmark.evaluation.memory import OVERLAP, choose_tile, looks_at_all
 from benchmark.evaluation.metrics import to_8_bit
 from benchmark.evaluation.tiling import SMALLEST, Progress, restore
+from benchmark.evaluation.together import fits_together, restore_together
 from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Clip, Encoding, look_through, restore_video
 from benchmark.words import duration
 
@@ -101,7 +102,8 @@ def restore_files(
         inputs: files, folders and glob patterns.
         out: a folder, none of the inputs; it is created. None: beside the inputs.
         tile: side of the tiles; None for whole pictures; "auto" for whole pictures where they fit into the free
-            memory, else for the largest tiles that do, blended without seams over 64 pixels.
+            memory, else for the largest tiles that do, blended without seams over 64 pixels, or pooling
+            together where the network looks at the whole picture and that can be (`together`).
         overlap: pixels that tiles share.
         batch: tiles restored at once, None chooses.
         device: where to compute; None where the model is.
@@ -351,10 +353,18 @@ def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress, ou
     except WorkError as error:
         raise _Abort(error) from error
     words = not_kept(source)
+    if how.tile == "auto" and used is not None and _apart(model, pixels, used):
+        words.append("a tile sees less than the whole picture does: it may differ from its neighbours")
     if min(pixels.shape[:2]) < SMALLEST:
         words.append(f"smaller than {SMALLEST} pixels, which is too little to see rain in")
     outcome.remarks += [(source, w) for w in words]
     return used
+
+
+def _apart(model: nn.Module, pixels: Picture, tile: int) -> bool:
+    """Whether tiles of a network that looks at the whole picture were restored each by itself."""
+    device = next(model.parameters(), torch.empty(0)).device
+    return looks_at_all(model) and not fits_together(model, pixels.shape[0], pixels.shape[1], tile, device)
 
 
 def _restore_video(
@@ -430,7 +440,7 @@ def restore_pixels(
         overlap: pixels that tiles share, where `tile` is a number.
         batch: tiles restored at once.
         progress: called with tiles done and their number.
-        seamless: blend without seams although `tile` is a number.
+        seamless: as tiles of "auto", although `tile` is a number.
 
     Returns:
         The restored picture (3, H, W), not clamped, and the tile that was used (None: whole).
@@ -452,6 +462,10 @@ def restore_pixels(
     smaller = [t for t in _SMALLER_TILES if t < largest and t > overlap]
     for size in (first, *smaller):
         try:
+            if seamless and size is not None:
+                where = next(model.parameters(), image).device
+                if fits_together(model, height, width, size, where):
+                    return restore_together(model, image, size, progress=progress), size
             blend = "feather" if seamless else "distance"
             return restore(model, image, size, overlap, batch, progress, blend), size
         except OutOfMemory as error:

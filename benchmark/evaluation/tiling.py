@@ -85,7 +85,7 @@ def restore(
     height, width = image.shape[-2:]
     least = max(SMALLEST, tile or 0)
     padded = reflect_to(image, max(height, least), max(width, least))
-    with _in_eval_mode(model):
+    with in_eval_mode(model):
         if tile is None:
             places = [(n, 0, 0) for n in range(len(padded))]
             restored = torch.empty_like(padded)
@@ -159,7 +159,7 @@ def _check(image: Tensor, tile: int | None, overlap: int, batch: int | None) -> 
 
 
 @contextlib.contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Eval mode, and afterwards every module as it was: parts of a model may be frozen on purpose."""
     training = [module for module in model.modules() if module.training]
     model.eval()

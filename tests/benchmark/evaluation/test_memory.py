@@ -120,6 +120,23 @@ def test_files_tell_that_they_were_tiled(tmp_path: Path, monkeypatch: pytest.Mon
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out" / "a.png")), 255 - pixels)
 
 
+def test_tiles_that_cannot_be_the_whole_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hidden(Wide):
+        """Pools in a way that is not recognised, so that its tiles are restored each by itself."""
+
+        def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+            return super().forward(rainy) + nn.functional.avg_pool2d(rainy, rainy.shape[-2:])
+
+    Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(restoring, "choose_tile", lambda *_: 256)
+    for model, told in ((Hidden(8), True), (Pooled(8), False), (Wide(8), False)):
+        outcome = restore_files(
+            model, [tmp_path / "a.png"], tmp_path / "out", "auto", progress=False, overwrite=True
+        )
+        assert bool(outcome.remarks) == told
+        assert not told or "a tile sees less" in outcome.remarks[0][1]
+
+
 def test_compare_puts_rainy_and_restored_side_by_side(tmp_path: Path) -> None:
     for name, size in (("tall", (40, 20)), ("wide", (20, 40))):
         Image.fromarray(np.full((*size, 3), 10, np.uint8)).save(tmp_path / f"{name}.png")

@@ -1,0 +1,290 @@
+"""A picture too large for the memory, in tiles that pool over the whole of it.
+
+Many networks weigh their features by means over the whole picture (channel attention). In tiles by themselves they
+weigh by the tile's means, and the result differs from tile to tile. Here each tile is a thread, one of which runs at
+a time; where the network pools over height and width, a tile adds what is its own and waits until all have, and all
+go on with the pool of the whole picture. Only what is alive at a pool is held for every tile, a small part of what
+a whole picture needs at its peak.
+
+The result is that of the whole picture as far as convolutions do not reach across a tile's overlap.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from benchmark.errors import OutOfMemory, out_of_memory
+from benchmark.evaluation.memory import Live, bytes_per_pixel, free_on, looks_at_all, tried
+from benchmark.evaluation.tiling import Progress, feather_weights, in_eval_mode
+from benchmark.resident import hand_back_freed_memory
+
+OVERLAP = 128
+"""Pixels that the tiles share: enough for the reach of the convolutions of the networks that ship."""
+
+_STEP = 32  # tiles begin and end at multiples of it, so that their features do too
+_SHARE = 0.75  # of the free memory
+_UNSEEN = 1.3  # times what is counted
+_SAME = 0.5 / 255  # the result on a small picture may differ by no more from that of the whole
+_SMALL = (256, 384)  # the small picture, two tiles of its height
+
+_MEANS = (torch.Tensor.mean, torch.mean)
+_MAXIMA = (torch.Tensor.amax, torch.amax)
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a network needs: bytes a pixel alive at a pool, the most, and how many pools there are."""
+
+    held: float
+    pools: int
+
+
+_measured: weakref.WeakKeyDictionary[nn.Module, _Need | None] = weakref.WeakKeyDictionary()
+
+
+class _Stopped(Exception):  # noqa: N818
+    """Another tile failed."""
+
+
+class _Meeting:
+    """Takes turns among tiles: each goes on to its next pool, the first again when the last has come there."""
+
+    def __init__(self, tiles: int) -> None:
+        self._tiles, self._turn = tiles, 0
+        self._changed = threading.Condition()
+        self._parts: list[tuple[Tensor, int]] = []
+        self._pool: Tensor | None = None
+        self._failed = False
+
+    def wait(self, tile: int) -> None:
+        """Until it is this tile's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed or self._turn == tile)
+            if self._failed:
+                raise _Stopped
+
+    def leave(self, tile: int) -> None:
+        """The next tile's turn."""
+        with self._changed:
+            self._turn = (tile + 1) % self._tiles
+            self._changed.notify_all()
+
+    def fail(self) -> None:
+        """Nobody goes on."""
+        with self._changed:
+            self._failed = True
+            self._changed.notify_all()
+
+    def pool(self, tile: int, part: Tensor, count: int, largest: bool) -> Tensor:
+        """The pool of all tiles: the mean of sums `part` over `count` values each, or the largest."""
+        self._parts.append((part, count))
+        if tile == self._tiles - 1:
+            parts = torch.stack([p for p, _ in self._parts])
+            self._pool = parts.amax(0) if largest else parts.sum(0) / sum(n for _, n in self._parts)
+            self._parts = []
+        self.leave(tile)
+        self.wait(tile)
+        assert self._pool is not None
+        return self._pool
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A tile along one side of the picture, in pixels: where it begins and how long it is.
+
+    `own` is the part from and to (None: to the end, with what the network pads) that no other tile counts.
+    """
+
+    start: int
+    length: int
+    own: tuple[int, int | None]
+
+    def of(self, features: int) -> slice:
+        """What is its own of so many features, which are as many as pixels, a half, a quarter, …"""
+        scale = 2.0 ** round(math.log2(features / self.length))
+        first, last = self.own
+        return slice(round(first * scale), None if last is None else round(last * scale))
+
+
+def _sides(length: int, tile: int, overlap: int) -> list[_Side]:
+    """The tiles along a side: they begin at multiples of 32, where the whole picture's features do."""
+    starts = [0]
+    if length > tile:
+        starts = [*range(0, length - tile, tile - overlap), -(-(length - tile) // _STEP) * _STEP]
+    ends = [min(start + tile, length) for start in starts]
+    # half of an overlap is the one's, half the other's
+    middle = [
+        start + (end - start) // 2 // _STEP * _STEP for start, end in zip(starts[1:], ends, strict=False)
+    ]
+    firsts, lasts = [0, *middle], [*middle, None]
+    return [
+        _Side(start, end - start, (first - start, None if last is None else last - start))
+        for start, end, first, last in zip(starts, ends, firsts, lasts, strict=True)
+    ]
+
+
+class _Pools(TorchFunctionMode):
+    """Replaces pools over height and width of one tile by those of all."""
+
+    def __init__(self, pool: Callable[[Tensor, tuple[int, ...], bool, bool], Tensor]) -> None:
+        super().__init__()
+        self._pool = pool
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _MEANS or func in _MAXIMA:
+            features = args[0]
+            dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            if isinstance(dims, (tuple, list)) and features.ndim >= 4:
+                axes = tuple(sorted(d % features.ndim for d in dims))
+                if set(axes) >= {features.ndim - 2, features.ndim - 1}:
+                    keep = bool(kwargs.get("keepdim", args[2] if len(args) > 2 else False))
+                    return self._pool(features, axes, keep, func in _MAXIMA)
+        return func(*args, **kwargs)
+
+
+def restore_together(
+    model: nn.Module,
+    image: Tensor,
+    tile: int,
+    overlap: int = OVERLAP,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Restore a picture (3, H, W) in tiles that pool over the whole of it.
+
+    Args:
+        model: a network without state between calls, in whatever mode.
+        image: floating point in [0, 1]; sides of at least 32.
+        tile: side of the tiles, rounded down to a multiple of 32; at least twice `overlap`.
+        overlap: pixels that neighbouring tiles share at least.
+        progress: called with tiles done, as far as their parts come to that, and their number.
+
+    Returns:
+        (3, H, W) as `image`, not clamped.
+
+    Raises:
+        OutOfMemory: what the tiles hold does not fit.
+    """
+    need = _need(model)
+    try:
+        return _restored(model, image, tile, overlap, progress, need.pools if need else 0)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise OutOfMemory(f"out of memory restoring tiles of {tile} together: give a smaller tile") from error
+
+
+def _restored(
+    model: nn.Module, image: Tensor, tile: int, overlap: int, progress: Progress | None, pools: int
+) -> Tensor:
+    tile, overlap = tile // _STEP * _STEP, overlap // _STEP * _STEP
+    rows, columns = (_sides(length, tile, overlap) for length in image.shape[-2:])
+    down, across = (
+        feather_weights([side.start for side in sides], tile, overlap).to(image) for sides in (rows, columns)
+    )
+    canvas = torch.zeros_like(image)
+    total = canvas.new_zeros(image.shape[-2:])
+    example = next(model.parameters(), image)
+    places = list(product(range(len(rows)), range(len(columns))))
+    meeting, errors = _Meeting(len(places)), []
+    parts = 0
+
+    def passed() -> None:
+        nonlocal parts
+        parts += 1
+        if progress is not None and parts % (pools + 1) == 0:
+            progress(parts // (pools + 1), len(places))
+
+    def work(number: int, row: int, column: int) -> None:
+        high, wide = rows[row], columns[column]
+        here = slice(high.start, high.start + high.length), slice(wide.start, wide.start + wide.length)
+
+        def pool(features: Tensor, axes: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
+            own = features[..., high.of(features.shape[-2]), wide.of(features.shape[-1])]
+            passed()
+            part = own.amax(axes, keepdim=keep) if largest else own.sum(axes, keepdim=keep)
+            return meeting.pool(number, part, own.numel() // max(1, part.numel()), largest)
+
+        try:
+            meeting.wait(number)
+            with torch.inference_mode():
+                rainy = image[None, :, *here].to(example)
+                with _Pools(pool):
+                    restored = model(rainy)[0].to(canvas)
+                weight = down[row][: high.length, None] * across[column][: wide.length]
+                canvas[:, *here] += restored * weight
+                total[here] += weight
+            passed()
+            meeting.leave(number)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            errors.append(error)
+            meeting.fail()
+
+    hand_back_freed_memory()  # else every tile's thread would keep what it needed at its peak
+    with in_eval_mode(model):
+        threads = [
+            threading.Thread(target=work, args=(n, *place), name=f"tile {n}", daemon=True)
+            for n, place in enumerate(places)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
+    return canvas.div_(total)
+
+
+def fits_together(model: nn.Module, height: int, width: int, tile: int, device: torch.device) -> bool:
+    """Whether a picture can be restored so: what tiles hold at pools fits, and the network's pools are found.
+
+    The second is tried on a small picture, whose result must be that of the whole.
+    """
+    if tile < 2 * OVERLAP or min(height, width) < _STEP or not looks_at_all(model):
+        return False
+    need = _need(model)
+    if need is None:
+        return False
+    tiles = len(_sides(height, tile, OVERLAP)) * len(_sides(width, tile, OVERLAP))
+    return (need.held * tiles + bytes_per_pixel(model)) * tile**2 <= _SHARE * free_on(device)
+
+
+def _need(model: nn.Module) -> _Need | None:
+    """What a network needs; None where tiles are not the whole picture for it."""
+    if model not in _measured:
+        _measured[model] = _tried_out(model)
+    return _measured[model]
+
+
+def _tried_out(model: nn.Module) -> _Need | None:
+    example = next(model.parameters(), torch.zeros(()))
+    height, width = _SMALL
+    picture = torch.rand((3, height, width), generator=torch.Generator().manual_seed(0))
+    picture = (0.3 * picture + 0.7 * torch.linspace(0, 1, width)).to(example)  # its ends differ
+    alive: list[int] = []
+    with tried(model), Live() as live:
+
+        def pool(features: Tensor, axes: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
+            alive.append(live.now)
+            return features.amax(axes, keepdim=keep) if largest else features.mean(axes, keepdim=keep)
+
+        with _Pools(pool):
+            whole = model(picture[None])[0].clamp(0, 1)
+    if not alive:
+        return None
+    together = _restored(model, picture, height, OVERLAP, None, 0).clamp(0, 1)
+    if not bool((together - whole).abs().max() <= _SAME):
+        return None
+    return _Need(_UNSEEN * max(alive) / (height * width), len(alive))

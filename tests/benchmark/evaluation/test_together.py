@@ -1,0 +1,123 @@
+"""Tiles that pool over the whole picture give the whole picture's result."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark import create_model
+from benchmark.errors import OutOfMemory
+from benchmark.evaluation import restoring, together
+from benchmark.evaluation.tiling import restore
+from benchmark.evaluation.together import fits_together, restore_together
+
+CPU = torch.device("cpu")
+
+
+class Pools(nn.Module):
+    """Convolutions, and a weight for each channel from means and maxima over the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, 8, 3, padding=1)
+        self.down = nn.Conv2d(8, 8, 2, stride=2)
+        self.after = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        features = self.before(rainy)
+        features = features * features.mean(dim=(2, 3), keepdim=True)
+        low = self.down(features)
+        low = low * low.amax((-2, -1))[..., None, None] - low.mean((2, 3), True)
+        return self.after(features + nn.functional.interpolate(low, scale_factor=2))
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    """Unlike from one end to the other."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 60, (height, width, 3))
+    return (np.stack([columns * 190 // width, rows * 190 // height, 0 * rows], -1) + noise).astype(np.uint8)
+
+
+def as_tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+@pytest.fixture
+def nafnet() -> nn.Module:
+    torch.manual_seed(0)
+    model = create_model("nafnet", width=4, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1])
+    with torch.no_grad():  # it begins as the identity
+        for name, parameter in model.named_parameters():
+            parameter.add_((2 if "attention" in name else 0.1) * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("size", [(256, 384), (352, 512), (320, 290)])
+def test_means_and_maxima_are_those_of_the_whole(size: tuple[int, int]) -> None:
+    model, image = Pools(), as_tensor(photograph(*size))
+    whole = restore(model, image)
+    alone = restore(model, image, 256, 128, blend="feather")
+    tiles = restore_together(model, image, 256)
+    assert (alone - whole).abs().max() > 4 / 255
+    assert (tiles - whole).abs().max() < 1e-5
+    assert model.training, "as it was"
+
+
+def test_a_network_of_the_catalogue_in_tiles_is_the_whole(nafnet: nn.Module, monkeypatch) -> None:
+    pixels = photograph(270, 400)
+    whole = restore(nafnet, as_tensor(pixels)).clamp(0, 1)
+    monkeypatch.setattr(restoring, "choose_tile", lambda *_: 256)
+    seen: list[tuple[int, int]] = []
+    tiled, used = restoring.restore_pixels(nafnet, pixels, "auto", progress=lambda *a: seen.append(a))
+    assert used == 256 and (tiled.clamp(0, 1) - whole).abs().max() < 1 / 255
+    alone = restore(nafnet, as_tensor(pixels), 256, 64, blend="feather").clamp(0, 1)
+    assert (alone - whole).abs().max() > 1 / 255
+    assert seen[-1] == (6, 6) and [d for d, _ in seen] == list(range(1, 7))
+    again, _ = restoring.restore_pixels(nafnet, pixels, 256, seamless=True)  # the next frame of a video
+    assert torch.equal(again, tiled)
+
+
+def test_what_is_not_so_by_a_trial_is_not_restored_so(nafnet: nn.Module, monkeypatch) -> None:
+    class Local(nn.Module):
+        def forward(self, rainy: Tensor) -> Tensor:
+            return 1 - rainy
+
+    class Hidden(nn.Module):
+        """Pools in a way that is not recognised."""
+
+        def forward(self, rainy: Tensor) -> Tensor:
+            return rainy * 0.5 + nn.functional.avg_pool2d(rainy, rainy.shape[-2:])
+
+    class Partly(Pools):
+        def forward(self, rainy: Tensor) -> Tensor:
+            return super().forward(rainy) + nn.functional.avg_pool2d(rainy, rainy.shape[-2:])
+
+    assert fits_together(nafnet, 2000, 3000, 1024, CPU)
+    assert not fits_together(nafnet, 2000, 3000, 192, CPU), "smaller than two overlaps"
+    for model in (Local(), Hidden(), Partly()):
+        assert not fits_together(model, 2000, 3000, 1024, CPU)
+    monkeypatch.setattr(together, "free_on", lambda device: 1000)
+    assert not fits_together(nafnet, 2000, 3000, 1024, CPU)
+
+
+def test_a_tile_that_fails_ends_them_all() -> None:
+    class Fails(Pools):
+        left = 10**9
+
+        def forward(self, rainy: Tensor) -> Tensor:
+            made = super().forward(rainy)
+            self.left -= 1
+            if self.left == 0:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return made
+
+    model = Fails()
+    assert fits_together(model, 256, 640, 256, CPU)
+    model.left = 2
+    with pytest.raises(OutOfMemory, match="together"):
+        restore_together(model, as_tensor(photograph(256, 640)), 256)
+    assert not [t for t in threading.enumerate() if t.name.startswith("tile")]
