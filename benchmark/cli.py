@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="restore your own pictures and videos",
         description="Without --checkpoint by the weights that ship; photo.jpg becomes photo-derained.png beside it.",
     )
-    _network(restore, needed=False, tile="auto")
+    _network(restore, checkpoint_needed=False, tile="auto")
     restore.add_argument("inputs", nargs="+", type=Path, help="pictures, videos, folders, quoted patterns")
     restore.add_argument("-o", "--out", type=Path, help="folder for the results (default: beside the inputs)")
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
@@ -283,18 +283,15 @@ _TILES = {
 }
 
 
-def _network(
-    parser: argparse.ArgumentParser,
-    needed: bool = True,
-    checkpoint_needed: bool = True,
-    tile: str = "authors",
-) -> None:
-    parser.add_argument("--model", required=needed, help="name of the network (derain models)")
+def _network(parser: argparse.ArgumentParser, checkpoint_needed: bool = True, tile: str = "authors") -> None:
+    parser.add_argument(
+        "--model", help="name of the network (derain models); needed where the weights do not say it"
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        required=needed and checkpoint_needed,
-        help="weights: this suite's or the authors'",
+        required=checkpoint_needed,
+        help="weights: this suite's, a run's folder, or the authors'",
     )
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
     parser.add_argument("--tile", default=tile, help=_TILES[tile])

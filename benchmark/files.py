@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmark.errors import UserError, WorkError
 
+WEIGHTS = "weights.safetensors"  # of a run, in its folder
 LEFTOVER_PREFIX = ".derain-"
 LEFTOVER_SUFFIX = ".tmp"
 _SOCKETS = 56  # bytes of a folder's path

@@ -445,6 +445,7 @@ def inspect(options: Namespace) -> int:
     if options.csv:
         require_output("--csv", options.csv, ".csv", inputs)
     network, _, tile, _ = _loaded(options)
+    name = _asked(options)[0].name
     if options.checkpoint is None:
         print("no --checkpoint: the weights are random ones, as training starts with")
     if options.layers:
@@ -453,7 +454,7 @@ def inspect(options: Namespace) -> int:
         patch = _patch(options.patch) if options.patch else None
         draw_image(network, options.image, options.clean, options.layer, patch, tile, options.out)
     if options.data:
-        measure_dataset(network, options.model, options.data, tile, options.above, options.limit, options.csv)
+        measure_dataset(network, name, options.data, tile, options.above, options.limit, options.csv)
     return 0
 
 
@@ -472,9 +473,7 @@ def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, 
     from benchmark import catalog
     from benchmark.config import resolve, tiling
 
-    if options.model is None:
-        raise UserError("--checkpoint needs --model NAME too (derain models lists the networks)")
-    entry = catalog.network(options.model)
+    entry = catalog.network(options.model or _described(options.checkpoint))
     words = [
         f"model={entry.name}",
         *(f"model.{word}" for word in options.set),
@@ -486,9 +485,25 @@ def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, 
     tile, overlap = tiling(resolved)
     if options.overlap is not None:
         overlap = options.overlap
-    if options.checkpoint is not None and not options.checkpoint.is_file():
+    if options.checkpoint is not None and not options.checkpoint.exists():
         raise UserError(f"checkpoint {options.checkpoint}: no such file")
     return entry, resolved, tile, overlap
+
+
+def _described(checkpoint: Path | None) -> str:
+    """The name of the network that a checkpoint says it is of."""
+    if checkpoint is None:
+        raise UserError(
+            "give --model NAME (derain models lists them), or a --checkpoint that says what it is of"
+        )
+    from benchmark.checkpoints import described
+
+    told = described(checkpoint)
+    if told is None:
+        raise UserError(
+            f"checkpoint {checkpoint} does not say of which network it is: give --model (derain models lists them)"
+        )
+    return told[0]
 
 
 def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
@@ -497,18 +512,15 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
 
     import torch
 
-    from benchmark.checkpoints import load_checkpoint, options_in, read_checkpoint
+    from benchmark.checkpoints import open_network
     from benchmark.models import create_model
 
     device = _device(options.device, torch)
     if options.checkpoint is None:
         torch.manual_seed(0)
         network = create_model(entry.name, **resolved.model.options)
-        return network.eval().to(device), device, tile, overlap
-    source = f"checkpoint {options.checkpoint}"
-    checkpoint = read_checkpoint(options.checkpoint)
-    network = create_model(entry.name, **{**options_in(entry, checkpoint, source), **resolved.model.options})
-    load_checkpoint(network, checkpoint, source)
+    else:
+        network = open_network(options.checkpoint, entry.name, resolved.model.options).network
     return network.eval().to(device), device, tile, overlap
 
 

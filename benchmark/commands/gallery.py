@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from benchmark import catalog
 from benchmark.config import RunConfig, from_dict, model_options, tiling
 from benchmark.errors import UserError
+from benchmark.files import WEIGHTS
 from benchmark.sweep.records import FAILURE, RECORD, Record, read_record
-from benchmark.sweep.run import WEIGHTS
 
 if TYPE_CHECKING:
     from torch import nn

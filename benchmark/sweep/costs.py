@@ -118,7 +118,7 @@ def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any
     Returns:
         The totals by convention; None where the run's weights are not there (any more).
     """
-    from benchmark.sweep.run import WEIGHTS
+    from benchmark.files import WEIGHTS
 
     folder = run_folder(config)
     if not (folder / WEIGHTS).is_file():

@@ -33,14 +33,16 @@ from benchmark.errors import (
     out_of_memory,
 )
 from benchmark.evaluation.measures import Measure, opened
-from benchmark.files import explained, plain, require_writable, write_text
+from benchmark.files import WEIGHTS, explained, plain, require_writable, write_text
 from benchmark.resident import keep_freed_memory
+from benchmark.sources import code_digest
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.current import forget, require_current, test_digests, training_digest
 from benchmark.sweep.executors import end_of, memory_kills
 from benchmark.sweep.records import (
     FAILURE,
     Record,
+    commit,
     find_record,
     provenance,
     read_record,
@@ -53,8 +55,6 @@ from benchmark.sweep.tracking import Tracker, samples, under_agent
 
 if TYPE_CHECKING:
     from benchmark.data import PairedImages
-
-WEIGHTS = "weights.safetensors"
 
 
 def execute(
@@ -211,6 +211,8 @@ def _train_and_test(
 ) -> Record:
     import torch
 
+    from benchmark.checkpoints import save_weights
+
     keep_freed_memory()
     forget()
     trained_on = training_digest(config)
@@ -219,7 +221,7 @@ def _train_and_test(
     pairs, missing = test_pairs(config, max((m.metric.least for m in measures), default=1))
     network, training = _trained(config, folder, progress, tracker)
     network.eval()
-    _save_weights(network, folder / WEIGHTS)
+    save_weights(network, folder / WEIGHTS, _about(config))
     device = torch.device("cuda" if _on_gpu(config) else "cpu")
     began = time.monotonic()
     forget()
@@ -354,13 +356,17 @@ def test(
     return results
 
 
-def _save_weights(network: Any, path: Path) -> None:
-    from safetensors.torch import save_model
-
-    from benchmark.files import atomic
-
-    with atomic(path) as temporary:
-        save_model(network, str(temporary))
+def _about(config: RunConfig) -> dict[str, Any]:
+    """What weights say of themselves: enough to build the network and to know what trained it; no paths."""
+    return {
+        "model": {"name": config.model.name, "options": model_options(config)},
+        "recipe": config.recipe.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "identity": identity(config),
+        "commit": commit(),
+        "code": code_digest(),
+    }
 
 
 def _on_gpu(config: RunConfig) -> bool:
