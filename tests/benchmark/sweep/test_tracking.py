@@ -377,7 +377,11 @@ def test_figures_leave_out_what_is_not_there_or_not_finite() -> None:
 def test_words_are_settings_that_resolve_to_the_same_run() -> None:
     config = resolve(["model=esdnet", "model.time_steps=2", "recipe=authors", "recipe.optimizer.lr=0.01"])
     again = resolve(
-        [f"{k}={json.dumps(v)}" for k, v in words(config).items() if k not in ("recipe", "variant")]
+        [
+            f"{k}={v if isinstance(v, str) else json.dumps(v)}"
+            for k, v in words(config).items()
+            if k not in ("recipe", "variant")
+        ]
     )
     again.recipe.name = config.recipe.name
     assert run_name(again) == run_name(config)
