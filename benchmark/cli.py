@@ -207,7 +207,11 @@ def _parser() -> argparse.ArgumentParser:
     ship.add_argument("--rainy", type=Path, help="photographs of real rain")
     ship.add_argument("-o", "--out", type=Path, help="folder of weights and card (default: this suite's)")
     ship.add_argument(
-        "--docs", type=Path, default=Path("docs/models"), help="folder of the page (docs/models)"
+        "--docs", type=Path, default=Path("docs/models"),
+        help="folder of the page, and of NAME-seen.md: what was seen on photographs looked at (docs/models)",
+    )  # fmt: skip
+    ship.add_argument(
+        "--page", action="store_true", help="measure nothing: draw the page again, after NAME-seen.md"
     )
 
     sync = commands.add_parser("sync", help="send to W&B what was logged offline")

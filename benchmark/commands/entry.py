@@ -539,9 +539,14 @@ def _device(name: str, torch: Any) -> Any:
 def ship(options: Namespace) -> int:
     """`derain ship`."""
     from benchmark import shipped
-    from benchmark.commands.shipping import Sets, sets_of
+    from benchmark.commands.shipping import Sets, draw_again, sets_of
     from benchmark.commands.shipping import ship as measure
 
+    if options.page:
+        if options.set or options.clean or options.rainy or options.first:
+            raise UserError("--page measures nothing: leave out --set, --clean, --rainy and --first")
+        print(draw_again(options.run, options.name, options.out or shipped.FOLDER, options.docs))
+        return 0
     paired = sets_of(options.set)
     for flag, path in (("--clean", options.clean), ("--rainy", options.rainy)):
         if path is not None and not path.is_dir():

@@ -58,7 +58,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         weights: what they are called beside their network's name ("general").
         sets: what to measure on.
         out: folder for NETWORK-WEIGHTS.safetensors and .json.
-        docs: folder for NETWORK-WEIGHTS.md and its curve.
+        docs: folder for NETWORK-WEIGHTS.md and its curve; what was seen stands there, in NETWORK-WEIGHTS-seen.md.
         first: folder of the run whose weights this one went on from (`recipe.start_from`).
 
     Returns:
@@ -77,6 +77,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
     training = [_training(record, folder)]
     if first is not None or "start_from" in record["training"]["data"]:
         training = [_started(record, first), *training]
+    seen = _seen(docs / f"{run.model}-{weights}-seen.md")
     options = record["model_options"]
     network = create_model(run.model, **options)
     load_checkpoint(network, run.weights)
@@ -95,6 +96,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         "licence": "MIT; photographs: research and education",
         "terms": TERMS,
         "limits": list(LIMITS),
+        "seen": seen,
         "training": training[-1],
         "before": training[:-1],
         "scores": {title: _paired(network, title, path) for title, path in sets.paired.items()},
@@ -114,6 +116,50 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
     return page
 
 
+def draw_again(folder: Path, weights: str, out: Path, docs: Path) -> Path:
+    """Put into card and page of shipped weights what was seen since, measuring nothing.
+
+    Args:
+        folder: of the run that they are of.
+        weights: as for `ship`.
+        out: where the card is.
+        docs: where the page and NETWORK-WEIGHTS-seen.md are.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: no such run or card, the card is of another run, or what was seen is no text.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise UserError(f"{folder}: no run with a {RECORD}")
+    name = f"{Run(folder, record).model}-{weights}"
+    path = out / f"{name}.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path}: no card to draw; leave out --page to measure and make it") from None
+    if card["training"]["date"] != record["date"]:
+        raise UserError(f"{path}: the card is of another run than {folder}; leave out --page to measure it")
+    card["seen"] = _seen(docs / f"{name}-seen.md")
+    write_json(path, card)
+    page = docs / f"{name}.md"
+    write_text(page, page_of(card, f"{name}.png"))
+    shipped.shipped.cache_clear()
+    return page
+
+
+def _seen(path: Path) -> str | None:
+    """What somebody wrote who looked at results one by one, Markdown; None where nobody did."""
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+
+
 def _write_weights(network: nn.Module, file: Path, run: Run, weights: str) -> None:
     from safetensors.torch import save_model
 
@@ -123,6 +169,7 @@ def _write_weights(network: nn.Module, file: Path, run: Run, weights: str) -> No
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as temporary:
         save_model(network, str(temporary), metadata={"derain": json.dumps(told)})
+        temporary.chmod(0o644)  # safetensors writes for the owner alone, and it is everybody's
         if temporary.stat().st_size > LARGEST:
             raise UserError(
                 f"{file.name}: {temporary.stat().st_size / 1e6:.1f} MB; what ships is at most {LARGEST / 1e6:.0f} MB: "
@@ -296,7 +343,7 @@ def _stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def page_of(card: Mapping[str, Any], curve: str) -> str:
-    """The card as a Markdown page; a paragraph under "Seen" is written by hand and kept apart (NAME-seen.md)."""
+    """The card as a Markdown page; what stands under "Seen" was written by hand."""
     cost = card["cost"]
     name = f"{card['network']}-{card['weights']}"
     options = ", ".join(f"{k}={v}" for k, v in card["options"].items())
@@ -336,6 +383,10 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
     energy = ", ".join(f"{v / 1e3:,.1f} mJ ({k})" for k, v in cost["energy_uj"].items())
     lines += [
         f"A megapixel takes {speed['seconds']} s by {speed['threads']} threads ({in_words(measured['machine'])}).",
+        "",
+        "## Seen",
+        "",
+        card.get("seen") or "Nobody has looked at results on photographs of real rain one by one.",
         "",
         "## What they cannot do",
         "",

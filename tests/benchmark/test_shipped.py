@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,7 @@ def test_a_run_is_shipped_with_its_card(mine: Path) -> None:
     assert card["training"]["data"]["held_out"] == 1 and card["parameters"] > 0
     page = (mine / "docs" / "nafnet-general.md").read_text(encoding="utf-8")
     assert "| Mine | 1 |" in page and (mine / "docs" / "nafnet-general.png").is_file()
+    assert ship.path.stat().st_mode & 0o777 == 0o644
     assert str(mine) not in json.dumps(card["training"]["data"])
 
     network = create_model("nafnet", pretrained="general")
@@ -103,6 +105,39 @@ def test_weights_of_two_trainings_name_both(mine: Path, capsys: pytest.CaptureFi
     assert len(card["before"]) == 1 and card["training"]["data"]["start_from"]
     page = (mine / "twice" / "nafnet-general.md").read_text(encoding="utf-8")
     assert page.count("2 steps; recipe `general`") == 2 and "went on from the weights of the former" in page
+
+
+def _page_again(mine: Path, run: Path, status: int = 0) -> str:
+    command = ["ship", str(run), "-o", str(mine / "weights"), "--docs", str(mine / "docs"), "--page"]
+    assert main(command) == status
+    return (mine / "docs" / "nafnet-general.md").read_text(encoding="utf-8")
+
+
+def _card(mine: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((mine / "weights" / "nafnet-general.json").read_text(encoding="utf-8"))
+    return card
+
+
+def test_what_was_seen_is_told_without_measuring_again(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = (mine / "runs" / "general").glob("nafnet-*")
+    before, seen = _card(mine), mine / "docs" / "nafnet-general-seen.md"
+    assert before["seen"] is None
+    seen.write_text("| 437 | thin streaks gone – é |\n", encoding="utf-8")
+    assert "\n## Seen\n\n| 437 | thin streaks gone – é |\n" in _page_again(mine, run)
+    assert _card(mine) == {**before, "seen": "| 437 | thin streaks gone – é |"}
+
+    capsys.readouterr()
+    assert main(["ship", str(run), "--page", "--clean", str(mine)]) == 2
+    assert "leave out" in capsys.readouterr().err
+    seen.write_bytes(b"\xff\xfe")
+    _page_again(mine, run, status=2)
+    assert "nafnet-general-seen.md: cannot be read as UTF-8" in capsys.readouterr().err
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    (run / "record.json").write_text(json.dumps({**record, "date": "2020-01-01"}), encoding="utf-8")
+    _page_again(mine, run, status=2)
+    assert "of another run" in capsys.readouterr().err
 
 
 def test_what_does_not_ship_is_said(mine: Path) -> None:
