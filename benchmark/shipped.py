@@ -57,7 +57,7 @@ class Shipped:
     def in_words(self) -> list[str]:
         """Two lines for people: which weights and how good, and what they cannot do."""
         sets = ", ".join(
-            f"{s['title']} {s['psnr_esdnet']:.1f} dB (rainy {s['rainy_psnr_esdnet']:.1f})"
+            f"{s['title']} {float(s['psnr_esdnet']):.1f} dB (rainy {float(s['rainy_psnr_esdnet']):.1f})"
             for s in self.card["scores"].values()
         )
         return [f"{self.name}: PSNR-Y {sets}", f"{self.name} cannot: {'; '.join(self.card['limits'])}"]

@@ -366,8 +366,8 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
     if card["clean"]:
         c = card["clean"]
         lines += [
-            f"Photographs without rain ({c['n']}): {c['psnr_esdnet']:.2f} dB against themselves in the mean, "
-            f"{c['least']:.2f} the least, {c['above_40']} of {c['n']} at 40 dB or more.",
+            f"Photographs without rain ({c['n']}): {float(c['psnr_esdnet']):.2f} dB against themselves in the mean, "
+            f"{float(c['least']):.2f} the least, {c['above_40']} of {c['n']} at 40 dB or more.",
             "",
         ]
     if card["rainy"]:
@@ -439,7 +439,7 @@ def _made(training: Mapping[str, Any], first: bool) -> list[str]:
 
 def _score(title: str, mean: Mapping[str, Any]) -> str:
     return (
-        f"| {title} | {mean['n']} | {mean['rainy_psnr_esdnet']:.2f} | {mean['psnr_esdnet']:.2f} "
+        f"| {title} | {mean['n']} | {float(mean['rainy_psnr_esdnet']):.2f} | {float(mean['psnr_esdnet']):.2f} "
         f"| {mean['rainy_ssim_esdnet']:.4f} | {mean['ssim_esdnet']:.4f} |"
     )
 
