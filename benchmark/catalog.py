@@ -56,6 +56,7 @@ class Network:
     weights: str  # which released weights load, or "none released"
     size_multiple: int = 1  # forward pads to it (reflection) and crops
     minimum_size: int = 16
+    minimum_batch: int = 1  # patches that one process trains on at once
     tile: tuple[int, int] | None = None
     embedded: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
@@ -67,9 +68,13 @@ class Network:
         default_factory=dict
     )  # how many values a list option has, where that is fixed
 
+    def is_ours(self) -> bool:
+        """Whether the suite has it, rather than a package of its own."""
+        return self.target.partition(".")[0] in ("baselines", "esdnet")
+
     def least(self, option: str) -> int | None:
         """The least value of an option that is a number; None where that is not known (networks from outside)."""
-        if self.target.partition(".")[0] not in ("baselines", "esdnet"):
+        if not self.is_ours():
             return None
         # there may be no blocks, but not no channels
         return 0 if option.endswith(("blocks", "units")) or isinstance(self.options()[option], float) else 1
@@ -213,7 +218,8 @@ _NETWORKS = (
     Huang, Kai and Knoll, Alois},
   booktitle={International Conference on Learning Representations (ICLR)}, year={2023}}""",
         code="c-yn/SFNet@b2d3c69", licence="MIT", weights="the deraining model of the authors' README",
-        size_multiple=8, embedded={"channels": 8, "blocks": 1, "filter_groups": 4}, paper_row="SFNet",
+        size_multiple=8, minimum_batch=2,  # it normalises pooled filters, one value a picture, over the batch
+        embedded={"channels": 8, "blocks": 1, "filter_groups": 4}, paper_row="SFNet",
     ),
     Network(
         name="drt", title="DRT", target="baselines.drt:DRT", family="Transformer", year=2022, venue="CVPRW",

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from benchmark.errors import Stop, UserError, WorkError, out_of_memory, unknown
+from benchmark.errors import Stop, UserError, WorkError, out_of_memory, speak_any_name, unknown
+
+_Value = TypeVar("_Value", int, float)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,6 +24,53 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _text_path(text: str) -> str:
+    from benchmark.reading import path
+
+    return path(text)
+
+
+def _path(text: str) -> Path:
+    return Path(_text_path(text))
+
+
+def _whole(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """The reader of a whole number within limits."""
+
+    def read(text: str) -> int:
+        from benchmark.reading import whole
+
+        return _within(text, whole, least, most)
+
+    return read
+
+
+def _number(above: float, most: float = 10**9) -> Callable[[str], float]:
+    """The reader of a number within limits, of which the lower one is not meant."""
+
+    def read(text: str) -> float:
+        from benchmark.reading import number
+
+        return _within(text, number, above, most, strictly=True)
+
+    return read
+
+
+def _within(
+    text: str, read: Callable[[str], _Value], least: float, most: float, strictly: bool = False
+) -> _Value:
+    try:
+        value = read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
+    if value < least or (strictly and value == least):
+        at = "must be greater than" if strictly else "at least"
+        raise argparse.ArgumentTypeError(f"{text}: {at} {least}")
+    if value > most:
+        raise argparse.ArgumentTypeError(f"{text}: at most {most}")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True, parser_class=_Parser)
     check = actions.add_parser("check", help="what is there, which dataset it is, what is missing or damaged")
-    check.add_argument("path", type=Path)
+    check.add_argument("path", type=_path)
     listing = actions.add_parser(
         "list", help="the datasets that are known: layout, counts, overlaps, terms, where"
     )
@@ -49,27 +98,29 @@ def _parser() -> argparse.ArgumentParser:
     importing = actions.add_parser(
         "import", help="unpack a dataset's archive (zip, tar, tar.gz) safely, and check it"
     )
-    importing.add_argument("archive", type=Path)
-    importing.add_argument("-o", "--out", type=Path, required=True, help="new folder, such as /data/Rain200H")
+    importing.add_argument("archive", type=_path)
     importing.add_argument(
-        "--max-size", type=float, default=64, metavar="GIB", help="refuse more, unpacked (64)"
+        "-o", "--out", type=_path, required=True, help="new folder, such as /data/Rain200H"
     )
     importing.add_argument(
-        "--max-files", type=int, default=200_000, metavar="N", help="refuse more files (200000)"
+        "--max-size", type=_number(0, 2**20), default=64, metavar="GIB", help="refuse more, unpacked (64)"
+    )
+    importing.add_argument(
+        "--max-files", type=_whole(1), default=200_000, metavar="N", help="refuse more files (200000)"
     )
     importing.add_argument(
         "--max-ratio",
-        type=float,
+        type=_number(0),
         default=100,
         metavar="R",
         help="refuse to grow more than R-fold (100)",
     )
     _dry_run(importing)
     render = actions.add_parser("render", help="render rain over your own clean photographs")
-    render.add_argument("clean", type=Path, help="folder of clean photographs")
-    render.add_argument("-o", "--out", type=Path, required=True, help="new folder for input/ and target/")
+    render.add_argument("clean", type=_path, help="folder of clean photographs")
+    render.add_argument("-o", "--out", type=_path, required=True, help="new folder for input/ and target/")
     render.add_argument("--regime", default="heavy", help="light, heavy, mixed or twelve (default heavy)")
-    render.add_argument("--seed", type=int, default=0)
+    render.add_argument("--seed", type=_whole(0, 2**32 - 1), default=0)
     _dry_run(render)
 
     settings = "settings such as model=esdnet data=rain200h data.root=/data recipe=paper seed=1"
@@ -85,13 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint on a dataset")
     _network(evaluate)
     evaluate.add_argument(
-        "--data", type=Path, required=True, help="a dataset, its test set, or input/ + target/"
+        "--data", type=_path, required=True, help="a dataset, its test set, or input/ + target/"
     )
     evaluate.add_argument(
         "--metrics", help="further ones, commas between: lpips:FILE, dists:FILE, ntire:FILE, niqe, …"
     )
-    evaluate.add_argument("--csv", type=Path, help="also write one row an image")
-    evaluate.add_argument("--save", type=Path, help="also write the restored pictures to this folder")
+    evaluate.add_argument("--csv", type=_path, help="also write one row an image")
+    evaluate.add_argument("--save", type=_path, help="also write the restored pictures to this folder")
     evaluate.add_argument(
         "--overwrite", action="store_true", help="replace pictures that --save wrote before"
     )
@@ -103,8 +154,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Without --checkpoint by the weights that ship; photo.jpg becomes photo-derained.png beside it.",
     )
     _network(restore, checkpoint_needed=False, tile="auto")
-    restore.add_argument("inputs", nargs="+", type=Path, help="pictures, videos, folders, quoted patterns")
-    restore.add_argument("-o", "--out", type=Path, help="folder for the results (default: beside the inputs)")
+    restore.add_argument("inputs", nargs="+", type=_path, help="pictures, videos, folders, quoted patterns")
+    restore.add_argument(
+        "-o", "--out", type=_path, help="folder for the results (default: beside the inputs)"
+    )
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     restore.add_argument("--lossless", action="store_true", help="videos: FFV1 in MKV, not H.264 in MP4")
     restore.add_argument(
@@ -116,19 +169,21 @@ def _parser() -> argparse.ArgumentParser:
     cost = commands.add_parser("cost", help="count parameters, operations, spikes and energy")
     cost.add_argument("--model", help="a network's name, or any importable module:Class")
     cost.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
-    cost.add_argument("--checkpoint", type=Path, help="spike rates of these weights (default: untrained)")
-    cost.add_argument("--size", type=int, default=256, help="height and width in pixels (default 256)")
+    cost.add_argument("--checkpoint", type=_path, help="spike rates of these weights (default: untrained)")
+    cost.add_argument(
+        "--size", type=_whole(1, 16384), default=256, help="height and width in pixels (default 256)"
+    )
     cost.add_argument("--convention", nargs="+", default=["full", "paper", "paper-text", "45nm"], metavar="NAME",
                       help="full, paper, paper-text, 45nm or a YAML file (default: the four)")  # fmt: skip
     cost.add_argument(
-        "--images", type=Path, help="measure spike rates on this folder of pictures, or dataset"
+        "--images", type=_path, help="measure spike rates on this folder of pictures, or dataset"
     )
-    cost.add_argument("--limit", type=int, help="at most so many of them")
+    cost.add_argument("--limit", type=_whole(1), help="at most so many of them")
     cost.add_argument("--per-layer", action="store_true", help="a row a layer, under the first convention")
     cost.add_argument("--sort", metavar="COLUMN", help="with --per-layer: the largest first")
-    cost.add_argument("--plot", type=Path, metavar="FOLDER", help="draw spike rates and energy shares")
+    cost.add_argument("--plot", type=_path, metavar="FOLDER", help="draw spike rates and energy shares")
     for form in ("csv", "json", "latex"):
-        cost.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"also write the table as {form}")
+        cost.add_argument(f"--{form}", type=_path, metavar="FILE", help=f"also write the table as {form}")
     cost.add_argument("--networks", action="store_true", help="the corrected Table 1: printed, thop's, true")
     cost.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE",
                       help="--networks: also with these trained weights")  # fmt: skip
@@ -136,9 +191,9 @@ def _parser() -> argparse.ArgumentParser:
         "--scalability", action="store_true", help="operations, time and memory at 256, 512, 720"
     )
     cost.add_argument(
-        "--time-limit", type=float, default=300, help="--scalability: seconds a forward may take"
+        "--time-limit", type=_number(0), default=300, help="--scalability: seconds a forward may take"
     )
-    cost.add_argument("-o", "--out", type=Path, help="--networks, --scalability: folder (runs/tables/cost)")
+    cost.add_argument("-o", "--out", type=_path, help="--networks, --scalability: folder (runs/tables/cost)")
 
     table = commands.add_parser("table", help="do the runs of a table, and print it")
     table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
@@ -155,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run", help="do a saved plan (derain table … --save-plan FILE), print its tables"
     )
-    run.add_argument("plan_file", metavar="PLAN", type=Path, help="YAML or JSON")
+    run.add_argument("plan_file", metavar="PLAN", type=_path, help="YAML or JSON")
     run.add_argument("settings", nargs="*", metavar="EXECUTOR", help=_EXECUTORS)
     _runs(run)
 
@@ -164,21 +219,25 @@ def _parser() -> argparse.ArgumentParser:
         ("report", "write one HTML page of tables, figures, pictures, costs and provenance"),
     ):
         shown = commands.add_parser(name, help=what)
-        shown.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
+        shown.add_argument(
+            "--runs", type=_text_path, default="runs", help="folder of the runs (default runs)"
+        )
         shown.add_argument("--recipe", default="embedded", help="whose runs (default embedded)")
         shown.add_argument("--models", help="names with commas between (default: all)")
-        shown.add_argument("-o", "--out", type=Path, help=f"default RUNS/{name}/RECIPE")
+        shown.add_argument("-o", "--out", type=_path, help=f"default RUNS/{name}/RECIPE")
         _dry_run(shown)
 
     bench = commands.add_parser("bench", help="measure speed and memory beside the peers', in one run")
     bench.add_argument("--only", metavar="NAMES", help="cases, groups or studies, commas between (--list)")
     bench.add_argument("--list", action="store_true", help="list the cases and studies, and stop")
-    bench.add_argument("--rounds", type=int, help="rounds of each case (default 5)")
+    bench.add_argument("--rounds", type=_whole(2, 10**6), help="rounds of each case (default 5)")
     bench.add_argument("--quick", action="store_true", help="short rounds and fewer, written to runs/bench")
     bench.add_argument("--slow", action="store_true", help="also what takes many minutes a call on a CPU")
     bench.add_argument("--profile", action="store_true", help="profile what does not reach what is asked for")
-    bench.add_argument("--threads", type=int, help="threads of every side (default: one for each core)")
-    bench.add_argument("-o", "--out", type=Path, help="folder (default results/bench)")
+    bench.add_argument(
+        "--threads", type=_whole(1, 4096), help="threads of every side (default: one for each core)"
+    )
+    bench.add_argument("-o", "--out", type=_path, help="folder (default results/bench)")
 
     sweep = commands.add_parser("sweep", help="start a W&B sweep, for agents on any number of machines")
     sweep.add_argument(
@@ -190,24 +249,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown.add_argument("--project", help="of W&B (default: WANDB_PROJECT, or esdnet-benchmark)")
     shown.add_argument("--entity", help="user or team of W&B (default: the key's)")
-    shown.add_argument("--runs", default="runs", help="folder of the runs, for their tables (default runs)")
+    shown.add_argument(
+        "--runs", type=_text_path, default="runs", help="folder of the runs, for their tables (runs)"
+    )
     shown.add_argument("--recipe", default="embedded", help="whose tables and test sets (default embedded)")
     shown.add_argument("--dry-run", action="store_true", help="print the workspace as JSON, send nothing")
 
     ship = commands.add_parser(
         "ship", help="measure a run's weights and put them among those that ship, with a card"
     )
-    ship.add_argument("run", type=Path, help="folder of a run that is done")
-    ship.add_argument("--first", type=Path, metavar="RUN", help="the run whose weights this one went on from")
+    ship.add_argument("run", type=_path, help="folder of a run that is done")
+    ship.add_argument(
+        "--first", type=_path, metavar="RUN", help="the run whose weights this one went on from"
+    )
     ship.add_argument("--name", default="general", help="what the weights are called (general)")
     ship.add_argument("--set", action="append", default=[], metavar="TITLE=FOLDER",
                       help="rainy and clean pictures to measure on, as often as there are sets")  # fmt: skip
-    ship.add_argument("--clean", type=Path, help="photographs without rain, which should stay as they are")
-    ship.add_argument("--limit", type=int, default=50, help="at most so many of these (50)")
-    ship.add_argument("--rainy", type=Path, help="photographs of real rain")
-    ship.add_argument("-o", "--out", type=Path, help="folder of weights and card (default: this suite's)")
+    ship.add_argument("--clean", type=_path, help="photographs without rain, which should stay as they are")
+    ship.add_argument("--limit", type=_whole(1), default=50, help="at most so many of these (50)")
+    ship.add_argument("--rainy", type=_path, help="photographs of real rain")
+    ship.add_argument("-o", "--out", type=_path, help="folder of weights and card (default: this suite's)")
     ship.add_argument(
-        "--docs", type=Path, default=Path("docs/models"),
+        "--docs", type=_path, default=Path("docs/models"),
         help="folder of the page, and of NAME-seen.md: what was seen on photographs looked at (docs/models)",
     )  # fmt: skip
     ship.add_argument(
@@ -215,7 +278,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     sync = commands.add_parser("sync", help="send to W&B what was logged offline")
-    sync.add_argument("runs", nargs="?", type=Path, default=Path("runs"), help="folder of the runs (runs)")
+    sync.add_argument("runs", nargs="?", type=_path, default=Path("runs"), help="folder of the runs (runs)")
     sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
 
     inspect = commands.add_parser(
@@ -223,24 +286,26 @@ def _parser() -> argparse.ArgumentParser:
         help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",
     )
     _network(inspect, checkpoint_needed=False)
-    inspect.add_argument("--image", type=Path, help="a rainy picture to draw")
+    inspect.add_argument("--image", type=_path, help="a rainy picture to draw")
     inspect.add_argument(
-        "--clean", type=Path, help="the same without rain (default: the network's own result)"
+        "--clean", type=_path, help="the same without rain (default: the network's own result)"
     )
     inspect.add_argument("--layer", help="name of a neuron (default: the first; --layers lists them)")
     inspect.add_argument("--layers", action="store_true", help="list the neurons, and stop")
     inspect.add_argument("--patch", help="LEFT,TOP,SIZE in pixels (default: where there is most rain)")
     inspect.add_argument(
-        "-o", "--out", type=Path, default=Path("inspect.png"), help="the drawing (inspect.png)"
+        "-o", "--out", type=_path, default=Path("inspect.png"), help="the drawing (inspect.png)"
     )
     inspect.add_argument(
-        "--data", help="measure over a dataset with known rain: its name, or a folder of pairs"
+        "--data",
+        type=_text_path,
+        help="measure over a dataset with known rain: its name, or a folder of pairs",
     )
     inspect.add_argument(
-        "--above", type=int, default=0, help="rain differs by more than this, of 255 (default 0)"
+        "--above", type=_whole(0, 254), default=0, help="rain differs by more than this, of 255 (default 0)"
     )
-    inspect.add_argument("--limit", type=int, help="at most so many pairs of the dataset")
-    inspect.add_argument("--csv", type=Path, help="also write the rates, one row a neuron")
+    inspect.add_argument("--limit", type=_whole(1), help="at most so many pairs of the dataset")
+    inspect.add_argument("--csv", type=_path, help="also write the rates, one row a neuron")
     return parser
 
 
@@ -257,19 +322,23 @@ def _table(
     parser: argparse.ArgumentParser, metavar: str = "KEY=VALUE", help: str = "settings for all runs"
 ) -> None:
     parser.add_argument("settings", nargs="*", metavar=metavar, help=f"{help}; {_EXECUTORS}")
-    parser.add_argument("--data", help="folder of the published datasets (default: the embedded ones)")
+    parser.add_argument(
+        "--data", type=_text_path, help="folder of the published datasets (default: the embedded ones)"
+    )
     parser.add_argument("--recipe", help="default: embedded without --data, else paper")
     parser.add_argument("--seeds", default="0", help="such as 0, 0,1,2 or 0..4 (default 0)")
     parser.add_argument(
-        "--save-plan", type=Path, metavar="FILE", help="write the plan to a YAML or JSON file, and stop"
+        "--save-plan", type=_path, metavar="FILE", help="write the plan to a YAML or JSON file, and stop"
     )
     _runs(parser)
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, help="runs at a time (default: one a GPU, or a core up to 8)")
-    parser.add_argument("--runs", default="runs", help="folder of the runs (default runs)")
-    parser.add_argument("--out", type=Path, help="folder of the tables (default RUNS/tables/RECIPE)")
+    parser.add_argument(
+        "--workers", type=_whole(1, 4096), help="runs at a time (default: one a GPU or core, up to 8)"
+    )
+    parser.add_argument("--runs", type=_text_path, default="runs", help="folder of the runs (default runs)")
+    parser.add_argument("--out", type=_path, help="folder of the tables (default RUNS/tables/RECIPE)")
     parser.add_argument(
         "--plan", action="store_true", help="print the runs, their states and what they will take, and stop"
     )
@@ -293,13 +362,13 @@ def _network(parser: argparse.ArgumentParser, checkpoint_needed: bool = True, ti
     )
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=_path,
         required=checkpoint_needed,
         help="weights: this suite's, a run's folder, or the authors'",
     )
     parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
     parser.add_argument("--tile", default=tile, help=_TILES[tile])
-    parser.add_argument("--overlap", type=int, help="pixels that tiles share (default 8)")
+    parser.add_argument("--overlap", type=_whole(0, 16384), help="pixels that tiles share (default 8)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 
 
@@ -308,6 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_what_is_closed()
     parser = _parser()
+    speak_any_name()
     try:
         if words and not words[0].startswith("-"):
             known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import io
 import signal
+import sys
 from collections.abc import Iterable
 
 
@@ -14,6 +16,13 @@ def printable(text: object) -> str:
     'two\\\\nlines'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
+def speak_any_name() -> None:
+    """Let standard output and error write out (`\\xe9`) what the terminal's encoding has no character for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _OneLineError(Exception):

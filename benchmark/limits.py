@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import catalog
 from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import UserError, unknown
+from benchmark.launch import devices_named
 
 if TYPE_CHECKING:
     from benchmark.config import RunConfig
@@ -31,6 +32,10 @@ LOSSES = (  # benchmark/training has them; named here so that a wrong one is ref
     "hpcnet",
     "smartassign",
 )
+
+_ON_SIDE_OUTPUTS = ("rcdnet", "elformer", "hpcnet", "smartassign")  # which only the network of that name has
+_ON_EACH_OUTPUT = ("rescan", "mprnet", "sfnet")  # which must be a restored image, as it is not with these
+_OTHER_OUTPUTS = ("rcdnet", "sfnet", "elformer", "hpcnet", "smartassign")
 
 CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
     "data.name": catalog.datasets,
@@ -128,13 +133,15 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
         names = [measures.asked(word)[0].name for word in config.evaluation.metrics]
         if len(set(names)) < len(names):
             raise UserError(f"evaluation.metrics={','.join(config.evaluation.metrics)}: a metric twice")
-    _recipe(config)
-    _patch(config, entry)
-    _tile(config)
     if not re.fullmatch(r"auto|-1|[1-9][0-9]{0,3}|[0-9]{1,4}(,[0-9]{1,4})+", config.trainer.devices):
         raise UserError(
             f"trainer.devices={config.trainer.devices}: 'auto', -1 for all, how many, or which, as in 0,1"
         )
+    _recipe(config)
+    _patch(config, entry)
+    _batch(config, entry)
+    _loss(config, entry)
+    _tile(config)
     if not re.fullmatch(r"\w[\w.+-]*", config.recipe.name):
         raise UserError(
             f"recipe.name={config.recipe.name}: letters, digits, '.', '-' and '_', for a folder's name"
@@ -194,6 +201,34 @@ def _patch(config: RunConfig, entry: catalog.Network) -> None:
         raise UserError(
             f"recipe.patch={patch}: {entry.title} trains on patches whose side is a multiple of "
             f"{multiple} and at least {least}, for example {nearest}"
+        )
+
+
+def _batch(config: RunConfig, entry: catalog.Network) -> None:
+    """Every process has an equal share of a batch, of as many patches as the network needs."""
+    batch = config.recipe.batch
+    processes = (devices_named(config.trainer.devices) or 1) * config.trainer.nodes
+    if batch % processes:
+        raise UserError(
+            f"recipe.batch={batch}: cannot be shared evenly by {processes} processes "
+            f"(trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes})"
+        )
+    if batch // processes < entry.minimum_batch:
+        raise UserError(
+            f"recipe.batch={batch}: {entry.title} trains on at least {entry.minimum_batch} patches at once"
+            + f" in each of {processes} processes" * (processes > 1)
+        )
+
+
+def _loss(config: RunConfig, entry: catalog.Network) -> None:
+    loss = config.recipe.loss
+    if entry.name == loss or not entry.is_ours():
+        return
+    if loss in _ON_SIDE_OUTPUTS or (loss in _ON_EACH_OUTPUT and entry.name in _OTHER_OUTPUTS):
+        each = () if entry.name in _OTHER_OUTPUTS else _ON_EACH_OUTPUT
+        others = ", ".join(n for n in LOSSES if n not in (*_ON_SIDE_OUTPUTS, *_ON_EACH_OUTPUT) or n in each)
+        raise UserError(
+            f"recipe.loss={loss}: it is on outputs that {entry.title} does not have; one of {others}"
         )
 
 

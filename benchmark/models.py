@@ -31,9 +31,17 @@ def _any_size(name: str) -> type[nn.Module]:
         height, width = rainy.shape[-2:]
         return crop_to(cls.forward(self, pad_to_multiple(rainy, multiple)), height, width)
 
-    return type(
-        cls.__name__, (cls,), {"forward": forward, "__doc__": cls.__doc__, "__module__": cls.__module__}
-    )
+    def reduce(self: nn.Module, protocol: object) -> tuple[Any, ...]:
+        return _blank, (name,), self.__getstate__()
+
+    body = {"forward": forward, "__reduce_ex__": reduce, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), body)
+
+
+def _blank(name: str) -> nn.Module:
+    """What a pickled or copied network's state is put into; the class itself has no name to be found by."""
+    cls = _any_size(name)
+    return cls.__new__(cls)
 
 
 def list_models() -> list[str]:

@@ -10,7 +10,6 @@ older ones; each says when and at which commit it was taken.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.files import write_json, write_text
+from benchmark.reading import json_of
 
 FORMAT = 1
 
@@ -46,7 +46,7 @@ def read(path: Path) -> Data | None:
         UserError: it is not one.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_of(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

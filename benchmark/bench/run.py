@@ -15,7 +15,6 @@ from typing import Any
 from benchmark.bench import results
 from benchmark.bench.case import Case, Setting, load
 from benchmark.bench.cases import CASES, STUDIES, choose, parts
-from benchmark.errors import UserError
 from benchmark.files import require_writable, write_json, write_text
 from benchmark.resident import keep_freed_memory
 
@@ -31,11 +30,7 @@ def bench(options: Namespace) -> int:
     if options.list:
         _list(cases, studies)
         return 0
-    if options.rounds is not None and options.rounds < 2:
-        raise UserError(f"--rounds {options.rounds}: at least 2, as a ratio without a spread says little")
     threads = options.threads or _cores()
-    if threads < 1:
-        raise UserError(f"--threads {options.threads}: at least 1")
     folder = options.out or (_QUICK_FOLDER if options.quick else _FOLDER)
     require_writable(folder)
     keep_freed_memory()  # as runs do; both sides of a case are measured in this process

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import catalog
 from benchmark.errors import UserError, unknown
 from benchmark.files import require_writable, write_json
+from benchmark.reading import path as expanded
 from benchmark.report.paper import printed
 from benchmark.sweep.costs import KeptForwards
 from benchmark.sweep.records import in_words, provenance, read_record
@@ -50,8 +51,6 @@ def cost(options: Namespace) -> int:
     from benchmark.cost.writing import write
 
     conventions = [convention(name) for name in options.convention]
-    if options.size < 1:
-        raise UserError(f"--size {options.size}: at least 1 pixel")
     measured = measure_cost(
         _model(options), options.size, conventions[0], options.images, limit=options.limit
     )
@@ -170,6 +169,7 @@ def _given_weights(words: Sequence[str], names: Sequence[str]) -> dict[str, list
     found: dict[str, list[Path]] = {}
     for word in words:
         name, sign, path = word.partition("=")
+        path = expanded(path)
         if not sign or not Path(path).is_file():
             raise UserError(f"--weights {word}: give NAME=FILE, a network and a checkpoint that exists")
         if name not in names:

@@ -89,13 +89,6 @@ def _list_datasets(name: str | None) -> int:
 def _import(options: Namespace) -> int:
     from benchmark.data.archives import Limits, import_archive
 
-    for flag, value in (
-        ("--max-size", options.max_size),
-        ("--max-files", options.max_files),
-        ("--max-ratio", options.max_ratio),
-    ):
-        if not value > 0:
-            raise UserError(f"{flag} {value:g}: must be greater than 0")
     limits = Limits(int(options.max_size * 2**30), options.max_files, options.max_ratio)
     found = import_archive(options.archive, options.out, limits, dry_run=options.dry_run)
     done = "would be unpacked" if options.dry_run else "unpacked"
@@ -593,7 +586,9 @@ def table(options: Namespace) -> int:
         raise unknown("table", which, ["1", "2", "3", "4", "5", *catalog.studies()])
     if request.datasets:
         raise UserError("--datasets is for Table 1; an ablation is made on Rain200H alone")
-    return make_ablations([which], request, [_value(v) for v in values])
+    from benchmark.reading import like
+
+    return make_ablations([which], request, [like(None, v) for v in values])
 
 
 def ablations(options: Namespace) -> int:
@@ -647,15 +642,6 @@ def _request(
         measure=not options.dry_run,
         save_plan=None if saved else options.save_plan,
     )
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def figures(options: Namespace) -> int:
@@ -715,15 +701,26 @@ def _listed(text: str | None) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()] if text else []
 
 
+_MOST_SEEDS = 10_000
+
+
 def _seeds(text: str) -> list[int]:
+    from benchmark.limits import SEEDS
+    from benchmark.reading import whole
+
+    first, dots, last = text.partition("..")
     try:
-        if ".." in text:
-            first, last = text.split("..")
-            seeds = list(range(int(first), int(last) + 1))
+        if dots:
+            ends = whole(first), whole(last)
+            if ends[1] - ends[0] >= _MOST_SEEDS:
+                raise UserError(f"--seeds {text}: at most {_MOST_SEEDS} seeds")
+            seeds = list(range(ends[0], ends[1] + 1))
         else:
-            seeds = [int(word) for word in text.split(",")]
+            seeds = [whole(word) for word in text.split(",")]
     except ValueError:
         seeds = []
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {text}: different whole numbers, such as 0, 0,1,2 or 0..4")
+    if not all(0 <= seed < SEEDS for seed in seeds):
+        raise UserError(f"--seeds {text}: from 0 to {SEEDS - 1}")
     return seeds

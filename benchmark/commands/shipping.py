@@ -20,6 +20,7 @@ from benchmark.commands.gallery import Run
 from benchmark.cost.conventions import CONVENTIONS
 from benchmark.errors import UserError
 from benchmark.files import file_digest, write_json, write_text
+from benchmark.reading import path as expanded
 from benchmark.sweep.records import RECORD, in_words, provenance, read_record
 
 if TYPE_CHECKING:
@@ -455,6 +456,7 @@ def sets_of(words: Sequence[str]) -> dict[str, Path]:
         title, sign, path = word.partition("=")
         if not (title and sign and path):
             raise UserError(f"--set {word}: TITLE=FOLDER, such as Rain12=/data/Rain12")
+        path = expanded(path)
         if not Path(path).is_dir():
             raise UserError(f"--set {word}: no such folder")
         found[title] = Path(path)

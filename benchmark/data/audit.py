@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 from collections import defaultdict
@@ -40,6 +39,7 @@ from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError, printable, unknown
 from benchmark.files import make_folder, write_json
+from benchmark.reading import json_of
 from benchmark.sources import code_digest
 
 Picture = NDArray[np.uint8]
@@ -257,7 +257,7 @@ def training_problems(
     key = hashlib.sha256(asked.encode(errors="replace")).hexdigest()[:20]
     kept = cache_folder(cache) / f"audit-{key}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return [str(line) for line in json.loads(kept.read_text(encoding="utf-8"))["problems"]]
+        return [str(line) for line in json_of(kept.read_text(encoding="utf-8"))["problems"]]
     report = Report(Path(root))
     looked: dict[tuple[str | None, str | None], list[_Looked]] = defaultdict(list)
     _look_at_pairs(found, looked, report, progress, None)

@@ -37,6 +37,7 @@ from benchmark.data.images import image_size, read_image
 from benchmark.data.layouts import Pair
 from benchmark.errors import UserError, WorkError
 from benchmark.files import home, make_folder, write_failure, write_json
+from benchmark.reading import json_of
 from benchmark.reading import path as expanded
 
 Picture = NDArray[np.uint8]
@@ -167,7 +168,7 @@ def files_digest(pairs: Sequence[Pair], folder: str | Path | None = None) -> str
     """
     kept = cache_folder(folder) / f"digest-{content_key(pairs)}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return str(json.loads(kept.read_text(encoding="utf-8"))["digest"])
+        return str(json_of(kept.read_text(encoding="utf-8"))["digest"])
 
     def of(pair: Pair) -> str:
         hashes = []
@@ -291,7 +292,7 @@ def _opened(entry: Path, pairs: Sequence[Pair]) -> Cached | None:
 def _load(entry: Path, pairs: Sequence[Pair]) -> Cached | None:
     """The entry if it is there and whole; its pixels are looked at later."""
     try:
-        index = json.loads((entry / _INDEX).read_text(encoding="utf-8"))
+        index = json_of((entry / _INDEX).read_text(encoding="utf-8"))
         if index["version"] != _VERSION or (entry / "pixels.bin").stat().st_size != index["bytes"]:
             return None
         if index.pop("sum") != _sum(index):

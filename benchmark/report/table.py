@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import string
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import pandas as pd
 from benchmark.errors import UserError
 from benchmark.escapes import csv_text, in_latex, in_markdown, one_line
 from benchmark.files import write_json, write_text
+from benchmark.reading import json_of
 
 MINUS = "−"
 BEST, TIED = "best", "tied"
@@ -236,7 +236,7 @@ def read_table(path: str | Path) -> Table:
         UserError: the file is not one.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = json_of(Path(path).read_text(encoding="utf-8"))
         return Table(
             data["name"],
             data["title"],

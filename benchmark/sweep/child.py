@@ -14,8 +14,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from benchmark.config import RunConfig, from_dict, to_dict
-from benchmark.errors import Stop, UserError, WorkError, stop_signals
+from benchmark.errors import Stop, UserError, WorkError, speak_any_name, stop_signals
 from benchmark.files import make_folder, write_json
+from benchmark.launch import leave_allocation
 from benchmark.sweep.claims import Claimed, Owner
 from benchmark.sweep.records import run_folder, typed
 
@@ -72,12 +73,12 @@ def main(order: Order) -> NoReturn:
     log = (folder / "log.txt").open("a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
+    speak_any_name()
     for signum in {signal.SIGTERM, signal.SIGINT, *stop_signals()}:
         signal.signal(signum, _stop)
     if order.devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = order.devices
-    for key in [k for k in os.environ if k.startswith("SLURM_")]:
-        del os.environ[key]  # a run is one task, whatever allocation its worker was started in
+    leave_allocation()
     _started_again_as(order, folder)
     status = _run(order)
     (folder / _ORDER).unlink(missing_ok=True)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import platform
 import sys
@@ -30,6 +29,7 @@ from typing import Any
 
 from benchmark.errors import WorkError
 from benchmark.files import clean_leftovers, make_folder, temporary_name, this_machine, write_json
+from benchmark.reading import json_of
 
 BEAT = 1.0  # seconds
 PATIENCE = 120.0  # seconds; longer than the 60 that NFS clients may keep an old file time
@@ -117,7 +117,7 @@ def left_open(folder: Path, now: float | None = None) -> float | None:
     path = _path(folder, number)
     try:
         with contextlib.suppress(ValueError):
-            if "given_up" in json.loads(path.read_text(encoding="utf-8")):
+            if "given_up" in json_of(path.read_text(encoding="utf-8")):
                 return None
         return path.stat().st_mtime
     except OSError:
@@ -159,7 +159,7 @@ def claimant(text: str | bytes) -> Holder | None:
     Raises:
         ValueError, KeyError, TypeError: that is no claim.
     """
-    told: dict[str, Any] = json.loads(text)
+    told: dict[str, Any] = json_of(text)
     if "given_up" in told:
         return None
     owner = Owner(**told["owner"])

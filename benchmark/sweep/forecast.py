@@ -16,6 +16,7 @@ from benchmark.config import RunConfig, model_options
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import write_json
+from benchmark.reading import json_of
 from benchmark.resident import keep_freed_memory
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import machine, read_record
@@ -205,7 +206,7 @@ def measure_step(config: RunConfig, threads: int) -> dict[str, Any]:
 
 def _kept(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json_of(path.read_text(encoding="utf-8"))
         return dict(told["steps"])
     except (OSError, ValueError, KeyError):
         return {}

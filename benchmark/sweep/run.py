@@ -34,6 +34,7 @@ from benchmark.errors import (
 )
 from benchmark.evaluation.measures import Measure, opened
 from benchmark.files import WEIGHTS, explained, plain, require_writable, write_text
+from benchmark.launch import require_launch
 from benchmark.resident import keep_freed_memory
 from benchmark.sources import code_digest
 from benchmark.sweep.claims import Claim, Owner
@@ -83,6 +84,7 @@ def execute(
     if done is not None:
         require_current(done, folder)
         return _found(done, config, tracker)
+    require_launch(config)
     require_writable(folder)
     if not _first_process():
         return _attempt(config, folder, None, tracker, lambda: None)

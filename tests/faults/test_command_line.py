@@ -52,6 +52,35 @@ WRONG = {
     "table 1 --recipe papr": "did you mean 'paper'",
     "table 1 --data /nowhere": "no such folder",
     "table 1 --values 1,2": "--values",
+    "table 1 --seeds=-1": "from 0 to 4294967295",
+    "table 1 --seeds 4294967296": "from 0 to 4294967295",
+    "table 1 --seeds 0..4294967296": "at most 10000 seeds",
+    "table 1 --seeds 0..99999999999999999999": "at most 10000 seeds",
+    "table 1 --seeds 1_0": "--seeds 1_0",
+    "table 1 --seeds 0,00": "different whole numbers",
+    "table 1 --workers 0": "--workers: 0: at least 1",
+    "table 1 --workers 1e9": "--workers: 1e9: a whole number",
+    "table 1 --data ~nobody-is-called-so/x": "home folder is not known",
+    "table 1 recipe.batch=1000000000": "recipe.batch=1000000000: at most 65536",
+    "table 1 model.dim=1000000000 --models esdnet": "model.dim=1000000000: must be at most",
+    "table 1 recipe.steps=99999999999999999999": "at most 1000000000000",
+    "train trainer.devices=5": "cannot be shared evenly by 5 processes",
+    "train recipe.precision=64-true": "recipe.precision",
+    "train seed=-1": "seed=-1: must be at least 0",
+    "train seed=4294967296": "must be below 4294967296",
+    "cost --model prenet --size 1000000000": "--size: 1000000000: at most 16384",
+    "cost --model prenet --size 0": "--size: 0: at least 1",
+    "cost --scalability --time-limit nan": "--time-limit: nan: must be a finite number",
+    "cost --model prenet --limit 0": "--limit: 0: at least 1",
+    "bench --rounds 1": "--rounds: 1: at least 2",
+    "inspect --model esdnet --above 255": "--above: 255: at most 254",
+    "restore a.png --overlap -1": "--overlap: -1: at least 0",
+    "data render . -o out --seed 4294967296": "--seed: 4294967296: at most 4294967295",
+    "data import a.zip -o out --max-size inf": "--max-size: inf: must be a finite number",
+    "data import a.zip -o out --max-size 1e300": "--max-size: 1e300: at most 1048576",
+    "data import a.zip -o out --max-size 0": "--max-size: 0: must be greater than 0",
+    "data import a.zip -o out --max-ratio nan": "--max-ratio: nan: must be a finite number",
+    "data import a.zip -o out --max-files 1e3": "--max-files: 1e3: a whole number",
     "table neuronn": "did you mean 'neuron'",
     "ablations tabel3": "table3",
     "data chek .": "check",
@@ -188,3 +217,55 @@ def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_home_folder_is_put_in_wherever_a_path_is_given(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = place / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (place / "set").rename(home / "set")
+    (place / "weights.pth").rename(home / "weights.pth")
+    for line, says in (
+        ("data check ~/set", f"{home}/set"),
+        ("train model=prenet data=embedded-light out=~/runs --dry-run", f"would be done in {home}/runs"),
+        ("table 1 --runs ~/runs --out ~/tables --plan --dry-run", "42 to do"),
+        (
+            "evaluate --model prenet --checkpoint ~/weights.pth --data ~/set --csv ~/a.csv --dry-run",
+            "2 pairs would",
+        ),
+        (
+            "restore --model prenet --checkpoint ~/weights.pth ~/set/input -o ~/out --dry-run",
+            f"{home}/out/0.png",
+        ),
+        ("data render ~/set/target -o ~/rained --dry-run", f"{home}/rained"),
+    ):
+        assert main(line.split()) == int(line.startswith("data check")), line  # the pairs are equal
+        assert says in capsys.readouterr().out, line
+    assert main(["table", "1", "--models", "prenet", "--save-plan", "~/plan.yaml"]) == 0
+    assert (home / "plan.yaml").is_file() and main(["run", "~/plan.yaml", "--plan", "--dry-run"]) == 0
+    for line in (
+        "table ~/none.yaml",
+        "run ~/none.yaml",
+        "sweep ~/none.yaml",
+        "cost --model prenet --convention ~/none.yaml",
+    ):
+        assert main(line.split()) == 2
+        assert str(home / "none.yaml") in capsys.readouterr().err
+    assert sorted(p.name for p in place.iterdir()) == ["home"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252:strict", "utf-8"])
+def test_a_terminal_that_has_no_character_for_it_is_written_to(encoding: str, place: Path) -> None:
+    name = os.fsdecode("Bäche-雨-\udcff".encode("utf-8", "surrogateescape"))
+    (place / "set").rename(place / name)
+    for words, status in ((["data", "check", name], 1), (["models"], 0), (["data", "check", "雨"], 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark.cli", *words],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr and done.stdout + done.stderr

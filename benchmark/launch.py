@@ -1,0 +1,101 @@
+"""How many processes a training is, and whether this machine and whoever started it agree."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from benchmark.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmark.config import RunConfig
+
+
+def devices_named(text: str) -> int | None:
+    """How many devices `trainer.devices` says, on each node; None where that depends on the machine (auto, -1)."""
+    if text in ("auto", "-1"):
+        return None
+    return len(text.split(",")) if "," in text else int(text)
+
+
+def leave_allocation() -> None:
+    """Forget the Slurm allocation that this process was started in: what it does is one task, whatever it says."""
+    for key in [k for k in os.environ if k.startswith("SLURM_")]:
+        del os.environ[key]
+
+
+def require_launch(config: RunConfig) -> None:
+    """Refuse a training that this machine has no devices for, or of which several processes were started in vain.
+
+    Where Slurm has more tasks than the training has processes, and has started one, it is done as outside Slurm.
+
+    Raises:
+        UserError: says what was asked for and what there is.
+    """
+    devices = _devices(config)
+    processes = devices * config.trainer.nodes
+    asked = f"trainer.devices={config.trainer.devices} trainer.nodes={config.trainer.nodes}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        started = _number("WORLD_SIZE")
+        if started is not None and started != processes:
+            raise UserError(
+                f"torchrun started {started} processes, {asked} are {processes}: let them be equal"
+            )
+    tasks = _number("SLURM_NTASKS")
+    if tasks is None:
+        if config.trainer.nodes > 1 and "MASTER_ADDR" not in os.environ:
+            raise UserError(
+                f"{asked}: start it by srun or torchrun, or on every node with MASTER_ADDR, MASTER_PORT, NODE_RANK"
+            )
+        return
+    by_srun = "SLURM_STEP_ID" in os.environ or (_number("SLURM_PROCID") or 0) > 0
+    if by_srun and tasks > 1 and tasks != processes:
+        raise UserError(
+            f"srun started {tasks} tasks, {asked} are {processes} processes: srun --ntasks={processes}"
+        )
+    if config.trainer.nodes > 1:
+        if not by_srun:
+            raise UserError(f"{asked}: start it by srun --ntasks={processes}, one task a process")
+        given = _number("SLURM_NNODES")
+        if given is not None and given != config.trainer.nodes:
+            raise UserError(f"{asked}: this Slurm step has {given} nodes")
+    elif processes == 1 or not by_srun or tasks != processes:
+        leave_allocation()
+
+
+def _devices(config: RunConfig) -> int:
+    """Devices on each node, being there."""
+    import torch
+
+    trainer = config.trainer
+    asked = f"trainer.accelerator={trainer.accelerator}"
+    mps = torch.backends.mps.is_available()
+    if trainer.accelerator == "mps" and not mps:
+        raise UserError(f"{asked}: this is no Apple GPU; use trainer.accelerator=auto")
+    cuda = torch.cuda.is_available()
+    if (trainer.accelerator == "cuda" and not cuda) or (trainer.accelerator == "gpu" and not (cuda or mps)):
+        raise UserError(f"{asked}: there is no usable GPU here; use trainer.accelerator=cpu")
+    on_cuda = cuda and trainer.accelerator in ("auto", "gpu", "cuda")
+    named = devices_named(trainer.devices)
+    asked = f"trainer.devices={trainer.devices}"
+    if on_cuda:
+        there = torch.cuda.device_count()
+        which = [int(i) for i in trainer.devices.split(",")] if "," in trainer.devices else []
+        if len(set(which)) < len(which) or any(i >= there for i in which) or (named or 1) > there:
+            raise UserError(f"{asked}: {there} GPU{'s are' if there > 1 else ' is'} here, counted from 0")
+        return there if named is None else named
+    if "," in trainer.devices or trainer.devices == "-1":
+        raise UserError(
+            f"{asked}: there is no GPU to choose here; on a CPU it is a number of processes, such as 2"
+        )
+    if mps and trainer.accelerator != "cpu" and (named or 1) > 1:
+        raise UserError(f"{asked}: an Apple GPU is one device")
+    most = max(8, os.cpu_count() or 1)
+    if (named or 1) > most:
+        raise UserError(f"{asked}: as many processes are not for {os.cpu_count()} cores; at most {most}")
+    return named or 1
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdigit() else None
