@@ -81,7 +81,9 @@ class Network:
 
     def most(self, option: str) -> int | None:
         """The greatest value of an option that is a whole number; None where that is not known."""
-        return None if self.least(option) is None else 4096
+        if self.least(option) is None:
+            return None
+        return 4096 if option.endswith(("blocks", "units", "stages", "steps")) else 10_000_000
 
     def load_class(self) -> type[nn.Module]:
         """Import the network's class (this imports torch)."""
