@@ -60,9 +60,9 @@ def file_digest(path: Path) -> str:
 def explained(error: BaseException, folder: Path) -> UserError | WorkError | None:
     """The one line for an error that other packages let through while they wrote below `folder`.
 
-    None where it does not say that the disk is full or that it may not be written to.
+    None where it does not say that the disk is full, that it may not be written to or that a name is too long.
     """
-    if isinstance(error, OSError) and error.errno in (*_FULL, *_REFUSED, errno.EFBIG):
+    if isinstance(error, OSError) and error.errno in (*_FULL, *_REFUSED, errno.EFBIG, errno.ENAMETOOLONG):
         return write_failure(Path(os.fsdecode(error.filename)) if error.filename else folder, error)
     return None
 

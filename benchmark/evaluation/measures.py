@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
 from benchmark.plugins import registered
+from benchmark.reading import path as expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +115,7 @@ def asked(word: str) -> tuple[Metric, Path | None]:
         return metric, None
     if not metric.weights:
         raise UserError(f"metric {word}: {name} takes no file of weights")
-    path = Path(file).expanduser()
+    path = Path(expanded(file))
     if not path.is_file():
         raise UserError(f"metric {word}: no such file")
     return metric, path
@@ -123,7 +124,7 @@ def asked(word: str) -> tuple[Metric, Path | None]:
 def question(word: str) -> str:
     """What a score depends on: the metric's name and, of its file of weights, a hash."""
     name, colon, file = word.partition(":")
-    path = Path(file).expanduser()
+    path = Path(expanded(file))
     return f"{name}:{_digest(path)}" if colon and path.is_file() else word
 
 

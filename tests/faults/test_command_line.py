@@ -92,6 +92,11 @@ WRONG = {
     "figures --runs /nowhere": "/nowhere",
     "report --runs /nowhere --models prenett": "did you mean 'prenet'",
     "inspect --model esdnet": "--image",
+    f"data check {'x' * 5000}": "the name is too long",
+    f"train out={'x' * 5000} --dry-run": "the name is too long",
+    f"table 1 --data {'x' * 5000}": "the name is too long",
+    f"table 1 --datasets ./{'x' * 5000}": "the name is too long",
+    f"figures --runs {'x' * 5000}": "the name is too long",
     "models nafnett": "did you mean 'nafnet'",
     "--nonsense": "--nonsense",
 }

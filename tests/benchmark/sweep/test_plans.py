@@ -151,7 +151,7 @@ def test_what_is_no_plan_is_said_in_one_line(
         (["executor.cpus=two"], "executor.cpus=two"),
         (["executor.cpus=0"], "at least 1"),
         (["executor=slurm", "executor.hours=-1"], "greater than 0"),
-        (["--workers", "0"], "--workers 0: at least 1"),
+        (["--workers", "0"], "--workers: 0: at least 1"),
         (["--retry", "faild"], "did you mean 'failed'"),
         (["--save-plan", "plan.txt"], "a plan is a .yaml or a .json file"),
     ],
