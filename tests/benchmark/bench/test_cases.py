@@ -51,7 +51,7 @@ def test_listing_and_wrong_words_need_no_torch(capsys: pytest.CaptureFixture[str
     code += "; b = main(['bench', '--only', 'x']); assert (a, b) == (0, 2) and 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
     assert main(["bench", "--rounds", "1"]) == 2
-    assert "--rounds 1: at least 2" in capsys.readouterr().err
+    assert "--rounds: 1: at least 2" in capsys.readouterr().err
 
 
 @pytest.fixture
