@@ -420,10 +420,21 @@ def _leaves_of(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def training_identity(config: RunConfig) -> str:
-    """A hash of all that the trained weights depend on: runs that differ in how they are tested share it."""
-    asked = question(config)
-    return digest({key: value for key, value in asked.items() if not key.startswith("evaluation.")})
+def training_identity(config: RunConfig, asked: Mapping[str, Any] | None = None) -> str:
+    """A hash of all that the trained weights depend on: runs that differ in how they are tested share it.
+
+    But for the tiles, where the checkpoint is chosen by pictures restored in them.
+
+    Args:
+        config: the run's.
+        asked: its `question`, where it is known already.
+    """
+    asked = question(config) if asked is None else asked
+    training = {key: value for key, value in asked.items() if not key.startswith("evaluation.")}
+    tile, overlap = tiling(config)
+    if config.recipe.select == "best" and tile is not None:
+        training["chosen_in_tiles"] = [tile, overlap]
+    return digest(training)
 
 
 def question(config: RunConfig) -> dict[str, Any]:

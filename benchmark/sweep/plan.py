@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmark import catalog
-from benchmark.config import RunConfig, digest, name_of, question, resolve
+from benchmark.config import RunConfig, digest, name_of, question, resolve, training_identity
 from benchmark.data.specs import COLUMNS, DATASETS, column_key, dataset_spec, result_key, test_sets
 from benchmark.errors import UserError
 from benchmark.limits import SEEDS
@@ -85,12 +85,11 @@ class Planner:
             self._known[key] = (config, question(config))
         config, asked = self._known[key]
         asked = {**asked, "seed": seed}
-        training = {k: v for k, v in asked.items() if not k.startswith("evaluation.")}
         return Planned(
             config=dataclasses.replace(config, seed=seed),
             words=(*key, f"seed={seed}"),
             identity=digest(asked),
-            training=digest(training),
+            training=training_identity(config, asked),
             label=f"{label or f'{config.model.name} {config.data.name}'} seed {seed}",
             rows=tuple(rows),
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmark.config import RecipeConfig
 from benchmark.errors import Diverged
 from benchmark.evaluation.meters import PSNRY, SSIMY
+from benchmark.evaluation.tiling import restore
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.losses import get_loss
 from benchmark.training.schedules import learning_rate_factor
@@ -27,6 +28,7 @@ class Restoration(pl.LightningModule):
         total_steps: optimiser steps of the whole training.
         steps_per_epoch: optimiser steps of an epoch, for schedules that count epochs.
         description: plain data that checkpoints carry under "derain", so that a file says what it is.
+        tiling: tile (None: whole pictures) and overlap in pixels, with which the network will be tested.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Restoration(pl.LightningModule):
         total_steps: int,
         steps_per_epoch: int,
         description: dict[str, Any],
+        tiling: tuple[int | None, int] = (None, 8),
     ) -> None:
         super().__init__()
         self.network: Any = network
@@ -43,6 +46,7 @@ class Restoration(pl.LightningModule):
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self.description = description
+        self.tiling = tiling
         self.loss: Loss = get_loss(recipe.loss)
         # a loss on the restored image alone needs no more than it: cheaper for networks with costly side outputs
         self.all_outputs = recipe.loss in AUTHORS_LOSSES and hasattr(network, "training_outputs")
@@ -71,8 +75,9 @@ class Restoration(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """PSNR-Y and SSIM-Y of held-out training images, whole."""
-        restored = self.network(batch["rainy"])
+        """PSNR-Y and SSIM-Y of held-out training images, restored as the test will restore: tiles, full precision."""
+        with torch.autocast(self.device.type, enabled=False):
+            restored = restore(self.network, batch["rainy"], *self.tiling)
         self.psnr(restored, batch["target"])
         self.ssim(restored, batch["target"])
         self.log(

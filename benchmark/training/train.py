@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from torch import nn
 
 from benchmark.checkpoints import load_checkpoint
-from benchmark.config import RunConfig, model_options
+from benchmark.config import RunConfig, model_options, tiling
 from benchmark.data import RainDataModule
 from benchmark.errors import WorkError
 from benchmark.evaluation.metrics import least_side
@@ -106,7 +106,7 @@ def train(
     described = description(config, _plain(model_options(config)))
     described["data"] = data.train_images.source.digest
     may_go_on(last, config, described)
-    module = Restoration(network, recipe, total, per_epoch, described)
+    module = Restoration(network, recipe, total, per_epoch, described, tiling(config))
     validate = recipe.select == "best"
     every = min(recipe.validate_every, total)
     report = Report(progress, last, config.trainer.checkpoint_every, every if validate else None)

@@ -15,8 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmark.config import RunConfig, resolve
+from benchmark.checkpoints import load_checkpoint
+from benchmark.config import RunConfig, model_options, resolve, training_identity
+from benchmark.data import RainDataModule
 from benchmark.errors import UserError, WorkError
+from benchmark.evaluation.evaluate import evaluate, summary
+from benchmark.models import create_model
 from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
 from benchmark.sweep.run import execute
 
@@ -112,6 +116,38 @@ def test_held_out_images_choose_the_checkpoint(tmp_path: Path) -> None:
     record = execute(config)
     assert record["training"]["weights"] == "best.ckpt"
     assert record["training"]["data"]["held_out"] > 0
+
+
+def test_the_checkpoint_is_chosen_by_pictures_restored_as_in_the_test(tmp_path: Path) -> None:
+    """ESDNet's attention looks at a whole tile: pictures restored whole would give another figure."""
+    words = ("recipe.steps=2", "recipe.select=best", "recipe.validation=0.1", "recipe.validate_every=2")
+    words += ("evaluation.overlap=4", "model.start_as_identity=false")
+    chosen = []
+    for tile in ("32", "48"):
+        config = _config(tmp_path, *words, f"evaluation.tile={tile}", base=ESDNET)
+        record = execute(config)
+        assert "trained_as" not in record["training"], "another choice is another training"
+        network = create_model("esdnet", **model_options(config))
+        load_checkpoint(network, run_folder(config) / "checkpoints" / "best.ckpt")
+        data = RainDataModule("embedded-light", patch=16, batch=2, validation=0.1, seed=config.seed)
+        data.setup("fit")
+        rows = evaluate(network, data.held_out, tile=int(tile), overlap=4, progress=False)
+        chosen.append(record["training"]["validation_psnr_y"])
+        assert chosen[-1] == pytest.approx(summary(rows)["psnr_esdnet"], abs=1e-6)
+    assert abs(chosen[0] - chosen[1]) > 1e-5
+
+
+def test_a_run_chosen_by_its_last_step_is_trained_once_for_all_tiles(tmp_path: Path) -> None:
+    last, best = (
+        [
+            training_identity(
+                _config(tmp_path, "recipe.validation=0.1", f"recipe.select={s}", f"evaluation.tile={t}")
+            )
+            for t in ("whole", "32", "48")
+        ]
+        for s in ("last", "best")
+    )
+    assert len(set(last)) == 1 and len(set(best)) == 3
 
 
 def test_an_average_of_the_weights_is_what_is_tested(tmp_path: Path) -> None:
