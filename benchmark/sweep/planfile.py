@@ -72,9 +72,10 @@ def save(path: Path, heading: Heading, runs: Sequence[Planned], made_by: str = "
     else:
         raise UserError(f"{path}: a plan is a .yaml or a .json file")
     try:
-        write_text(path, text)
+        text.encode("utf-8")
     except UnicodeEncodeError:
         raise UserError(f"{path}: a plan is UTF-8, and a name in this one is not") from None
+    write_text(path, text)
 
 
 def _yaml(value: Any) -> str:
