@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LARGEST = 4_000_000  # bytes of a weights file
 _MEGAPIXEL = (1000, 1000)
+_UNCHANGED = 40.0  # dB against itself of a photograph that is left as it is
+_BRIGHTNESS = 0.03  # change of mean luma that goes unseen
 LIMITS = (
     "drops and streams of water on the lens or a pane",
     "splashes, wet ground and reflections",
@@ -96,7 +98,6 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         "sha256": file_digest(file),
         "licence": "MIT; photographs: research and education",
         "terms": TERMS,
-        "limits": list(LIMITS),
         "seen": seen,
         "training": training[-1],
         "before": training[:-1],
@@ -108,6 +109,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         "cost": _cost(network),
         "measured": provenance(),
     }
+    card["limits"] = _limits(card)
     write_json(out / f"{name}.json", card)
     curve = docs / f"{name}.png"
     _draw(card, curve)
@@ -115,6 +117,19 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
     write_text(page, page_of(card, curve.name))
     shipped.shipped.cache_clear()
     return page
+
+
+def _limits(card: Mapping[str, Any]) -> list[str]:
+    """What the weights cannot do: what no such network can, and what these were measured to do wrong."""
+    found = list(LIMITS)
+    clean, rainy = card["clean"], card["rainy"]
+    if clean and clean["psnr_esdnet"] < _UNCHANGED:
+        found.append(
+            f"leaving photographs without rain as they are ({clean['psnr_esdnet']:.1f} dB against themselves)"
+        )
+    if rainy and abs(rainy["luma_change_mean"]) > _BRIGHTNESS:
+        found.append(f"keeping the brightness (mean luma {100 * rainy['luma_change_mean']:+.1f} %)")
+    return found
 
 
 def draw_again(folder: Path, weights: str, out: Path, docs: Path) -> Path:
@@ -143,7 +158,7 @@ def draw_again(folder: Path, weights: str, out: Path, docs: Path) -> Path:
         raise UserError(f"{path}: no card to draw; leave out --page to measure and make it") from None
     if card["training"]["date"] != record["date"]:
         raise UserError(f"{path}: the card is of another run than {folder}; leave out --page to measure it")
-    card["seen"] = _seen(docs / f"{name}-seen.md")
+    card["seen"], card["limits"] = _seen(docs / f"{name}-seen.md"), _limits(card)
     write_json(path, card)
     page = docs / f"{name}.md"
     write_text(page, page_of(card, f"{name}.png"))

@@ -153,6 +153,18 @@ def test_what_does_not_ship_is_said(mine: Path) -> None:
         create_model("nafnet", pretrained="general")
 
 
+def test_what_weights_do_wrong_is_among_their_limits() -> None:
+    from benchmark.commands.shipping import LIMITS, _limits
+
+    good = {"clean": {"psnr_esdnet": 41.0}, "rainy": {"luma_change_mean": -0.029}}
+    assert _limits(good) == _limits({"clean": None, "rainy": None}) == list(LIMITS)
+    bad = {"clean": {"psnr_esdnet": 36.81}, "rainy": {"luma_change_mean": -0.046}}
+    assert _limits(bad)[len(LIMITS) :] == [
+        "leaving photographs without rain as they are (36.8 dB against themselves)",
+        "keeping the brightness (mean luma -4.6 %)",
+    ]
+
+
 @pytest.mark.parametrize("name", list(shipped.shipped()))
 def test_shipped_weights_do_what_their_card_says(name: str) -> None:
     ship = shipped.shipped()[name]
