@@ -148,6 +148,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     _dry_run(evaluate)
 
+    score = commands.add_parser(
+        "score", help="measure restored pictures, whoever restored them, against their targets"
+    )
+    score.add_argument("restored", type=_path, help="folder of restored pictures, or one picture")
+    score.add_argument(
+        "target", type=_path, help="folder of clean pictures of the same names, or one picture"
+    )
+    score.add_argument("--csv", type=_path, help="also write one row a picture")
+    score.add_argument("--json", action="store_true", help="print means, rows and faults as JSON")
+
     restore = commands.add_parser(
         "restore",
         help="restore your own pictures and videos",

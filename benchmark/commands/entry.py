@@ -300,6 +300,13 @@ def _begins_with(path: Path, words: str) -> bool:
         return file.read(len(words)) == words.encode()
 
 
+def score(options: Namespace) -> int:
+    """`derain score`."""
+    from benchmark.commands.scoring import score as measure
+
+    return measure(options)
+
+
 def _dry_evaluate(options: Namespace) -> int:
     from benchmark.data.layouts import list_pairs
     from benchmark.data.specs import dataset_spec

@@ -61,6 +61,7 @@ CONVENTIONS = {
         Convention("esdnet", False, 4, False, "ESDNet, evaluation.py with its default arguments"),
         Convention("matlab", True, 0, False, "MPRNet, Restormer, Magic-ELF, DRSformer, evaluate_PSNR_SSIM.m"),
         Convention("statistic", False, 0, True, "PReNet, RCDNet, DRSformer, statistic*.m"),
+        Convention("float", False, 0, False, "what most published logs hold: Y as it is, the whole picture"),
     )
 }
 

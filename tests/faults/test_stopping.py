@@ -142,8 +142,8 @@ def test_a_closed_terminal_saves_first(tmp_path: Path, ignored: bool) -> None:
     words = [*TINY, f"out={tmp_path}"]
     pid, terminal = pty.fork()
     if pid == 0:
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # whatever the tests themselves run under
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
         os.execv(TRAIN[0], [*TRAIN, *words])
     folder = run_folder(resolve(words))
     deadline = time.monotonic() + 120
@@ -175,11 +175,14 @@ def test_a_signal_outside_the_training_is_a_line(
 
     monkeypatch.setattr(run, "_train_and_test", while_testing)
     words = [*TINY, f"out={tmp_path}"]
-    before = signal.getsignal(signum)
-    assert main(["train", *words]) == 128 + signum
+    before = signal.signal(signum, signal.SIG_DFL)
+    try:
+        assert main(["train", *words]) == 128 + signum
+        assert signal.getsignal(signum) is signal.SIG_DFL
+    finally:
+        signal.signal(signum, before)
     assert capsys.readouterr().err == "derain: interrupted; run the same command to go on\n"
     assert _failure(resolve(words))["state"] == "interrupted"
-    assert signal.getsignal(signum) is before
 
 
 def test_a_training_whose_reader_goes_away_goes_on(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_every_way_a_write_fails_has_its_line(
 ) -> None:
     write_text(tmp_path / "table.md", "old")
 
-    def refused(self: Path, text: str, encoding: str | None = None) -> int:
+    def refused(self: Path, text: str, encoding: str | None = None, errors: str | None = None) -> int:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "write_text", refused)

@@ -10,7 +10,15 @@ from skimage.metrics import structural_similarity
 from benchmark.errors import UserError
 from benchmark.evaluation import metrics
 from benchmark.evaluation.meters import PSNRY, SSIMY
-from benchmark.evaluation.metrics import CONVENTIONS, Convention, fidelity, finite_mean, psnr_y, ssim_y
+from benchmark.evaluation.metrics import (
+    CONVENTIONS,
+    Convention,
+    fidelity,
+    finite_mean,
+    least_side,
+    psnr_y,
+    ssim_y,
+)
 
 
 def pair(n: int = 2, height: int = 40, width: int = 52) -> tuple[torch.Tensor, torch.Tensor]:
@@ -23,8 +31,9 @@ def luma(image: torch.Tensor) -> np.ndarray:
     return 16 + (65.481 * levels[:, 0] + 128.553 * levels[:, 1] + 24.966 * levels[:, 2]) / 255
 
 
-def test_three_conventions_and_their_differences() -> None:
-    assert list(CONVENTIONS) == ["esdnet", "matlab", "statistic"]
+def test_four_conventions_and_their_differences() -> None:
+    assert list(CONVENTIONS) == ["esdnet", "matlab", "statistic", "float"]
+    assert least_side() == 11 + 2 * 4
     restored, target = pair()
     a, b = luma(restored), luma(target)
     plain = 10 * np.log10(255**2 / ((a - b) ** 2).mean((1, 2)))
@@ -33,6 +42,7 @@ def test_three_conventions_and_their_differences() -> None:
     np.testing.assert_allclose(psnr_y(restored, target, "statistic"), plain, atol=1e-9)
     np.testing.assert_allclose(psnr_y(restored, target), cropped, atol=1e-9)
     np.testing.assert_allclose(psnr_y(restored, target, "matlab"), rounded, atol=1e-9)
+    np.testing.assert_allclose(psnr_y(restored, target, "float"), plain, atol=1e-9)
 
 
 def test_ssim_is_skimages_with_a_gaussian_window() -> None:
@@ -50,6 +60,14 @@ def test_ssim_is_skimages_with_a_gaussian_window() -> None:
         assert ssim_y(restored, target, "statistic")[i].item() == pytest.approx(
             whole[5:-5, 5:-5].mean(), abs=1e-9
         )
+
+
+def test_ssim_of_flat_pictures_is_its_luminance_term() -> None:
+    """Wang et al. 2004, equation 6: (2ab + C1) / (a² + b² + C1), C1 = (0.01 · 255)²; the other terms are 1."""
+    dark, darker = torch.zeros(1, 3, 32, 32), torch.full((1, 3, 32, 32), 1 / 255)
+    a, b = 16.0, 16 + 219 / 255
+    expected = (2 * a * b + 2.55**2) / (a**2 + b**2 + 2.55**2)
+    assert float(ssim_y(darker, dark, "float")) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(("side", "factor"), [(383, 1), (384, 2), (639, 2), (640, 3)])
