@@ -1,4 +1,4 @@
-"""PSNR and SSIM of the luma, per image, under the three conventions that deraining tables are printed in.
+"""PSNR and SSIM of the luma, per image, under the four conventions that deraining tables are printed in.
 
 Everything is measured on 8-bit pictures (clamped to [0, 1], × 255, rounded) in float64: SSIM needs it,
 float32 is up to 3e-5 off. The conventions differ by up to 0.7 dB on one image, so values of different ones
@@ -8,6 +8,7 @@ never share a column:
     esdnet       float    4 px cut   full size                  ESDNet's evaluation.py
     matlab       8-bit    none       full size                  MPRNet, Restormer, DRSformer (Rain200, SPA)
     statistic    float    none       averaged down to ~256 px   PReNet, RCDNet, DRSformer (DID, DDN)
+    float        float    none       full size                  most published logs (SFARL, CODE-Net)
 
 Two identical pictures have an infinite PSNR. It is reported as infinite for the image, and means are taken
 over the finite values with the number of infinite ones beside them (see `finite_mean`); nothing is capped,
