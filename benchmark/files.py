@@ -232,6 +232,26 @@ def require_output(flag: str, path: Path, suffix: str | None, inputs: Iterable[P
         raise UserError(f"{flag} {path}: is an input and would be overwritten; give another name")
 
 
+def require_table(path: Path, command: str, columns: str, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse a --csv that would replace something else than an earlier table of the same command.
+
+    Args:
+        path: of the table to be.
+        command: that writes it, for the message.
+        columns: the words that its tables begin with.
+        inputs: files that this command reads.
+
+    Raises:
+        UserError: as `require_output`, or a file that does not begin so.
+    """
+    require_output("--csv", path, ".csv", inputs)
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        if file.read(len(columns)) != columns.encode():
+            raise UserError(f"--csv {path}: exists and is no table of {command}; give another name")
+
+
 def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:
     """Remove temporary files and folders that a killed process left in `folder`; returns how many.
 

@@ -271,14 +271,10 @@ def _require_outputs(options: Namespace) -> None:
     Raises:
         UserError: --csv is another kind of file; a picture of --save is there already, or is one of the data set.
     """
-    from benchmark.files import require_output
+    from benchmark.files import require_table
 
     if options.csv is not None:
-        require_output("--csv", options.csv, ".csv", [options.checkpoint])
-        if options.csv.exists() and not _begins_with(options.csv, _COLUMNS):
-            raise UserError(
-                f"--csv {options.csv}: exists and is no table of derain evaluate; give another name"
-            )
+        require_table(options.csv, "derain evaluate", _COLUMNS, [options.checkpoint])
     if options.save is None:
         return
     from benchmark.data.layouts import list_pairs
@@ -293,11 +289,6 @@ def _require_outputs(options: Namespace) -> None:
             raise UserError(f"--save {options.save}: {path} is of the data set and would be overwritten")
         if path.exists() and not options.overwrite:
             raise UserError(f"{path} exists already: give another --save, or --overwrite to replace it")
-
-
-def _begins_with(path: Path, words: str) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(words)) == words.encode()
 
 
 def score(options: Namespace) -> int:

@@ -30,7 +30,9 @@ def score(options: Namespace) -> int:
         if not path.exists():
             raise UserError(f"{flag} {path}: no such file or folder")
     if options.csv is not None:
-        _require_csv(options)
+        from benchmark.files import require_table
+
+        require_table(options.csv, "derain score", COLUMNS)
     pairs, faults = _pairs(options.restored, options.target)
     rows = []
     from benchmark.evaluation.evaluate import measure_pictures, summary
@@ -80,14 +82,6 @@ def score(options: Namespace) -> int:
         if not options.json:
             print(f"one row a picture: {printable(options.csv)}")
     return 1 if faults else 0
-
-
-def _require_csv(options: Namespace) -> None:
-    from benchmark.files import require_output
-
-    require_output("--csv", options.csv, ".csv", [])
-    if options.csv.exists() and not options.csv.read_bytes().startswith(COLUMNS.encode()):
-        raise UserError(f"--csv {options.csv}: exists and is no table of derain score; give another name")
 
 
 def _pairs(restored: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[str]]:

@@ -110,11 +110,15 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         "measured": provenance(),
     }
     card["limits"] = _limits(card)
-    write_json(out / f"{name}.json", card)
-    curve = docs / f"{name}.png"
-    _draw(card, curve)
-    page = docs / f"{name}.md"
-    write_text(page, page_of(card, curve.name))
+    _draw(card, docs / f"{name}.png")
+    return _write_card(card, out / f"{name}.json", docs)
+
+
+def _write_card(card: Mapping[str, Any], path: Path, docs: Path) -> Path:
+    """The card at `path`, and its page in `docs`, which is returned."""
+    write_json(path, card)
+    page = docs / f"{path.stem}.md"
+    write_text(page, page_of(card, f"{path.stem}.png"))
     shipped.shipped.cache_clear()
     return page
 
@@ -159,11 +163,7 @@ def draw_again(folder: Path, weights: str, out: Path, docs: Path) -> Path:
     if card["training"]["date"] != record["date"]:
         raise UserError(f"{path}: the card is of another run than {folder}; leave out --page to measure it")
     card["seen"], card["limits"] = _seen(docs / f"{name}-seen.md"), _limits(card)
-    write_json(path, card)
-    page = docs / f"{name}.md"
-    write_text(page, page_of(card, f"{name}.png"))
-    shipped.shipped.cache_clear()
-    return page
+    return _write_card(card, path, docs)
 
 
 def _seen(path: Path) -> str | None:
@@ -177,15 +177,14 @@ def _seen(path: Path) -> str | None:
 
 
 def _write_weights(network: nn.Module, file: Path, run: Run, weights: str) -> None:
-    from safetensors.torch import save_model
-
+    from benchmark.checkpoints import save_weights
     from benchmark.files import atomic
 
     told = {"model": {"name": run.model, "options": run.record["model_options"]}, "weights": weights}
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic(file) as temporary:
-        save_model(network, str(temporary), metadata={"derain": json.dumps(told)})
-        temporary.chmod(0o644)  # safetensors writes for the owner alone, and it is everybody's
+        save_weights(network, temporary, told)
+        temporary.chmod(0o644)  # it is everybody's, whatever the umask
         if temporary.stat().st_size > LARGEST:
             raise UserError(
                 f"{file.name}: {temporary.stat().st_size / 1e6:.1f} MB; what ships is at most {LARGEST / 1e6:.0f} MB: "
