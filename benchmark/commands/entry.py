@@ -436,7 +436,6 @@ def inspect(options: Namespace) -> int:
     if options.csv:
         require_output("--csv", options.csv, ".csv", inputs)
     network, _, tile, _ = _loaded(options)
-    name = _asked(options)[0].name
     if options.checkpoint is None:
         print("no --checkpoint: the weights are random ones, as training starts with")
     if options.layers:
@@ -445,7 +444,7 @@ def inspect(options: Namespace) -> int:
         patch = _patch(options.patch) if options.patch else None
         draw_image(network, options.image, options.clean, options.layer, patch, tile, options.out)
     if options.data:
-        measure_dataset(network, name, options.data, tile, options.above, options.limit, options.csv)
+        measure_dataset(network, options.model, options.data, tile, options.above, options.limit, options.csv)
     return 0
 
 
@@ -464,7 +463,8 @@ def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, 
     from benchmark import catalog
     from benchmark.config import resolve, tiling
 
-    entry = catalog.network(options.model or _described(options.checkpoint))
+    options.model = options.model or _described(options.checkpoint)  # which is read once
+    entry = catalog.network(options.model)
     words = [
         f"model={entry.name}",
         *(f"model.{word}" for word in options.set),

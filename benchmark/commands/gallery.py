@@ -5,7 +5,6 @@ Restored pictures lie as 8-bit PNG in the run's folder, `restored/SET/NAME.png`;
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from benchmark import catalog
 from benchmark.config import RunConfig, from_dict, model_options, tiling
 from benchmark.errors import UserError
-from benchmark.files import WEIGHTS
+from benchmark.files import WEIGHTS, file_digest
 from benchmark.sweep.records import FAILURE, RECORD, Record, read_record
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Run:
     @property
     def weights_digest(self) -> str:
         """A hash of its weights' file; empty where they are not kept."""
-        return hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16] if self.weights else ""
+        return file_digest(self.weights)[:16] if self.weights else ""
 
 
 def find_runs(folder: str | Path) -> list[Run]:

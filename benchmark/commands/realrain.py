@@ -20,7 +20,7 @@ from benchmark.commands.gallery import Photograph, Run, restore_photographs
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.evaluation.measures import asked, opened
-from benchmark.files import write_json
+from benchmark.files import file_digest, write_json
 from benchmark.reading import path as expanded
 from benchmark.report.realrain import PIQE, table2
 from benchmark.report.table import Table
@@ -268,7 +268,7 @@ class Metrics:
             self.used[name] = without_home(about.get("source") or f"not measured: {about['reason']}")
         try:
             self._checkpoint = metaiqa_checkpoint(options.metaiqa)
-            content = hashlib.sha256(self._checkpoint.read_bytes()).hexdigest()[:8]
+            content = file_digest(self._checkpoint)[:8]
             self.used["metaiqa"] = f"{self._checkpoint.name}, sha256 {content}"
         except UserError as error:
             self.used["metaiqa"] = without_home(f"not measured: {error}")

@@ -118,12 +118,12 @@ def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any
     Returns:
         The totals by convention; None where the run's weights are not there (any more).
     """
-    from benchmark.files import WEIGHTS
+    from benchmark.files import WEIGHTS, file_digest
 
     folder = run_folder(config)
     if not (folder / WEIGHTS).is_file():
         return None
-    weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16]
+    weights = file_digest(folder / WEIGHTS)[:16]
     made_by = {**counted_by(config.model.name), "of_weights": weights}
     kept = kept_of(folder, made_by)
     if kept is None:

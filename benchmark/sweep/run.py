@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark import catalog
 from benchmark.config import (
     RunConfig,
     identity,
@@ -367,7 +368,7 @@ def _about(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "identity": identity(config),
         "commit": commit(),
-        "code": code_digest(),
+        "code": code_digest(catalog.network(config.model.name).target),
     }
 
 
