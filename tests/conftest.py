@@ -30,6 +30,20 @@ def shared() -> Path:
     return path
 
 
+@pytest.fixture
+def small_set(tmp_path: Path) -> Path:
+    """A data set of two pairs of 30×24 pixels, input/ and target/, in the folder "set" of the test's."""
+    from PIL import Image
+
+    folder = tmp_path / "set"
+    for side in ("input", "target"):
+        (folder / side).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / side / f"{i}.png")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     """Every test starts from the same random state."""

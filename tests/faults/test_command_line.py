@@ -12,9 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from benchmark.cli import main
 
@@ -153,12 +151,7 @@ def _snapshot(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for side in ("input", "target"):
-        (tmp_path / "set" / side).mkdir(parents=True)
-        for i in range(2):
-            pixels = np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "set" / side / f"{i}.png")
+def place(tmp_path: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "weights.pth").write_bytes(b"not looked into")
     monkeypatch.chdir(tmp_path)
     return tmp_path

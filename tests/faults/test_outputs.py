@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,13 +15,8 @@ SMALL = {"stages": 1, "channels": 4, "residual_blocks": 1}
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for side in ("input", "target"):
-        (tmp_path / "set" / side).mkdir(parents=True)
-        for i in range(2):
-            pixels = np.random.default_rng(i).integers(0, 256, (24, 30, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "set" / side / f"{i}.png")
-    (tmp_path / "set" / "labels.csv").write_text("my own table\n")
+def place(tmp_path: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (small_set / "labels.csv").write_text("my own table\n")
     torch.save(create_model("prenet", **SMALL).state_dict(), tmp_path / "net.pth")
     torch.save(create_model("prenet", **SMALL).state_dict(), tmp_path / "net.csv")
     monkeypatch.chdir(tmp_path)
