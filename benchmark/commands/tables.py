@@ -429,4 +429,24 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
     mixed = (
         len({r["commit"] for r in records}) > 1 or len(ours) > 1 or len(codes) > len({n for n, _ in codes})
     )
-    return [made, *(["Mixed commits: the rows were not all made by the same code."] if mixed else [])]
+    return [
+        made,
+        *(["Mixed commits: the rows were not all made by the same code."] if mixed else []),
+        *held_out(records),
+    ]
+
+
+def held_out(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many training pairs chose the checkpoint instead of training it; the paper does not say that it kept any."""
+    shares: dict[str, None] = {}
+    for record in records:
+        data = record.get("training", {}).get("data", {})
+        if data.get("held_out"):
+            count = data["held_out"]
+            shares[f"{count} of {data['images'] + count} pairs of {data['trained_on']}"] = None
+    if not shares:
+        return []
+    return [
+        f"Held out of the training to choose the checkpoint by: {', '.join(shares)}. The papers do not say that they "
+        "held any out; `recipe.select=last` trains on all and tests the last checkpoint."
+    ]

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from benchmark.checkpoints import read_checkpoint
-from benchmark.commands.tables import made_by
+from benchmark.commands.tables import held_out, made_by
 from benchmark.config import resolve
 from benchmark.errors import Diverged, OutOfMemory, UserError
 from benchmark.evaluation.meters import PSNRY
@@ -259,6 +259,15 @@ def test_a_training_that_other_code_began_is_gone_on_with_only_if_asked(tmp_path
     record = execute(resolve([*words, "trainer.accept_changed_code=true"]))
     assert record["training"]["code"] == ["0ld", record["code"]]
     assert any("Mixed commits" in line for line in made_by([record])), "one run of two codes is mixed too"
+
+
+def test_tables_say_how_many_pairs_chose_the_checkpoint_instead_of_training_it() -> None:
+    def record(held_out: int) -> dict:
+        return {"training": {"data": {"trained_on": "rain200h", "images": 1710, "held_out": held_out}}}
+
+    assert held_out([record(0), {}, {"training": {}}]) == []
+    (told,) = held_out([record(90), record(90)])
+    assert told.count("90 of 1800 pairs of rain200h") == 1 and "recipe.select=last" in told
 
 
 def test_tables_say_when_their_rows_were_made_by_different_code() -> None:
