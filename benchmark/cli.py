@@ -224,6 +224,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("settings", nargs="*", metavar="EXECUTOR", help=_EXECUTORS)
     _runs(run)
 
+    study = commands.add_parser("study", help="the runs that test the papers' claims (docs/claims.md): hours")
+    study.add_argument(
+        "photographs", type=_path, help="clean ones: train/ and test/ in or below it (BSDS500)"
+    )
+    study.add_argument("settings", nargs="*", metavar="EXECUTOR", help=_EXECUTORS)
+    study.add_argument("--real", type=_path, metavar="FOLDER", help="of folders of real pairs, tested on too")
+    study.add_argument(
+        "--parts", help="of rates, networks, ablations, lengths; commas between (default: all)"
+    )
+    study.add_argument("--seeds", help="those alone, such as 0 or 0..2 (default: all of the protocol)")
+    _runs(study)
+
     for name, what in (
         ("figures", "draw the figures of the runs that are done (PDF and PNG)"),
         ("report", "write one HTML page of tables, figures, pictures, costs and provenance"),
@@ -449,7 +461,14 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return int(command(options))
 
 
-_LONG = ("train", "table", "ablations", "run", "bench")  # what nobody needs to look at until it is done
+_LONG = (
+    "train",
+    "table",
+    "ablations",
+    "run",
+    "study",
+    "bench",
+)  # what nobody needs to look at until it is done
 
 
 class _Patient:

@@ -46,6 +46,9 @@ class DataConfig:
     workers: int = 0  # loader processes; the decoded cache makes none necessary for small runs
     cache: str | None = None  # folder of the decoded cache; None: ~/.cache/esdnet-benchmark
     exclude: list[str] = field(default_factory=list)  # names of clean photographs not to train on
+    rain: list[str] = field(
+        default_factory=list
+    )  # data=photographs: regimes alone, in equal parts; empty: all kinds
     accept_problems: bool = False  # train on although the audit finds faults; the record lists them
 
 
@@ -453,6 +456,8 @@ def question(config: RunConfig) -> dict[str, Any]:
     asked["model"] = {"name": config.model.name, "options": _own_options(config)}
     if config.data.exclude:
         asked["data.exclude"] = sorted(config.data.exclude)
+    if config.data.rain:
+        asked["data.rain"] = sorted(config.data.rain)
     if config.evaluation.also:
         asked["evaluation.also"] = sorted(_placed(name) for name in config.evaluation.also)
     if config.evaluation.metrics:

@@ -121,6 +121,7 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
     for key, value in values.items():
         if isinstance(value, int) and value > _MOST.get(key, _MOST_OF_ALL):
             raise UserError(f"{key}={value}: at most {_MOST.get(key, _MOST_OF_ALL)}")
+    _rain(config)
     for name in config.evaluation.also:
         if not dataset_spec(name).paired or dataset_spec(name).rendered:
             raise UserError(f"evaluation.also: {name} has no clean pictures of its own to compare with")
@@ -158,6 +159,21 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value
+
+
+def _rain(config: RunConfig) -> None:
+    from benchmark.data.rain import REGIMES
+
+    rain = config.data.rain
+    for name in rain:
+        if name not in REGIMES:
+            raise unknown("rain of data.rain", name, REGIMES)
+    if len(set(rain)) < len(rain):
+        raise UserError(f"data.rain={','.join(rain)}: a regime twice")
+    if rain and not dataset_spec(config.data.name).rendered:
+        raise UserError(
+            f"data.rain={','.join(rain)}: data={config.data.name} has rain of its own; data=photographs does not"
+        )
 
 
 def _recipe(config: RunConfig) -> None:

@@ -616,6 +616,20 @@ def run(options: Namespace) -> int:
     return make_plan(options.plan_file, request)
 
 
+def study(options: Namespace) -> int:
+    """`derain study`."""
+    from benchmark.commands.study import PARTS, make_study
+    from benchmark.errors import unknown
+
+    parts = _listed(options.parts)
+    for part in parts:
+        if part not in PARTS:
+            raise unknown("part of the study", part, PARTS)
+    seeds = None if options.seeds is None else _seeds(options.seeds)
+    request = _request(options, options.settings)
+    return make_study(options.photographs, request, options.real, parts, seeds)
+
+
 def _request(
     options: Namespace, settings: list[str], models: Sequence[str] = (), datasets: Sequence[str] = ()
 ) -> Request:
@@ -624,7 +638,7 @@ def _request(
     from benchmark.sweep.states import retried
 
     executor, others = take_settings(settings, options.workers)
-    saved = options.command == "run"
+    saved = options.command in ("run", "study")
     return Request(
         root=None if saved else options.data,
         recipe=None if saved else options.recipe,

@@ -110,6 +110,8 @@ class RainDataModule(pl.LightningDataModule):
             test images that are trained on. Without it the record lists what was accepted.
         progress: show a bar while the cache is built.
         exclude: names of clean photographs not to train on.
+        rain: regimes of `benchmark.data.rain` that alone fall over clean photographs, in equal parts; empty: all kinds
+            that `benchmark.data.wet` knows.
         least: pixels that the sides of a picture must have to be judged by.
     """
 
@@ -128,6 +130,7 @@ class RainDataModule(pl.LightningDataModule):
         strict: bool = True,
         progress: bool = True,
         exclude: Sequence[str] = (),
+        rain: Sequence[str] = (),
         least: int = 1,
     ) -> None:
         super().__init__()
@@ -139,7 +142,7 @@ class RainDataModule(pl.LightningDataModule):
         self.root, self.patch, self.batch, self.augmentation = root, patch, batch, augmentation
         self.validation, self.seed, self.workers = validation, seed, workers
         self.cache, self.strict, self.progress, self.exclude = cache, strict, progress, exclude
-        self.least = least
+        self.rain, self.least = tuple(sorted(rain)), least
         self._steps_per_epoch = steps_per_epoch
         self._step = 0
         self.crops: RandomCrops | None = None
@@ -178,11 +181,12 @@ class RainDataModule(pl.LightningDataModule):
                 f"{len(small)} of the held-out images judge nothing, their sides being below {self.least} pixels "
                 f"({images.names[small[0]]})"
             )
-        crops = WetCrops if self.spec.rendered else RandomCrops
-        self.crops = crops(images.select(kept), self.patch, self.augmentation, self.seed)
-        self.held_out = images.select(held)
+        train, self.held_out = images.select(kept), images.select(held)
         if self.spec.rendered:
-            self.held_out = PairedImages(WetPictures(self.held_out), self.spec, "train")
+            self.crops = WetCrops(train, self.patch, self.augmentation, self.seed, self.rain)
+            self.held_out = PairedImages(WetPictures(self.held_out, self.rain), self.spec, "train")
+        else:
+            self.crops = RandomCrops(train, self.patch, self.augmentation, self.seed)
 
     def _audit(self) -> None:
         """Look for what is wrong with the dataset; kept for the record where it is accepted."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +36,22 @@ _SMALLER, _SMALLEST = 0.4, 0.55  # share of windows that are shrunk, and the sma
 _TONE, _NIGHT, _HAZE, _NOISE, _JPEG = 0.3, 0.08, 0.15, 0.25, 0.25
 
 
-def wet_pair(photograph: Picture, seed: tuple[int, ...], side: int | None = None) -> tuple[Picture, Picture]:
+def wet_pair(
+    photograph: Picture, seed: tuple[int, ...], side: int | None = None, rain: Sequence[str] = ()
+) -> tuple[Picture, Picture]:
     """A rainy picture and its target, uint8 (H, W, 3), out of a clean photograph.
 
     Args:
         photograph: uint8 (H, W, 3).
         seed: what is drawn follows from it alone.
         side: of the square window that is cut out, in pixels; None: the whole photograph as it lies.
+        rain: regimes that alone fall, in equal parts, over the photograph as the camera left it; empty: all kinds.
     """
     draw = Uniform(0x776574, *seed)
     scene = photograph if side is None else _window(photograph, side, draw)
+    if rain:
+        drops = rain_layer(scene.shape[:2], rain[int(draw.one((0, len(rain))))], int(draw.one((0, 2**48))))
+        return additive(scene, drops), scene
     scene = _camera(scene, draw)
     kind = _kind(draw.one((0, 1)))
     rain_seed = int(draw.one((0, 2**48)))
@@ -53,12 +60,12 @@ def wet_pair(photograph: Picture, seed: tuple[int, ...], side: int | None = None
         rainy = additive(scene, rain_layer(scene.shape[:2], kind, rain_seed))
     elif kind == "fresh":
         regime = _fresh_regime(draw)
-        rain = rain_layer(scene.shape[:2], regime, rain_seed)
+        drops = rain_layer(scene.shape[:2], regime, rain_seed)
         if draw.one((0, 1)) < 0.25:
-            rainy = additive(scene, rain)
+            rainy = additive(scene, drops)
         else:
             tint = tuple(int(draw.one((200, 256))) for _ in range(3))
-            rainy = screen(scene, rain, tint=(tint[0], tint[1], tint[2]), veil=0.0)
+            rainy = screen(scene, drops, tint=(tint[0], tint[1], tint[2]), veil=0.0)
     if draw.one((0, 1)) < _JPEG:
         quality = int(draw.one((55, 96)))
         rainy, scene = _jpeg(rainy, quality), _jpeg(scene, quality)
@@ -159,20 +166,27 @@ def _jpeg(picture: Picture, quality: int) -> Picture:
 class WetCrops(RandomCrops):
     """Rainy crops of clean photographs, numbered by draw as `RandomCrops` are: draw n follows from (seed, n) alone.
 
-    `recipe.augmentation` has no say: a window is always turned one of eight ways.
+    `recipe.augmentation` has no say: a window is always turned one of eight ways. `rain`: as in `wet_pair`.
     """
 
+    def __init__(
+        self, images: PairedImages, patch: int, augmentation: str, seed: int, rain: Sequence[str] = ()
+    ) -> None:
+        super().__init__(images, patch, augmentation, seed)
+        self.rain = tuple(rain)
+
     def _crop(self, index: int, draw: int) -> tuple[Picture, Picture]:
-        return wet_pair(self.images.arrays(index)[1], (self.seed, draw), self.patch)
+        return wet_pair(self.images.arrays(index)[1], (self.seed, draw), self.patch, self.rain)
 
 
 class WetPictures:
     """Whole held-out photographs with one rain each, the same for every network and seed: what training is judged by.
 
-    A `benchmark.data.datasets.Source`.
+    A `benchmark.data.datasets.Source`. `rain`: as in `wet_pair`.
     """
 
-    def __init__(self, photographs: PairedImages) -> None:
+    def __init__(self, photographs: PairedImages, rain: Sequence[str] = ()) -> None:
+        self.rain = tuple(rain)
         self.names = tuple(photographs.names)
         self.groups = tuple(photographs.groups)
         self._photographs = photographs
@@ -180,7 +194,8 @@ class WetPictures:
     def pair(self, index: int) -> tuple[Picture, Picture]:
         """Rainy and clean, uint8 (H, W, 3)."""
         name = hashlib.sha256(self.names[index].encode()).digest()
-        return wet_pair(self._photographs.arrays(index)[1], (int.from_bytes(name[:4], "big"),))
+        seed = (int.from_bytes(name[:4], "big"),)
+        return wet_pair(self._photographs.arrays(index)[1], seed, rain=self.rain)
 
     @property
     def digest(self) -> str:

@@ -86,6 +86,7 @@ def train(
         cache=config.data.cache,
         strict=not config.data.accept_problems,
         exclude=config.data.exclude,
+        rain=config.data.rain,
         least=least_side(),
     )
     data.setup("fit")

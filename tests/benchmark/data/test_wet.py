@@ -99,3 +99,39 @@ def test_photographs_left_out(folder: Path, tmp_path: Path) -> None:
     words = ["data=photographs", f"data.root={folder}", "recipe=general"]
     assert identity(resolve(words)) != identity(resolve([*words, "data.exclude=[a]"]))
     assert identity(resolve(words)) != identity(resolve([*words[:1], f"data.root={tmp_path}", words[2]]))
+
+
+def test_regimes_alone_fall_over_the_photograph_as_it_is(folder: Path, tmp_path: Path) -> None:
+    clean = photograph()
+    rainy, target = wet_pair(clean, (3, 1), rain=["heavy", "light"])
+    np.testing.assert_array_equal(target, clean)
+    layer = rainy.astype(int) - target
+    assert layer.min() >= 0 and layer.max() > 0
+    assert (layer[(rainy < 255).all(axis=-1)].std(axis=-1) == 0).all(), "one grey layer for all channels"
+    wet_share = [
+        np.mean([(np.subtract(*wet_pair(clean, (n,), 64, rain)) > 0).mean() for n in range(30)])
+        for rain in (["light"], ["heavy"], ["heavy", "light"])
+    ]
+    assert wet_share[0] < wet_share[2] < wet_share[1]
+    data = RainDataModule(
+        "photographs", folder, patch=32, batch=2, validation=0.2, cache=tmp_path / "cache", rain=["light"]
+    )
+    data.setup("fit")
+    assert data.crops is not None and data.held_out is not None
+    assert (
+        data.held_out.arrays(0)[1]
+        == open_pairs("photographs", folder, "train").arrays(int(data.held_out.names[0]))[1]
+    ).all()
+
+
+def test_data_rain_is_a_setting_of_photographs_alone(folder: Path) -> None:
+    words = ["data=photographs", f"data.root={folder}", "recipe=general"]
+    assert identity(resolve(words)) != identity(resolve([*words, "data.rain=[heavy]"]))
+    assert identity(resolve([*words, "data.rain=[heavy,light]"])) == identity(
+        resolve([*words, "data.rain=[light,heavy]"])
+    )
+    for rain, told in (("[hevy]", "heavy"), ("[heavy,heavy]", "twice")):
+        with pytest.raises(UserError, match=told):
+            resolve([*words, f"data.rain={rain}"])
+    with pytest.raises(UserError, match="rain of its own"):
+        resolve(["data=embedded-heavy", "data.rain=[heavy]"])

@@ -1,0 +1,292 @@
+"""`derain study`: the runs behind docs/claims.md, from photographs and real pairs to results/study.
+
+`configs/study.yaml` declares them and results/study/protocol.md says why. Everything can be killed and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import catalog
+from benchmark.commands.planning import show_plan
+from benchmark.commands.tables import Request, do
+from benchmark.config import PRESETS
+from benchmark.data.images import list_images
+from benchmark.data.layouts import pairs_of
+from benchmark.data.specs import folder_spec
+from benchmark.errors import UserError
+from benchmark.files import make_folder, require_writable
+from benchmark.reading import read_yaml, written
+from benchmark.sweep.plan import Plan, Planned, Planner, unique
+from benchmark.sweep.records import read_record
+from benchmark.sweep.states import DONE
+
+PARTS = ("rates", "networks", "ablations", "lengths")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What configs/study.yaml says; its comments say what each is."""
+
+    settings: Mapping[str, Any]
+    scenes: int
+    regimes: Sequence[str]
+    small: int
+    rates: Mapping[str, Any]
+    networks: Mapping[str, Any]
+    ablations: Mapping[str, Any]
+    lengths: Mapping[str, Any]
+
+
+def declared() -> Declared:
+    """The study that ships."""
+    return Declared(**read_yaml(PRESETS / "study.yaml"))
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What the study is trained and tested on: folders."""
+
+    train: Path  # clean photographs
+    test: tuple[Path, ...]  # pairs, for the networks
+    small: tuple[Path, ...]  # those of them for the ablations
+
+
+def open_sets(
+    photographs: Path, real: Path | None, made: Path, study: Declared, dry_run: bool = False
+) -> Sets:
+    """The sets: photographs as they lie, test scenes rendered (once), folders of real pairs.
+
+    Args:
+        photographs: a folder with `train` and `test` in or below it (BSDS500).
+        real: a folder of folders of pairs, each a test set called as it is.
+        made: where rendered sets go.
+        study: what is declared.
+        dry_run: render nothing.
+
+    Raises:
+        UserError: a folder is missing, has no pictures or no pairs.
+    """
+    train, test = (_below(photographs, split) for split in ("train", "test"))
+    scenes = list_images(test)
+    if len(scenes) < study.scenes:
+        raise UserError(f"{test}: {len(scenes)} photographs; the study tests on {study.scenes}")
+    chosen = [scenes[i * len(scenes) // study.scenes] for i in range(study.scenes)]
+    rendered = [made / f"scenes-{regime}" for regime in study.regimes]
+    for place, regime in zip(rendered, study.regimes, strict=True):
+        if not dry_run and not place.is_dir():
+            _render(chosen, place, regime)
+    pairs: list[Path] = []
+    if real is not None:
+        if not real.is_dir():
+            raise UserError(f"--real {real}: no such folder")
+        pairs = sorted(p for p in real.iterdir() if p.is_dir())
+    counts = {p: len(pairs_of(folder_spec(str(p)), None, "test")) for p in pairs}
+    if bare := [p for p, count in counts.items() if not count]:
+        raise UserError(f"--real {real}: {bare[0].name} has no pairs")
+    small = [p for p in pairs if counts[p] <= study.small]
+    return Sets(train, (*rendered, *pairs), (*rendered, *small))
+
+
+def _below(folder: Path, split: str) -> Path:
+    """The folder called `split` in or below a folder, the uppermost."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    found = sorted(
+        (p for p in folder.rglob(split) if p.is_dir() and list_images(p)), key=lambda p: len(p.parts)
+    )
+    if not found:
+        raise UserError(f"{folder}: no folder '{split}' of photographs in or below it, as BSDS500 has")
+    return found[0]
+
+
+def _render(scenes: Sequence[Path], place: Path, regime: str) -> None:
+    from benchmark.data import render
+
+    half = place.parent / f".{place.name}.{os.getpid()}"
+    shutil.rmtree(half, ignore_errors=True)
+    make_folder(half / "clean")
+    for scene in scenes:
+        shutil.copyfile(scene, half / "clean" / scene.name)
+    # a seed of its own for each regime, none of those of training (whose rain is drawn by another stream)
+    render(half / "clean", half / "pairs", regime=regime, seed=500 + sum(map(ord, regime)))
+    try:
+        (half / "pairs").rename(place)
+    except OSError:  # another process has made it meanwhile
+        if not place.is_dir():
+            raise
+    shutil.rmtree(half, ignore_errors=True)
+
+
+class Runs:
+    """Plans of the study's parts."""
+
+    def __init__(self, study: Declared, sets: Sets, out: str, words: Sequence[str]) -> None:
+        self.study, self.sets = study, sets
+        common = [*_words(study.settings), f"data.root={sets.train.resolve()}", f"out={out}"]
+        self._planner = Planner(common, words)
+
+    def rates(self) -> list[Planned]:
+        """Every network at every rate, on fewer photographs."""
+        asked = self.study.rates
+        return [
+            self._planner.plan(
+                [*self._network(name), *_words(asked["settings"]), f"recipe.optimizer.lr={rate}"],
+                asked["seed"],
+                f"rates {name} {rate}",
+                [("rates", f"{name}@{rate}")],
+            )
+            for name in self.study.networks["options"]
+            for rate in asked["values"]
+        ]
+
+    def networks(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
+        """Every network at its rate."""
+        return [
+            self._planner.plan(
+                [*self._network(name), f"recipe.optimizer.lr={rate[name]}", self._tests(self.sets.test)],
+                seed,
+                f"networks {name}",
+                [("networks", name)],
+            )
+            for name in self.study.networks["options"]
+        ]
+
+    def ablations(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
+        """Every row of the ablation studies; a row that several have is one run."""
+        asked = self.study.ablations
+        common = [
+            "model=esdnet",
+            *_words({f"model.{k}": v for k, v in asked["options"].items()}),
+            *_words(asked["settings"]),
+            f"recipe.optimizer.lr={rate['esdnet']}",
+            self._tests(self.sets.small),
+        ]
+        return [
+            self._planner.plan(
+                [*common, *_words(study.base), *_words(row.settings)],
+                seed,
+                f"{study.name} {row.name}",
+                [(study.name, row.name)],
+            )
+            for study in map(catalog.study, asked["studies"])
+            for row in study.variants
+        ]
+
+    def lengths(self, rate: Mapping[str, float]) -> list[Planned]:
+        """Some networks for other numbers of steps."""
+        asked = self.study.lengths
+        return [
+            self._planner.plan(
+                [
+                    *self._network(name),
+                    f"recipe.optimizer.lr={rate[name]}",
+                    f"recipe.steps={steps}",
+                    self._tests(self.sets.test),
+                ],
+                asked["seed"],
+                f"lengths {name} {steps}",
+                [("lengths", f"{name}@{steps}")],
+            )
+            for steps in asked["steps"]
+            for name in asked["networks"]
+        ]
+
+    def _network(self, name: str) -> list[str]:
+        options = self.study.networks["options"][name]
+        return [f"model={name}", *_words({f"model.{k}": v for k, v in options.items()})]
+
+    @staticmethod
+    def _tests(sets: Iterable[Path]) -> str:
+        return f"evaluation.also={written([str(p.resolve()) for p in sets])}"
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={written(value)}" for key, value in settings.items()]
+
+
+def chosen_rates(runs: Iterable[Planned]) -> dict[str, float]:
+    """The rate of each network with the best PSNR-Y on photographs held out of its training; those not done left out.
+
+    A network has one when all its rates have ended; a rate whose run failed or diverged is none.
+    """
+    found: dict[str, dict[float, float]] = {}
+    waiting = set()
+    for run in runs:
+        name, rate = run.config.model.name, run.config.recipe.optimizer.lr
+        record = read_record(run.folder)
+        if record is not None:
+            found.setdefault(name, {})[rate] = record["training"]["validation_psnr_y"]
+        elif not (run.folder / "failure.json").is_file():
+            waiting.add(name)
+    return {n: max(rates, key=lambda r: rates[r]) for n, rates in found.items() if n not in waiting}
+
+
+def make_study(
+    photographs: Path,
+    request: Request,
+    real: Path | None = None,
+    parts: Sequence[str] = (),
+    seeds: Sequence[int] | None = None,
+) -> int:
+    """Do the runs of the study; returns the exit status (1 if a run has no record).
+
+    Args:
+        photographs: as `open_sets` takes them; so is `real`.
+        request: where runs are kept, what does them, further settings of all.
+        parts: of `PARTS`; empty: all. Rates are always looked for.
+        seeds: those alone; None: all that are declared.
+
+    Raises:
+        UserError: a wrong part, folder or setting.
+    """
+    study = declared()
+    if not request.plan_only:
+        require_writable(Path(request.runs))
+    sets = open_sets(photographs, real, Path(request.runs) / "study-sets", study, request.plan_only)
+    runs = Runs(study, sets, request.runs, request.settings)
+    selection = Plan(unique(runs.rates()))
+    rates = chosen_rates(selection.runs)
+    missing = [n for n in study.networks["options"] if n not in rates]
+    if missing and not request.plan_only:
+        do(selection, request)
+        rates = chosen_rates(selection.runs)
+        missing = [n for n in study.networks["options"] if n not in rates]
+        if missing:
+            print(f"derain: no rate for {', '.join(missing)}: their runs have not ended", file=sys.stderr)
+            return 1
+    if request.plan_only:
+        default = study.rates["values"][0]
+        rates = {name: rates.get(name, default) for name in study.networks["options"]}
+    every = unique(_ordered(runs, rates, parts or PARTS, study, seeds))
+    plan = Plan((*selection.runs, *every) if not parts or "rates" in parts else tuple(every))
+    if request.plan_only:
+        show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
+        return 0
+    states = do(plan, request)
+    return int(any(state.name != DONE for state in states.values()))
+
+
+def _ordered(
+    runs: Runs, rates: Mapping[str, float], parts: Sequence[str], study: Declared, seeds: Sequence[int] | None
+) -> Iterator[Planned]:
+    """Seed by seed, so that a study that is cut short has the same number of every row."""
+    declared_seeds = sorted({*study.networks["seeds"], *study.ablations["seeds"]})
+    for seed in declared_seeds:
+        if seeds is not None and seed not in seeds:
+            continue
+        if "networks" in parts and seed in study.networks["seeds"]:
+            yield from runs.networks(rates, seed)
+        if "ablations" in parts and seed in study.ablations["seeds"]:
+            yield from runs.ablations(rates, seed)
+        if "lengths" in parts and seed == study.lengths["seed"]:
+            yield from runs.lengths(rates)
+
+
+__all__ = ["PARTS", "Declared", "Runs", "Sets", "chosen_rates", "declared", "make_study", "open_sets"]
