@@ -176,6 +176,15 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("--compare", action="store_true", help="also rainy and restored side by side")
     _dry_run(restore)
 
+    demo = commands.add_parser("demo", help="a page of before and after by the weights that ship")
+    demo.add_argument(
+        "--serve", action="store_true", help="a page to drop pictures on, on this machine alone"
+    )
+    demo.add_argument("--port", type=_whole(0, 65535), help="--serve: default any that is free")
+    demo.add_argument("-o", "--out", type=_path, metavar="FILE", help="the page (derain-demo.html)")
+    demo.add_argument("--no-open", action="store_true", help="do not open it in the browser")
+    demo.add_argument("--device", default="auto", help="auto, cpu, cuda")
+
     cost = commands.add_parser("cost", help="count parameters, operations, spikes and energy")
     cost.add_argument("--model", help="a network's name, or any importable module:Class")
     cost.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")

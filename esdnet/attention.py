@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import _get_current_function_mode
 
 from esdnet import layout, native
 
@@ -24,7 +25,7 @@ def usable(frames: Tensor) -> bool:
     """Whether `attend` takes these frames: float32, channels last, a fit number of them, and nobody looking on."""
     if not native.plain(frames) or frames.dtype != torch.float32 or frames.numel() == 0:
         return False
-    if torch.is_autocast_enabled("cpu") or native.watched():
+    if torch.is_autocast_enabled("cpu") or native.watched() or _get_current_function_mode() is not None:
         return False
     lib = _library()
     return lib is not None and layout.is_channels_last(frames) and frames.shape[2] % lib.lanes() == 0

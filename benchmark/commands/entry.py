@@ -415,11 +415,9 @@ def _shipped(options: Namespace) -> Shipped:
 
 def _loaded_shipped(options: Namespace, ship: Shipped) -> tuple[nn.Module, Any, int | None, int]:
     _, _, tile, overlap = _asked(options)
-    import torch
-
     from benchmark.models import create_model
 
-    device = _device(options.device, torch)
+    device = device_named(options.device)
     return create_model(ship.network, pretrained=ship.weights).to(device), device, tile, overlap
 
 
@@ -506,7 +504,7 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     from benchmark.checkpoints import open_network
     from benchmark.models import create_model
 
-    device = _device(options.device, torch)
+    device = device_named(options.device)
     if options.checkpoint is None:
         torch.manual_seed(0)
         network = create_model(entry.name, **resolved.model.options)
@@ -515,7 +513,14 @@ def _loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
     return network.eval().to(device), device, tile, overlap
 
 
-def _device(name: str, torch: Any) -> Any:
+def device_named(name: str) -> Any:
+    """The torch device that --device says.
+
+    Raises:
+        UserError: no such device, or there is no GPU.
+    """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -525,6 +530,13 @@ def _device(name: str, torch: Any) -> Any:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name}: there is no usable GPU here; use --device cpu")
     return device
+
+
+def demo(options: Namespace) -> int:
+    """`derain demo`."""
+    from benchmark.commands.demo import demo as show
+
+    return show(options)
 
 
 def ship(options: Namespace) -> int:

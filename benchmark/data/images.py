@@ -122,7 +122,12 @@ def require_file(path: Path) -> None:
     _opened(path).close()
 
 
-def _content(path: Path) -> bytes:
+def read_content(path: Path) -> bytes:
+    """The bytes of a file that may be a picture.
+
+    Raises:
+        UserError: missing, unreadable, no ordinary file, or larger than `MAX_BYTES`.
+    """
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_BYTES:
@@ -131,8 +136,6 @@ def _content(path: Path) -> bytes:
             data = b"".join(iter(lambda: file.read(MAX_BYTES + 1), b""))
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not data:
-        raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     return data
 
 
@@ -171,6 +174,8 @@ def _formats(start: bytes) -> tuple[str, ...]:
 
 def _open(path: Path, data: bytes) -> Image.Image | deep.Tiff:
     """The picture, its header read: by Pillow, or a TIFF that Pillow would read wrongly."""
+    if not data:
+        raise UserError(f"{path}: is empty (0 bytes); copy or download it again")
     image: Image.Image | None = None
     try:
         image = Image.open(io.BytesIO(data), formats=_formats(data))
@@ -317,7 +322,16 @@ def read_image(path: str | Path) -> Picture:
         UserError: the file is missing, unreadable, damaged, too large, animated or not a picture.
     """
     path = Path(path)
-    data = _content(path)
+    return decode_image(read_content(path), path)
+
+
+def decode_image(data: bytes, path: str | Path) -> Picture:
+    """As `read_image`, of a picture's bytes; `path` is what messages call it.
+
+    Raises:
+        UserError: the bytes are no picture, damaged, too many pixels or animated.
+    """
+    path = Path(path)
     image = _open(path, data)
     if data.startswith(_BEGINNINGS[0]):
         _whole_png(path, data)
@@ -367,7 +381,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
             return (width, height) if turned else (height, width)
     except Exception:  # the slow way below says what is wrong
         pass
-    data = _content(path)
+    data = read_content(path)
     opened = _open(path, data)
     turned = _orientation(opened, io.BytesIO(data)) >= 5
     return (opened.width, opened.height) if turned else (opened.height, opened.width)
@@ -380,7 +394,16 @@ def read_metadata(path: str | Path) -> Metadata:
         UserError: the file is not a picture.
     """
     path = Path(path)
-    image = _open(path, _content(path))
+    return metadata_of(read_content(path), path)
+
+
+def metadata_of(data: bytes, path: str | Path) -> Metadata:
+    """As `read_metadata`, of a picture's bytes; `path` is what messages call it.
+
+    Raises:
+        UserError: the bytes are no picture.
+    """
+    image = _open(Path(path), data)
     if isinstance(image, deep.Tiff):
         if image.by_pillow is None:
             return Metadata()
@@ -403,8 +426,16 @@ def not_kept(path: str | Path) -> list[str]:
         UserError: the file is not a picture.
     """
     path = Path(path)
-    data = _content(path)
-    image = _open(path, data)
+    return not_kept_of(read_content(path), path)
+
+
+def not_kept_of(data: bytes, path: str | Path) -> list[str]:
+    """As `not_kept`, of a picture's bytes; `path` is what messages call it.
+
+    Raises:
+        UserError: the bytes are no picture.
+    """
+    image = _open(Path(path), data)
     try:
         bits, transparent = _bits(image, data), _is_transparent(image)
     except Exception:  # what is damaged is for `read_image` to say
@@ -455,8 +486,22 @@ def write_image(
     name = _WRITTEN.get(path.suffix.lower())
     if name is None:
         raise UserError(f"{path}: cannot write '{path.suffix}'; use one of {' '.join(sorted(_WRITTEN))}")
+    # encoded in memory first: an encoder's failure then cannot be taken for the disk's
+    encoded = _encoded(array, name, metadata, quality)
+    with atomic(path) as temporary:
+        temporary.write_bytes(encoded)
+
+
+def encode_png(array: NDArray[Any], metadata: Metadata | None = None) -> bytes:
+    """The bytes that `write_image` writes into a .png."""
+    return bytes(_encoded(array, "PNG", metadata))
+
+
+def _encoded(
+    array: NDArray[Any], name: str, metadata: Metadata | None = None, quality: int | None = None
+) -> memoryview:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"write_image needs uint8 (H, W, 3) or (H, W), got {array.dtype} {array.shape}")
+        raise ValueError(f"a picture to write is uint8 (H, W, 3) or (H, W), not {array.dtype} {array.shape}")
     options: dict[str, Any] = {}
     if metadata is not None and name != "BMP":
         if metadata.exif:
@@ -467,11 +512,9 @@ def write_image(
         options["quality"] = quality
     if name == "JPEG":
         options["subsampling"] = 0
-    # encoded in memory first: an encoder's failure then cannot be taken for the disk's
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(array)).save(buffer, format=name, **options)
-    with atomic(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def list_images(folder: str | Path) -> list[Path]:

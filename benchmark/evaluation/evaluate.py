@@ -131,7 +131,7 @@ def measure_pictures(
                 f"{name}: restored is {restored.shape[1]}×{restored.shape[0]} but target is "
                 f"{target.shape[1]}×{target.shape[0]}; pairs must have one size"
             )
-        levels = [torch.from_numpy(p).permute(2, 0, 1)[None] for p in (restored, target)]
+        levels = [torch.tensor(p).permute(2, 0, 1)[None] for p in (restored, target)]
         return {k: values[0] for k, values in _measured("", levels[0], levels[1], chosen).items()}
 
     workers = workers or cores()

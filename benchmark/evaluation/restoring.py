@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from benchmark.evaluation.tiling import SMALLEST, Progress, restore
 from benchmark.evaluation.together import fits_together, restore_together
 from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Clip, Encoding, look_through, restore_video
 from benchmark.words import duration
+
+if TYPE_CHECKING:
+    from benchmark.data.images import Metadata
 
 Picture = NDArray[np.uint8]
 Tile = int | Literal["auto"] | None
@@ -337,28 +340,82 @@ class _Abort(Exception):  # noqa: N818
 
 def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress, outcome: Outcome) -> int | None:
     """Restore a picture; returns the tile that was used."""
-    from benchmark.data.images import not_kept, read_image, read_metadata, write_image
+    from benchmark.data.images import read_content, write_image
 
     source, destination = job.source, job.destination
-    pixels = read_image(source)
-    metadata = read_metadata(source)
-    restored, used = restore_pixels(model, pixels, how.tile, how.overlap, how.batch, progress)
-    if not bool(torch.isfinite(restored).all()):
-        raise WorkError(f"{source}: the network's output has NaN or infinite values")
+    made = restore_picture(model, read_content(source), source, how.tile, how.overlap, how.batch, progress)
     _still_free(destination, how.overwrite)
     try:
-        write_restored(destination, restored, metadata)
+        write_restored(destination, made.restored, made.metadata)
         if how.compare:
-            write_image(job.beside, side_by_side(pixels, _as_pixels(restored)), metadata)
+            write_image(job.beside, side_by_side(made.rainy, made.pixels), made.metadata)
     except WorkError as error:
         raise _Abort(error) from error
-    words = not_kept(source)
-    if how.tile == "auto" and used is not None and _apart(model, pixels, used):
+    outcome.remarks += [(source, words) for words in made.remarks]
+    return made.tile
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A picture and what a network made of it.
+
+    Attributes:
+        rainy: uint8 (H, W, 3) RGB, upright.
+        restored: (3, H, W), finite, not clamped.
+        metadata: what its file is to carry on.
+        tile: side of the tiles it was restored in, None: whole.
+        remarks: what the result cannot keep or show, in words.
+    """
+
+    rainy: Picture
+    restored: Tensor
+    metadata: Metadata
+    tile: int | None
+    remarks: list[str]
+
+    @property
+    def pixels(self) -> Picture:
+        """The restored picture as 8 bits, as it is written and measured."""
+        return as_pixels(self.restored)
+
+
+def restore_picture(
+    model: nn.Module,
+    data: bytes,
+    name: Path | str,
+    tile: Tile = "auto",
+    overlap: int = 8,
+    batch: int | None = None,
+    progress: Progress | None = None,
+    opened: Callable[[int, int], None] | None = None,
+) -> Restored:
+    """Restore the picture that some bytes are.
+
+    Args:
+        model: a network, where it should work.
+        data: of a file of any kind that `read_image` takes.
+        name: what messages call it.
+        tile, overlap, batch, progress: as for `restore_pixels`.
+        opened: called with height and width before the work.
+
+    Raises:
+        UserError: no picture that can be read.
+        WorkError: out of memory with the smallest tile, or a result that is not finite.
+    """
+    from benchmark.data.images import decode_image, metadata_of, not_kept_of
+
+    pixels = decode_image(data, name)
+    if opened is not None:
+        opened(pixels.shape[0], pixels.shape[1])
+    metadata, words = metadata_of(data, name), not_kept_of(data, name)
+    restored, used = restore_pixels(model, pixels, tile, overlap, batch, progress)
+    if not bool(torch.isfinite(restored).all()):
+        raise WorkError(f"{name}: the network's output has NaN or infinite values")
+    if tile == "auto" and used is not None and _apart(model, pixels, used):
         words.append("a tile sees less than the whole picture does: it may differ from its neighbours")
     if min(pixels.shape[:2]) < SMALLEST:
         words.append(f"smaller than {SMALLEST} pixels, which is too little to see rain in")
-    outcome.remarks += [(source, w) for w in words]
-    return used
+    return Restored(pixels, restored, metadata, used, words)
 
 
 def _apart(model: nn.Module, pixels: Picture, tile: int) -> bool:
@@ -395,7 +452,7 @@ def _restore_video(
         tile, done = used, done + 1
         if not bool(torch.isfinite(restored).all()):
             raise WorkError(f"{job.source}: frame {done}: the network's output has NaN or infinite values")
-        return _as_pixels(restored)
+        return as_pixels(restored)
 
     _still_free(job.destination, how.overwrite)
     beside = job.beside if how.compare else None
@@ -480,5 +537,6 @@ def side_by_side(rainy: Picture, restored: Picture) -> Picture:
     return np.concatenate([rainy, np.full(shape, 255, np.uint8), restored], axis=0 if wide else 1)
 
 
-def _as_pixels(restored: Tensor) -> Picture:
+def as_pixels(restored: Tensor) -> Picture:
+    """A restored picture (3, H, W) as it is written and measured: clamped, × 255, rounded; uint8 (H, W, 3)."""
     return to_8_bit(restored).to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()

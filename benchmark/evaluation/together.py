@@ -142,6 +142,10 @@ class _Pools(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is nn.functional.adaptive_avg_pool2d and args[0].ndim == 4:
+            size = kwargs.get("output_size", args[1] if len(args) > 1 else None)
+            if size in (1, (1, 1), [1, 1]):
+                return self._pool(args[0], (2, 3), True, False)
         if func in _MEANS or func in _MAXIMA:
             features = args[0]
             dims = kwargs.get("dim", args[1] if len(args) > 1 else None)

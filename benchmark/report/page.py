@@ -94,12 +94,18 @@ def page(report: Report) -> str:
         body.append("</section>")
     body.append("</main>")
     if report.comparisons:
-        body.append(
-            f'<script type="application/json" id="picture-data">{_pictures(report.comparisons)}</script>'
-        )
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    before, after = template.replace("{{TITLE}}", escape(report.title)).split("{{BODY}}")
-    return before + "\n".join(body) + after
+        body.append(pictures_data(report.comparisons))
+    return filled("page.html", TITLE=escape(report.title), BODY="\n".join(body))
+
+
+def filled(template: str, **parts: str) -> str:
+    """A page of this folder with its `{{PARTS}}` put in; style and script of the comparisons are the same for all."""
+    folder = Path(__file__).parent
+    parts["STYLE"], parts["COMPARE"] = (
+        (folder / name).read_text(encoding="utf-8").rstrip() for name in ("style.css", "compare.js")
+    )
+    text = (folder / template).read_text(encoding="utf-8")
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda part: parts[part[1]], text)
 
 
 def _text(text: str) -> str:
@@ -157,18 +163,29 @@ def _comparisons(comparisons: Sequence[Comparison]) -> list[str]:
     parts = []
     for index, comparison in enumerate(comparisons):
         height, width = comparison.pictures[0][1][0].picture.shape[:2]
-        parts.append(
-            f'<h3>{escape(comparison.title)}</h3><div class="comparison" data-set="{index}"><div class="choose">'
-            "<label>picture <select></select></label><label>left <select></select></label>"
-            "<label>right <select></select></label></div>"
-            f'<div class="slider"><img width="{width}" height="{height}" alt=""><img class="over" alt="">'
-            '<div class="bar"></div><span class="left"></span><span class="right"></span>'
-            '<input type="range" min="0" max="100" value="50" step="0.5" '
-            'aria-label="how much of each picture"></div></div>'
-        )
+        parts += [f"<h3>{escape(comparison.title)}</h3>", slider(index, height, width)]
     if parts:
         parts.insert(0, '<p class="soft">Pull the line. On each picture: PSNR-Y (dB) / SSIM-Y.</p>')
     return parts
+
+
+def slider(index: int | None, height: int = 1, width: int = 1) -> str:
+    """A box of one picture over another, for the comparison of that number or (None) one that a script fills."""
+    which = "" if index is None else f' data-set="{index}"'
+    return (
+        f'<div class="comparison"{which}><div class="choose">'
+        "<label>picture <select></select></label><label>left <select></select></label>"
+        "<label>right <select></select></label></div>"
+        f'<div class="slider"><img width="{width}" height="{height}" alt=""><img class="over" alt="">'
+        '<div class="bar"></div><span class="left"></span><span class="right"></span>'
+        '<input type="range" min="0" max="100" value="50" step="0.5" '
+        'aria-label="how much of each picture"></div></div>'
+    )
+
+
+def pictures_data(comparisons: Sequence[Comparison]) -> str:
+    """The pictures of the comparisons as the script element that the page's own script reads."""
+    return f'<script type="application/json" id="picture-data">{_pictures(comparisons)}</script>'
 
 
 def _pictures(comparisons: Sequence[Comparison]) -> str:
@@ -182,7 +199,11 @@ def _pictures(comparisons: Sequence[Comparison]) -> str:
         ]
         for comparison in comparisons
     ]
-    # inside a script element only "</" and "<!--" mean something
+    return in_script(data)
+
+
+def in_script(data: Any) -> str:
+    """Plain data as JSON inside a script element, where only "</" and "<!--" mean something."""
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 

@@ -7,7 +7,6 @@ import os
 import struct
 import subprocess
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import imagecodecs
@@ -16,52 +15,10 @@ import pytest
 import tifffile
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.evaluation.restoring import planned
-from benchmark.files import file_digest, write_json
-
-OPTIONS = {
-    "nafnet": {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
-    "esdnet": {
-        "dim": 4,
-        "encoder_blocks": [1, 1, 1],
-        "bottleneck_blocks": 0,
-        "decoder_blocks": [1, 1],
-        "time_steps": 2,
-    },
-}
-
-
-def _ship(folder: Path, name: str) -> None:
-    torch.manual_seed(3)
-    path = folder / f"{name}-general.safetensors"
-    save_file(create_model(name, **OPTIONS[name]).state_dict(), path, {"format": "pt"})
-    card = {
-        "network": name,
-        "weights": "general",
-        "options": OPTIONS[name],
-        "sha256": file_digest(path),
-        "scores": {"Rain12": {"title": "Rain12", "psnr_esdnet": 34.1, "rainy_psnr_esdnet": 30.1}},
-        "limits": ["see through fog"],
-    }
-    write_json(path.with_suffix(".json"), card)
-
-
-@pytest.fixture
-def ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of two shipped weights, and the folder that the command is given in."""
-    (tmp_path / "weights").mkdir()
-    for name in OPTIONS:
-        _ship(tmp_path / "weights", name)
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
-    shipped.shipped.cache_clear()
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    yield tmp_path / "here"
-    shipped.shipped.cache_clear()
 
 
 def picture(path: Path, height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:

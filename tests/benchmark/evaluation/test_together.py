@@ -81,6 +81,20 @@ def test_a_network_of_the_catalogue_in_tiles_is_the_whole(nafnet: nn.Module, mon
     assert torch.equal(again, tiled)
 
 
+def test_a_spiking_network_of_the_catalogue_in_tiles_is_the_whole() -> None:
+    """ESDNet pools over the picture in its attention and refinement; a spike more or less is seen nearby alone."""
+    torch.manual_seed(0)
+    options = {"encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1], "time_steps": 2}
+    model = create_model("esdnet", dim=8, **options).eval()
+    image = as_tensor(photograph(262, 390))
+    assert fits_together(model, 2000, 3000, 1024, CPU)
+    whole = restore(model, image)
+    alone = restore(model, image, 256, 128, blend="feather")
+    tiles = restore_together(model, image, 256)
+    assert (alone - whole).abs().max() > 1 / 255
+    assert (tiles - whole).abs().max() < 1 / 255
+
+
 def test_what_is_not_so_by_a_trial_is_not_restored_so(nafnet: nn.Module, monkeypatch) -> None:
     class Local(nn.Module):
         def forward(self, rainy: Tensor) -> Tensor:
