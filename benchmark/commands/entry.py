@@ -331,7 +331,7 @@ def restore(options: Namespace) -> int:
         ship = _shipped(options)
         options.model, options.checkpoint = ship.network, ship.path
     if options.dry_run:
-        return _dry_restore(options)
+        return _dry_restore(options, ship)
     from benchmark.resident import keep_freed_memory
 
     keep_freed_memory()
@@ -348,6 +348,7 @@ def restore(options: Namespace) -> int:
         overwrite=options.overwrite,
         compare=options.compare,
         encoding=encoding,
+        by=_by(options, ship),
     )
     for path in outcome.written[:_LISTED] if options.out is None else []:
         print(printable(path))
@@ -390,11 +391,18 @@ def _some(paths: Sequence[Path], most: int = 3) -> str:
     return f"{names} and {len(paths) - most} more" if len(paths) > most else names
 
 
-def _dry_restore(options: Namespace) -> int:
+def _by(options: Namespace, ship: Shipped | None) -> str:
+    """The network's name, which results beside their inputs have in theirs; none by what is taken unasked."""
+    from benchmark import shipped
+
+    return "" if ship is not None and ship == shipped.default() else str(options.model)
+
+
+def _dry_restore(options: Namespace, ship: Shipped | None) -> int:
     from benchmark.evaluation.restoring import planned
 
     _asked(options)
-    for source, destination in planned(options.inputs, options.out, _encoding(options)):
+    for source, destination in planned(options.inputs, options.out, _encoding(options), _by(options, ship)):
         there = "" if not destination.exists() else ", which would be replaced"
         if there and not options.overwrite:
             raise UserError(f"{destination} exists already: give another output folder, or --overwrite")

@@ -6,7 +6,7 @@ import glob
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,7 +32,7 @@ Picture = NDArray[np.uint8]
 Tile = int | Literal["auto"] | None
 
 RESULT = "-derained"
-"""What is put to the name of an input to make that of its result beside it."""
+"""What is put to the name of an input to make that of its result beside it, before it perhaps who made it."""
 
 # tried in turn when a whole picture does not fit into memory
 _SMALLER_TILES = (768, 384, 192, 96)
@@ -90,12 +90,14 @@ def restore_files(
     progress: bool = True,
     compare: bool = False,
     encoding: Encoding | None = None,
+    by: str = "",
 ) -> Outcome:
     """Restore pictures and videos: into PNG with EXIF data and colour profile, and H.264 (.mp4) or FFV1 (.mkv).
 
     A file goes to `out` under its name, a folder's pictures (subfolders too) under their names in that
     folder. Without `out`, `photo.jpg` goes to `photo-derained.png` beside it, a folder's pictures to the
-    folder `NAME-derained` beside it; what has such a name in a folder is a result and passed over.
+    folder `NAME-derained` beside it; what has such a name in a folder is a result and passed over, and so is
+    what was made of another input.
     What would collide keeps its old extension too (`a.jpg.png`). A picture that cannot be read or
     restored is passed over and reported in the outcome; a picture for which memory runs out is tried again in
     tiles, in smaller and smaller ones.
@@ -115,6 +117,7 @@ def restore_files(
         compare: also write rainy and restored side by side, under the same names in `out`/compare, or as
             `photo-compare-derained.png`.
         encoding: how videos are written; None: H.264 where there is an encoder, else FFV1.
+        by: a network's name, so that `photo.jpg` goes to `photo-NAME-derained.png`.
 
     Returns:
         What was written, what failed and what a video lost; the caller's exit status is 1 if anything did.
@@ -128,7 +131,7 @@ def restore_files(
 
     outcome = Outcome()
     encoding = encoding or Encoding()
-    jobs, roots = _plan(inputs, None if out is None else Path(out), encoding, outcome.passed_over)
+    jobs, roots = _plan(inputs, None if out is None else Path(out), encoding, outcome.passed_over, by)
     how = _How(tile, overlap, batch, overwrite, compare, encoding)
     if compare:
         clash = {job.destination for job in jobs} & {job.beside for job in jobs}
@@ -214,7 +217,7 @@ def _is_video(source: Path) -> bool:
 
 
 def planned(
-    inputs: Iterable[Path | str], out: Path | None = None, encoding: Encoding | None = None
+    inputs: Iterable[Path | str], out: Path | None = None, encoding: Encoding | None = None, by: str = ""
 ) -> list[tuple[Path, Path]]:
     """Which picture goes where: (source, destination) for every picture and video of `inputs`, each once.
 
@@ -223,17 +226,20 @@ def planned(
     Raises:
         UserError: an input that does not exist, no picture at all, two inputs for one output.
     """
-    return [(job.source, job.destination) for job in _plan(list(inputs), out, encoding or Encoding(), [])[0]]
+    return [
+        (job.source, job.destination) for job in _plan(list(inputs), out, encoding or Encoding(), [], by)[0]
+    ]
 
 
 def _plan(
-    inputs: Sequence[Path | str], out: Path | None, encoding: Encoding, passed_over: list[Path]
+    inputs: Sequence[Path | str], out: Path | None, encoding: Encoding, passed_over: list[Path], by: str
 ) -> tuple[list[_Job], list[Path]]:
     """The jobs, and the folders below which they write."""
+    ending = f"-{by}{RESULT}" if by else RESULT
     sources: dict[Path, Path] = {}  # resolved → as given, so that a picture named twice is restored once
     places: dict[Path, tuple[Path, Path]] = {}  # resolved → folder of results and name in it
     for given in inputs:
-        for source, root, name in _pictures(Path(given), out, passed_over):
+        for source, root, name in _pictures(Path(given), out, passed_over, ending):
             resolved = source.resolve()
             if resolved not in sources:
                 sources[resolved], places[resolved] = source, (root, name)
@@ -248,8 +254,8 @@ def _plan(
         if taken[root / short] > 1:
             short = name.with_name(f"{name.name}{extension}")
         if out is None and root == sources[resolved].parent:  # a file by itself, not one of a folder
-            destination = root / short.with_stem(short.stem + RESULT)
-            beside = root / short.with_stem(f"{short.stem}-compare{RESULT}")
+            destination = root / short.with_stem(short.stem + ending)
+            beside = root / short.with_stem(f"{short.stem}-compare{ending}")
         else:
             destination, beside = root / short, root / "compare" / short
         if destination in used:
@@ -259,17 +265,27 @@ def _plan(
             )
         used[destination] = sources[resolved]
         jobs.append(_Job(sources[resolved], destination, beside))
-    if out is None:  # `derain restore *`, a second time
-        results = {path.resolve() for job in jobs for path in (job.destination, job.beside)}
-        jobs = [job for job in jobs if job.source.resolve() not in results]
+    if out is None:  # `derain restore *`, a second time, by whatever network
+        given_names = {job.source.parent / n for job in jobs for n in (job.source.stem, job.source.name)}
+        jobs = [job for job in jobs if not _made_of(job.source, given_names)]
     return jobs, list(dict.fromkeys(root for root, _ in places.values()))
+
+
+def _made_of(source: Path, others: Collection[Path]) -> bool:
+    """Whether a picture has the name of a result of one of the others: theirs, more words perhaps, `-derained`."""
+    if not source.stem.endswith(RESULT):
+        return False
+    words = source.stem.removesuffix(RESULT).split("-")
+    return any(source.with_name("-".join(words[:n])) in others for n in range(1, len(words) + 1))
 
 
 def _extension(name: Path, encoding: Encoding) -> str:
     return encoding.extension if _is_video(name) else ".png"
 
 
-def _pictures(given: Path, out: Path | None, passed_over: list[Path]) -> list[tuple[Path, Path, Path]]:
+def _pictures(
+    given: Path, out: Path | None, passed_over: list[Path], ending: str
+) -> list[tuple[Path, Path, Path]]:
     """The pictures that an argument stands for, each with its folder of results and its name in there."""
     from benchmark.data.images import EXTENSIONS, natural_key
 
@@ -298,7 +314,7 @@ def _pictures(given: Path, out: Path | None, passed_over: list[Path]) -> list[tu
         if not found:
             raise UserError(f"{given}: no pictures in this folder")
         found.sort(key=lambda path: natural_key(str(path)))
-        root = _folder_beside(given) if out is None else out
+        root = _folder_beside(given, ending) if out is None else out
         return [(path, root, path.relative_to(given)) for path in found]
     if given.exists():
         return [(given, given.parent if out is None else out, Path(given.name))]
@@ -306,15 +322,15 @@ def _pictures(given: Path, out: Path | None, passed_over: list[Path]) -> list[tu
     if not matches:
         raise UserError(f"{given}: no such file or folder")
     chosen = [m for m in map(Path, matches) if not (m.stem.endswith(RESULT) and len(matches) > 1)]
-    return [picture for match in chosen for picture in _pictures(match, out, passed_over)]
+    return [picture for match in chosen for picture in _pictures(match, out, passed_over, ending)]
 
 
-def _folder_beside(given: Path) -> Path:
+def _folder_beside(given: Path, ending: str) -> Path:
     """Where the results of a folder go."""
     folder = given if given.name not in ("", "..") else given.resolve()
     if not folder.name:
         raise UserError(f"{given}: there is no place beside this folder: give --out FOLDER")
-    return folder.with_name(folder.name + RESULT)
+    return folder.with_name(folder.name + ending)
 
 
 def _refuse_overwriting(jobs: Sequence[_Job], overwrite: bool, compare: bool) -> None:

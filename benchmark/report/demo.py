@@ -46,10 +46,10 @@ def shown_page(comparison: Comparison, weights: Sequence[Shipped], made: str, cr
         f"{escape(made)}</p>",
         *_weights(weights),
         "<h2>Your own pictures</h2>",
-        "<pre>derain restore photo.jpg        # photo-derained.png beside it\n"
-        "derain restore --model esdnet photo.jpg   # by the spiking network\n"
-        "derain restore holiday/ rain.mp4\n"
-        "derain demo --serve             # a page to drop pictures on; they stay on this machine</pre>",
+        "<pre>derain restore photo.jpg                  # photo-derained.png beside it\n"
+        "derain restore --model esdnet photo.jpg   # photo-esdnet-derained.png, by the spiking network\n"
+        "derain restore holiday/ rain.mp4          # a folder, a video\n"
+        "derain demo --serve                       # a page to drop pictures on; they stay on this machine</pre>",
         "<h2>The photographs</h2><ul>",
         *(f"<li>{escape(line)}</li>" for line in credits),
         '</ul><p class="soft">Nothing on this page is fetched: all of it is in this one file.</p></main>',
@@ -74,7 +74,7 @@ def served_page(weights: Sequence[Shipped], served: Served) -> str:
         '<p class="lead">Drop a photograph taken in the rain. It is restored on this machine and goes nowhere '
         "else.</p></header><main>",
         '<label class="drop" id="drop"><b>Drop pictures here, or choose them</b>',
-        f'<span class="soft">JPEG, PNG, WebP, TIFF, HEIC, …; up to {served.limit >> 20} MiB each</span>',
+        f'<span class="soft">JPEG, PNG, WebP, TIFF, …; up to {served.limit >> 20} MiB each</span>',
         '<input type="file" id="file" multiple></label>',
         f'<div class="row"><label>by <select id="network">{chosen}</select></label></div>',
         f'<div class="row"><span class="soft">No rain at hand?</span>{samples}</div>',
@@ -95,7 +95,12 @@ def served_page(weights: Sequence[Shipped], served: Served) -> str:
 
 def _weights(weights: Sequence[Shipped]) -> list[str]:
     """A card for each of the weights: what they are, how good, what they cannot do, their terms."""
-    return ["<h2>The weights</h2>", f'<div class="cards">{"".join(map(_card, weights))}</div>']
+    terms = dict.fromkeys(str(ship.card["terms"]) for ship in weights)
+    return [
+        "<h2>The weights</h2>",
+        f'<div class="cards">{"".join(map(_card, weights))}</div>',
+        *(f'<p class="soft">{escape(text)}</p>' for text in terms),
+    ]
 
 
 def _card(ship: Shipped) -> str:
@@ -110,15 +115,14 @@ def _card(ship: Shipped) -> str:
         rows += f"<tr><td>photographs without rain</td><td>–</td><td>{clean['psnr_esdnet']:.1f}</td></tr>"
     limits = "".join(f"<li>{escape(limit)}</li>" for limit in card["limits"])
     rate = card["cost"]["spike_rate"]
-    kind = "ordinary" if rate is None else f"spiking; {100 * rate:.0f} % of its neurons fire"
+    kind = "ordinary" if rate is None else f"spiking (spike rate {100 * rate:.0f} %)"
     return (
         f'<section class="card"><h3>{escape(ship.name)}</h3>'
         f'<p class="soft">{escape(card["title"])}, {kind}. {card["parameters"]:,} parameters, '
         f"{card['bytes'] / 1e6:.1f} MB; a megapixel takes {_speed(ship)} "
         f"({card['seconds_per_megapixel']['threads']} threads, {escape(card['measured']['machine']['processor'])}).</p>"
         "<table><thead><tr><th>PSNR-Y, dB</th><th>rainy</th><th>restored</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table><h4>What it cannot do</h4><ul>{limits}</ul>"
-        f'<p class="soft">{escape(card["terms"])}</p></section>'
+        f"<tbody>{rows}</tbody></table><h4>What it cannot do</h4><ul>{limits}</ul></section>"
     )
 
 

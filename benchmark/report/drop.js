@@ -43,7 +43,7 @@ const begin = (file, name, by) => {
     const share = tiles ? tiles.tile / tiles.of : Math.min(.97, passed / expected);
     const left = tiles && tiles.tile ? passed * (tiles.of - tiles.tile) / tiles.tile : expected - passed;
     bar.value = share;
-    status.textContent = "restoring" + (tiles ? `, tile ${tiles.tile} of ${tiles.of}` : "") + (left > 1 ? `, about ${words(left)} left` : ", nearly done");
+    status.textContent = "restoring" + (tiles ? `, tile ${tiles.tile} of ${tiles.of}` : "") + (left > 1 ? `, about ${words(left)} left` : passed > 1.5 * expected ? ", longer than expected" : ", nearly done");
   }, 100);
   const say = told => {
     if (told.waiting) status.textContent = `waiting: ${told.waiting} before this one`;

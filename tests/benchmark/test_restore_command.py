@@ -58,8 +58,36 @@ def test_a_network_alone_takes_its_own_shipped_weights_whole(ships: Path, capsys
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         wanted = create_model("esdnet", pretrained="general")(image)[0].clamp(0, 1).mul(255).round()
-    with Image.open("photo-derained.png") as restored:
+    with Image.open("photo-esdnet-derained.png") as restored:
         np.testing.assert_array_equal(np.array(restored), wanted.permute(1, 2, 0).byte().numpy())
+
+
+def test_results_of_several_networks_stand_side_by_side_and_are_no_inputs(
+    ships: Path, tmp_path: Path
+) -> None:
+    picture(ships / "trip-1.jpg")
+    picture(ships / "trip" / "a.png")
+    model = tmp_path / "weights" / "nafnet-general.safetensors"
+    options = [f"{k}={v}".replace(" ", "") for k, v in shipped.default().options.items()]
+    own = ["--model", "nafnet", "--checkpoint", str(model), "--set", *options]
+    assert main(["restore", "trip-1.jpg", "trip"]) == 0
+    assert main(["restore", "trip-1.jpg", "trip", "--model", "esdnet", "--compare"]) == 0
+    assert main(["restore", "trip-1.jpg", *own]) == 0
+    assert sorted(p.name for p in ships.iterdir()) == [
+        "trip",
+        "trip-1-compare-esdnet-derained.png",
+        "trip-1-derained.png",
+        "trip-1-esdnet-derained.png",
+        "trip-1-nafnet-derained.png",
+        "trip-1.jpg",
+        "trip-derained",
+        "trip-esdnet-derained",
+    ]
+    files = sorted(p.name for p in ships.iterdir() if p.is_file())
+    assert [str(s.name) for s, _ in planned(files, by="prenet")] == ["trip-1.jpg"]
+    assert [str(d) for _, d in planned(["trip"])] == ["trip-derained/a.png"]
+    picture(ships / "sea-derained.png")  # of nothing that is given
+    assert [s.name for s, _ in planned([*files, "sea-derained.png"])] == ["trip-1.jpg", "sea-derained.png"]
 
 
 def test_a_folder_goes_to_a_folder_beside_it(ships: Path, capsys) -> None:

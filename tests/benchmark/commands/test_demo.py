@@ -78,7 +78,7 @@ def test_one_page_shows_before_and_after_and_fetches_nothing(ships: Path, capsys
         "30.1",
         "41.5",
         "see through fog",
-        "14 % of its neurons",
+        "spike rate 14 %",
     )
     for words in (*told, "for &lt;research&gt; &amp; education", "by &lt;somebody&gt;"):
         assert words in text
