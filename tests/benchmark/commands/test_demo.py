@@ -57,7 +57,7 @@ def png(pixels: np.ndarray, **options: Any) -> bytes:
 
 
 def restored_by(name: str, pixels: np.ndarray) -> np.ndarray:
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         made = create_model(name, pretrained="general")(image)[0].clamp(0, 1).mul(255).round()
     return made.permute(1, 2, 0).byte().numpy()
