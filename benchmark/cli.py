@@ -169,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--out", type=_path, help="folder for the results (default: beside the inputs)"
     )
     restore.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    restore.add_argument("--only-missing", action="store_true", help="leave them, and restore the others")
     restore.add_argument("--lossless", action="store_true", help="videos: FFV1 in MKV, not H.264 in MP4")
     restore.add_argument(
         "--quality", type=int, metavar="CRF", help="videos: H.264's, 0 (no loss) to 51 (worst), default 18"

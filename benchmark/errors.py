@@ -47,6 +47,23 @@ class WorkError(_OneLineError):
     status = 1
 
 
+class DiskFull(WorkError):  # noqa: N818
+    """There is no room, or the quota is used up: the same work goes on where some was made.
+
+    Args:
+        what: is full or too small, where.
+        then: what to do once there is room.
+    """
+
+    def __init__(self, what: str, then: str = "run it again") -> None:
+        super().__init__(f"{what}; free some room and {then}")
+        self._what = what
+
+    def then(self, words: str) -> DiskFull:
+        """The same, with other words for what to do once there is room."""
+        return DiskFull(self._what, words)
+
+
 class Diverged(WorkError):  # noqa: N818
     """A loss, a weight or a restored picture is not a finite number any more."""
 

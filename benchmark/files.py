@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import DiskFull, UserError, WorkError
 
 WEIGHTS = "weights.safetensors"  # of a run, in its folder
 LEFTOVER_PREFIX = ".derain-"
@@ -34,7 +34,7 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 def write_failure(path: Path, error: OSError) -> UserError | WorkError:
     """The one line for a write that failed: no permission is the user's (2), a full disk the work's (1)."""
     if error.errno in _FULL:
-        return WorkError(f"{path}: the disk is full or the quota is used up; free some room and run it again")
+        return DiskFull(f"{path}: the disk is full or the quota is used up")
     if error.errno in _REFUSED:
         return UserError(f"{path}: no permission to write there; choose another folder")
     if error.errno == errno.ENAMETOOLONG:
@@ -317,15 +317,24 @@ def require_writable(folder: str | Path) -> None:
     clean_leftovers(Path(folder))
 
 
-def require_room(folder: Path, size: int, what: str) -> None:
+def require_room(folder: Path, size: int, what: str, elsewhere: str) -> None:
     """Refuse early to write `size` bytes to a disk that has not that much room.
 
+    Args:
+        folder: on the disk.
+        size: bytes.
+        what: needs it, for the message.
+        elsewhere: the setting that chooses another disk, for the message.
+
     Raises:
-        WorkError: there is less.
+        DiskFull: there is less.
     """
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise WorkError(
-            f"{folder}: {what} need {size / 2**30:.1f} GiB, {free / 2**30:.1f} are free; "
-            "make room, or choose another folder"
+        needed, there = (
+            f"{n / 2**20:.1f} MiB" if size < 2**30 else f"{n / 2**30:.1f} GiB" for n in (size, free)
+        )
+        raise DiskFull(
+            f"{folder}: {what} need {needed}, {there} are free",
+            f"run it again, or choose another disk: {elsewhere}",
         )

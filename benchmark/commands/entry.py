@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import Stop, UserError, printable, stop_signals
+from benchmark.errors import DiskFull, Stop, UserError, printable, stop_signals
 
 if TYPE_CHECKING:
     from torch import nn
@@ -229,9 +229,12 @@ def evaluate(options: Namespace) -> int:
 
     keep_freed_memory()
     network, device, tile, overlap = _loaded(options)
-    rows = measure(
-        network, pairs, tile=tile, overlap=overlap, device=device, save=options.save, measures=measures
-    )
+    try:
+        rows = measure(
+            network, pairs, tile=tile, overlap=overlap, device=device, save=options.save, measures=measures
+        )
+    except DiskFull as full:  # what was saved would be in the way
+        raise full if options.overwrite else full.then("run it again with --overwrite") from None
     mean = summary(rows)
     print(f"{mean['n']} images, {f'tiles of {tile}, overlap {overlap}' if tile else 'whole images'}")
     print(f"{'convention':<12}{'PSNR-Y':>9}{'SSIM-Y':>9}{'rainy PSNR-Y':>15}{'rainy SSIM-Y':>15}")
@@ -327,6 +330,8 @@ def restore(options: Namespace) -> int:
             )
         options.tile = "whole"
     encoding = _encoding(options)
+    if options.overwrite and options.only_missing:
+        raise UserError("--overwrite replaces what is there, --only-missing leaves it: give one of them")
     if options.checkpoint is None:
         ship = _shipped(options)
         options.model, options.checkpoint = ship.network, ship.path
@@ -346,6 +351,7 @@ def restore(options: Namespace) -> int:
         overlap=overlap,
         device=device,
         overwrite=options.overwrite,
+        only_missing=options.only_missing,
         compare=options.compare,
         encoding=encoding,
         by=_by(options, ship),
@@ -404,8 +410,12 @@ def _dry_restore(options: Namespace, ship: Shipped | None) -> int:
     _asked(options)
     for source, destination in planned(options.inputs, options.out, _encoding(options), _by(options, ship)):
         there = "" if not destination.exists() else ", which would be replaced"
+        if there and options.only_missing:
+            continue
         if there and not options.overwrite:
-            raise UserError(f"{destination} exists already: give another output folder, or --overwrite")
+            raise UserError(
+                f"{destination} exists already: give another output folder, --overwrite or --only-missing"
+            )
         print(f"{printable(source)} would be restored to {printable(destination)}{there}")
     return 0
 

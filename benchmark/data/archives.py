@@ -142,7 +142,7 @@ def import_archive(
     made = [folder for folder in out.absolute().parents if not folder.exists()]
     make_folder(out.parent)
     clean_leftovers(out.parent)
-    require_room(out.parent, size, "the unpacked files")
+    require_room(out.parent, size, "the unpacked files", "-o FOLDER")
     temporary = temporary_name(out.parent)
     try:
         whole = temporary / out.name

@@ -518,8 +518,8 @@ def render(
 ) -> int:
     """Rain over a user's own photographs: `out/input/NAME.png` and `out/target/NAME.png`; returns how many.
 
-    What is there already is never overwritten. A photograph's rain depends on the seed and on its place in
-    the order of names.
+    What is there already is never overwritten; where it cannot be ended nothing of it is left. A photograph's rain
+    depends on the seed and on its place in the order of names.
 
     Args:
         clean: a folder of photographs (or one photograph).
@@ -565,12 +565,20 @@ def render(
         write_image(out / "target" / f"{names[index]}.png", target)
         write_image(out / "input" / f"{names[index]}.png", rainy)
 
-    with (
-        progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step,
-        _pool(None) as pool,
-    ):
-        for _ in pool.map(one, range(len(names))):
-            step()
+    try:
+        with (
+            progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step,
+            _pool(None) as pool,
+        ):
+            for _ in pool.map(one, range(len(names))):
+                step()
+    except (
+        BaseException
+    ):  # half of a set would be in the way of the same command, and could be taken for a whole one
+        for name in names:
+            for side in ("input", "target"):
+                (out / side / f"{name}.png").unlink(missing_ok=True)
+        raise
     return len(names)
 
 

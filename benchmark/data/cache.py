@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from benchmark.data.images import image_size, read_image
 from benchmark.data.layouts import Pair
 from benchmark.errors import UserError, WorkError
-from benchmark.files import home, make_folder, write_failure, write_json
+from benchmark.files import home, make_folder, require_room, write_failure, write_json
 from benchmark.reading import json_of
 from benchmark.reading import path as expanded
 
@@ -324,12 +324,7 @@ def _build(part: Path, name: str, pairs: Sequence[Pair], progress: bool, workers
     for height, width in sizes:
         offsets.append(total)
         total += 2 * height * width * 3
-    free = shutil.disk_usage(part).free
-    if total > free:
-        raise WorkError(
-            f"{part.parent}: the decoded images need {total / 2**30:.1f} GiB, {free / 2**30:.1f} are free; "
-            "make room, or set data.cache=FOLDER on another disk"
-        )
+    require_room(part.parent, total, "the decoded images", "ESDNET_CACHE=FOLDER, or data.cache=FOLDER")
     groups = [""] * len(pairs)
     whole = [""] * len(pairs)
     stop = threading.Event()

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.errors import OutOfMemory, UserError, WorkError, printable
+from benchmark.errors import DiskFull, OutOfMemory, UserError, WorkError, printable
 from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile, looks_at_all
 from benchmark.evaluation.metrics import to_8_bit
@@ -65,6 +65,10 @@ class _Job:
     destination: Path
     beside: Path
 
+    def results(self, compare: bool) -> list[Path]:
+        """What it writes."""
+        return [self.destination, self.beside] if compare else [self.destination]
+
 
 @dataclass(frozen=True)
 class _How:
@@ -74,6 +78,7 @@ class _How:
     overlap: int
     batch: int | None
     overwrite: bool
+    only_missing: bool
     compare: bool
     encoding: Encoding
 
@@ -91,6 +96,7 @@ def restore_files(
     compare: bool = False,
     encoding: Encoding | None = None,
     by: str = "",
+    only_missing: bool = False,
 ) -> Outcome:
     """Restore pictures and videos: into PNG with EXIF data and colour profile, and H.264 (.mp4) or FFV1 (.mkv).
 
@@ -118,6 +124,7 @@ def restore_files(
             `photo-compare-derained.png`.
         encoding: how videos are written; None: H.264 where there is an encoder, else FFV1.
         by: a network's name, so that `photo.jpg` goes to `photo-NAME-derained.png`.
+        only_missing: leave results that are there already as they are, and restore the others.
 
     Returns:
         What was written, what failed and what a video lost; the caller's exit status is 1 if anything did.
@@ -132,14 +139,16 @@ def restore_files(
     outcome = Outcome()
     encoding = encoding or Encoding()
     jobs, roots = _plan(inputs, None if out is None else Path(out), encoding, outcome.passed_over, by)
-    how = _How(tile, overlap, batch, overwrite, compare, encoding)
+    how = _How(tile, overlap, batch, overwrite, only_missing, compare, encoding)
     if compare:
         clash = {job.destination for job in jobs} & {job.beside for job in jobs}
         if clash:
             raise UserError(
                 f"{min(clash)}: an input and a comparison would both be written there; leave out --compare"
             )
-    _refuse_overwriting(jobs, overwrite, compare)
+    if only_missing:
+        jobs = [job for job in jobs if not all(path.exists() for path in job.results(compare))]
+    _refuse_overwriting(jobs, overwrite, compare, only_missing)
     for root in roots:
         require_writable(root)
     if device is not None:
@@ -152,7 +161,9 @@ def restore_files(
                 else:
                     used = _restore_file(model, job, how, bars.begin(position, "tile"), outcome)
             except _Abort as abort:
-                raise abort.cause from None
+                raise _told(abort.cause, jobs, how) from None
+            except DiskFull as full:
+                raise _told(full, jobs, how) from None
             except (UserError, WorkError) as error:
                 outcome.failed.append((job.source, str(error)))
             else:
@@ -333,17 +344,18 @@ def _folder_beside(given: Path, ending: str) -> Path:
     return folder.with_name(folder.name + ending)
 
 
-def _refuse_overwriting(jobs: Sequence[_Job], overwrite: bool, compare: bool) -> None:
+def _refuse_overwriting(jobs: Sequence[_Job], overwrite: bool, compare: bool, only_missing: bool) -> None:
     sources = {job.source.resolve() for job in jobs}
-    written = [path for job in jobs for path in (job.destination, *([job.beside] if compare else []))]
+    written = [path for job in jobs for path in job.results(compare)]
     existing = [path for path in written if path.exists()]
     for path in existing:
         if path.resolve() in sources:
             raise UserError(f"{path} is an input and would be overwritten: give another output folder")
-    if existing and not overwrite:
+    if existing and not (overwrite or only_missing):
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UserError(
-            f"{existing[0]}{more} exists already: give another output folder, or --overwrite to replace it"
+            f"{existing[0]}{more} exists already: give another output folder, --overwrite to replace it, or "
+            "--only-missing to restore the others"
         )
 
 
@@ -354,16 +366,25 @@ class _Abort(Exception):  # noqa: N818
         self.cause = cause
 
 
+def _told(error: WorkError, jobs: Sequence[_Job], how: _How) -> WorkError:
+    """A full disk, with words that work once there is room: what was restored would be in the way."""
+    done = sum(job.destination.exists() for job in jobs)
+    if not isinstance(error, DiskFull) or how.overwrite or not done:
+        return error
+    return error.then(f"run it again with --only-missing ({done} of {len(jobs)} are restored)")
+
+
 def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress, outcome: Outcome) -> int | None:
     """Restore a picture; returns the tile that was used."""
     from benchmark.data.images import read_content, write_image
 
     source, destination = job.source, job.destination
     made = restore_picture(model, read_content(source), source, how.tile, how.overlap, how.batch, progress)
-    _still_free(destination, how.overwrite)
     try:
-        write_restored(destination, made.restored, made.metadata)
-        if how.compare:
+        if not (how.only_missing and destination.exists()):
+            _still_free(destination, how.overwrite)
+            write_restored(destination, made.restored, made.metadata)
+        if how.compare and not (how.only_missing and job.beside.exists()):
             write_image(job.beside, side_by_side(made.rainy, made.pixels), made.metadata)
     except WorkError as error:
         raise _Abort(error) from error

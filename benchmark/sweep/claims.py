@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmark.errors import WorkError
+from benchmark.errors import DiskFull, WorkError
 from benchmark.files import clean_leftovers, make_folder, temporary_name, this_machine, write_json
 from benchmark.reading import json_of
 
@@ -290,7 +290,10 @@ class Claim:
             if done:
                 path.unlink(missing_ok=True)
             elif max(_numbers(self.folder), default=0) == self.number:
-                write_json(path, {"given_up": True})
+                try:
+                    write_json(path, {"given_up": True})
+                except DiskFull:
+                    _write_over(path, '{"given_up": true}')
 
     def _told(self) -> dict[str, Any]:
         place = str(self.folder.absolute())
@@ -340,6 +343,13 @@ def _end() -> None:
         flush=True,
     )
     os._exit(1)
+
+
+def _write_over(path: Path, text: str) -> None:
+    """Write a text shorter than what is there in its place, which needs no room."""
+    with path.open("r+", encoding="utf-8") as file:
+        file.write(text)
+        file.truncate()
 
 
 def _link(source: Path, target: Path) -> bool:

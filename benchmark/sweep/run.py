@@ -24,6 +24,7 @@ from benchmark.config import (
 )
 from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import (
+    DiskFull,
     Diverged,
     Interrupted,
     OutOfMemory,
@@ -196,7 +197,7 @@ def _told(error: BaseException, config: RunConfig, folder: Path, kills: int | No
 
 
 def _state(error: BaseException) -> str:
-    if isinstance(error, (KeyboardInterrupt, Interrupted, Stop)):
+    if isinstance(error, (KeyboardInterrupt, Interrupted, Stop, DiskFull)):
         return INTERRUPTED
     if out_of_memory(error):
         return OUT_OF_MEMORY

@@ -42,13 +42,15 @@ def require_room_for(network: nn.Module, checkpoints: Path, averaged: bool) -> N
     """Refuse a training whose checkpoints would not fit on the disk.
 
     Weights, Adam's two moments and an average of the weights make a file; there are the last, the best and, while it
-    is written, a third one.
+    is written, a third one. What a training that goes on has written already needs no room any more.
 
     Raises:
-        WorkError: there is not enough room.
+        DiskFull: there is not enough room.
     """
     weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
-    require_room(checkpoints, 3 * (3 + averaged) * weights, "the checkpoints")
+    there = sum(path.stat().st_size for path in checkpoints.glob("*.ckpt"))
+    needed = max(3 * (3 + averaged) * weights - there, 0)
+    require_room(checkpoints, needed, "the checkpoints", "out=FOLDER (of a table: --runs FOLDER)")
 
 
 def description(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -19,6 +20,7 @@ from PIL import Image
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.evaluation.restoring import planned
+from benchmark.files import write_failure
 
 
 def picture(path: Path, height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
@@ -290,7 +292,45 @@ def test_a_full_disk_ends_with_a_line(ships: Path, tmp_path: Path, capsys) -> No
     finally:
         subprocess.run(["umount", str(tmp_path / "small")], check=True)
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("derain: ")]
-    assert len(said) == 1 and "the disk is full" in said[0]
+    assert len(said) == 1 and "the disk is full" in said[0] and said[0].endswith("run it again")
+
+
+def test_after_a_full_disk_the_others_are_restored_as_the_line_says(ships: Path, capsys, monkeypatch) -> None:
+    """The same command would be refused, since some results are there."""
+    for name in "abc":
+        picture(ships / f"{name}.png")
+    from benchmark.evaluation import restoring
+
+    written, whole = [], restoring.write_restored
+
+    def write(path: Path, *rest: object) -> None:
+        if len(written) == 1:
+            raise write_failure(path, OSError(errno.ENOSPC, "full"))
+        written.append(path)
+        whole(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restoring, "write_restored", write)
+        assert main(["restore", "."]) == 1
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith(
+            "the disk is full or the quota is used up; free some room and run it again with --only-missing "
+            "(1 of 3 are restored)"
+        )
+    )
+    first = written[0].stat()
+    assert main(["restore", "."]) == 2
+    assert "or --only-missing to restore the others" in capsys.readouterr().err
+    assert main(["restore", ".", "--overwrite", "--only-missing"]) == 2
+    assert main(["restore", ".", "--only-missing", "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["restore", ".", "--only-missing", "--compare"]) == 0
+    folder = written[0].parent
+    results = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+    assert results == ["a.png", "b.png", "c.png", "compare/a.png", "compare/b.png", "compare/c.png"]
+    assert written[0].stat().st_mtime_ns == first.st_mtime_ns, "left as it is"
 
 
 def test_a_place_that_cannot_be_written_is_told_before_any_work(ships: Path, capsys) -> None:

@@ -386,7 +386,7 @@ def test_a_full_disk_and_a_kill_leave_nothing_that_is_used(tmp_path: Path, monke
     archive = _zip(tmp_path / "a.zip", _dataset())
     out = tmp_path / "data" / "out"
 
-    def full(path: Path, size: int, what: str) -> None:
+    def full(path: Path, size: int, what: str, elsewhere: str) -> None:
         raise WorkError(f"{path}: {what} need more")
 
     with monkeypatch.context() as patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from benchmark import create_model
 from benchmark.cli import main
+from benchmark.files import write_failure
 
 SMALL = {"stages": 1, "channels": 4, "residual_blocks": 1}
 
@@ -74,6 +76,27 @@ def test_what_evaluate_wrote_it_writes_again(place: Path) -> None:
     assert main([*words, "--overwrite"]) == 0
     assert _contents(place / "out") == first
     assert (place / "rows.csv").read_text().startswith("name,width,height,")
+
+
+def test_a_full_disk_says_with_which_words_evaluate_saves_again(place: Path, capsys, monkeypatch) -> None:
+    from benchmark.evaluation import evaluate
+
+    whole = evaluate.write_restored
+
+    def write(path: Path, *rest: object) -> None:
+        if path.stem == "1":
+            raise write_failure(path, OSError(errno.ENOSPC, "full"))
+        whole(path, *rest)
+
+    words = [*WORDS, "--checkpoint", "net.pth", "--save", "out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "write_restored", write)
+        assert main(words) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith(
+        "out/1.png: the disk is full or the quota is used up; free some room and run it again with --overwrite"
+    )
+    assert main([*words, "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ pictures).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,16 +18,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmark import files
 from benchmark.cli import main
 from benchmark.config import resolve
-from benchmark.errors import UserError, WorkError
+from benchmark.data import render
+from benchmark.data.images import write_image
+from benchmark.errors import DiskFull, UserError, WorkError
 from benchmark.files import require_room, require_writable, write_json, write_text
+from benchmark.sweep.plan import Planner
 from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
 from benchmark.sweep.run import execute
+from benchmark.sweep.states import state_of
+from benchmark.training.saving import require_room_for
 
 TINY = [
     "model=prenet",
@@ -136,15 +143,16 @@ def test_a_disk_that_is_really_full(small_disk: Path) -> None:
         write_json(small_disk / "old.json", {"rows": list(range(1_000_000))})
     assert json.loads((small_disk / "old.json").read_text()) == {"rows": [1]}
     assert [p.name for p in small_disk.iterdir()] == ["old.json"]
-    with pytest.raises(WorkError, match=r"checkpoints need 1\.0 GiB, 0\.0 are free"):
-        require_room(small_disk, 2**30, "the checkpoints")
+    with pytest.raises(DiskFull, match=r"checkpoints need 1\.0 GiB, 0\.0 GiB are free; free .*: out=FOLDER$"):
+        require_room(small_disk, 2**30, "the checkpoints", "out=FOLDER")
 
 
 def test_a_training_on_a_full_disk_says_so_at_once_and_hurts_nothing(small_disk: Path) -> None:
     words = [*TINY, "model.channels=100", f"out={small_disk}"]
     with pytest.raises(WorkError, match=r"the checkpoints need .* are free"):
         execute(resolve(words))
-    assert read_record(run_folder(resolve(words)), FAILURE) is not None
+    failure = read_record(run_folder(resolve(words)), FAILURE)
+    assert failure is not None and failure["state"] == "interrupted", "the same command goes on"
     # it fills up in the middle: the logger of another package finds out, the line is ours
     config = resolve([*TINY, "recipe.steps=100000", "trainer.log_every=1", f"out={small_disk}"])
 
@@ -156,10 +164,59 @@ def test_a_training_on_a_full_disk_says_so_at_once_and_hurts_nothing(small_disk:
             except OSError:
                 pass
 
-    with pytest.raises(WorkError, match="disk is full") as raised:
+    with pytest.raises(DiskFull, match="disk is full") as raised:
         execute(config, fill)
     assert "\n" not in str(raised.value)
     assert not (run_folder(config) / RECORD).exists()
+
+
+def _full(disk: Path) -> None:
+    """Leave no room on a disk, but what removing `filler` makes."""
+    with contextlib.suppress(OSError), (disk / "filler").open("ab", buffering=0) as filler:
+        while True:
+            filler.write(b"x" * 4096)
+
+
+def test_what_a_full_disk_ended_is_done_by_the_same_command_once_there_is_room(small_disk: Path) -> None:
+    """A table does not do what failed again; a full disk is no failure of the run."""
+    words = [*TINY, "recipe.steps=12", "trainer.checkpoint_every=2", f"out={small_disk}"]
+    config = resolve(words)
+    with pytest.raises(DiskFull):
+        execute(config, lambda step, steps: _full(small_disk) if step == 7 else None)
+    (small_disk / "filler").unlink()
+    run = Planner([]).plan(words, seed=0)
+    assert state_of(run).name == "interrupted"
+    began = []
+    execute(config, lambda step, steps: began.append(step))
+    assert began[0] == 7, "from the last checkpoint"
+    assert state_of(run).name == "done"
+
+
+def test_a_training_that_goes_on_needs_no_second_room(small_disk: Path) -> None:
+    """Its checkpoints are there already: only the one that is written needs room."""
+    network = torch.nn.Conv2d(30, 60, 3)  # 64 kB: 194 kB a file, 583 kB in all
+    require_room_for(network, small_disk, averaged=False)
+    for name in ("last.ckpt", "best.ckpt"):
+        (small_disk / name).write_bytes(b"x" * 200_000)
+    (small_disk / "else").write_bytes(b"x" * 300_000)
+    require_room_for(network, small_disk, averaged=False)
+    (small_disk / "best.ckpt").rename(small_disk / "best")
+    with pytest.raises(DiskFull):
+        require_room_for(network, small_disk, averaged=False)
+
+
+def test_rain_that_did_not_fit_is_not_in_its_own_way(small_disk: Path) -> None:
+    photographs = small_disk.parent / "photographs"
+    photographs.mkdir()
+    for i in range(4):
+        pixels = np.random.default_rng(i).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+        write_image(photographs / f"{i}.png", pixels)
+    (small_disk / "filler").write_bytes(b"x" * 600_000)
+    with pytest.raises(DiskFull, match=r"free some room and run it again$"):
+        render(photographs, small_disk / "rain", progress=False)
+    assert not list(small_disk.rglob("*.png"))
+    (small_disk / "filler").unlink()
+    assert render(photographs, small_disk / "rain", progress=False) == 4
 
 
 def test_a_limit_on_file_sizes_is_told_in_a_line(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
     python tests/mutants/mutants.py [MODULE …] [--each 50] [--seed 1] [--out docs/mutants.json]    # make mutants
 
 A mutant is a copy of the repository in which one operator, constant, condition or statement of one module is another.
-Its tests are run until one fails (it is killed) or all pass (it survives; the line is printed). Mutants are drawn with
-a seed from all that there are, so that two runs try the same ones. Those whose survival is known to mean nothing
-are listed in `EQUIVALENT` with the reason. Ends with status 1 where a module's share of killed ones is below --least.
+Its tests are run, the quick files first, until one fails (it is killed) or all pass (it survives; the line is printed).
+Mutants are drawn with a seed from all that there are, so that two runs try the same ones. Those whose survival is known
+to mean nothing are listed in `EQUIVALENT` with the reason. Every outcome is kept in `--journal` as soon as it is known:
+a run that was cut goes on; what survived is tried again when a test has changed, everything when the module has.
+Ends with status 1 where a module's share of killed ones is below --least.
 """
 
 from __future__ import annotations
@@ -13,16 +15,20 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import hashlib
+import importlib
 import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = "tests/benchmark"
@@ -42,11 +48,10 @@ MODULES = {
         f"{BENCH}/report/test_table.py",
         f"{BENCH}/report/test_ablation_tables.py",
     ],
-    "benchmark/sweep/claims.py": [f"{BENCH}/sweep/test_claims.py", f"{BENCH}/sweep/test_processes.py"],
+    "benchmark/sweep/claims.py": [f"{BENCH}/sweep/test_claims.py"],
     "benchmark/sweep/records.py": [
-        "tests/faults/test_runs.py",
-        "tests/faults/test_numbers.py",
-        f"{BENCH}/sweep",
+        "tests/faults/test_records.py",
+        f"{BENCH}/sweep/test_driver.py",
     ],
 }
 COPIED = (
@@ -59,7 +64,20 @@ COPIED = (
     "tests",
     "pyproject.toml",
 )
-TIME_LIMIT = 600  # seconds; a mutant that hangs is killed
+LEFT_OUT = (
+    "tests/faults/test_numbers.py::test_two_processes_average_to_what_one_does",
+)  # slow, and of other modules
+# what tests import and mutants cannot change; a fork has it already
+PRELOADED = (
+    "hypothesis",
+    "numpy",
+    "omegaconf",
+    "orjson",
+    "pytest",
+    "pytorch_lightning",
+    "torch",
+    "torchmetrics",
+)
 
 # (module, the changed line) -> why no test can tell it from the original
 _COUNTER = "benchmark/cost/counter.py"
@@ -92,6 +110,11 @@ class Mutant:
     before: str
     after: str
     source: str
+
+    @property
+    def key(self) -> str:
+        """Tells it from the other mutants of its line."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
 
 
 def _changes(node: ast.AST) -> Iterator[ast.AST | None]:
@@ -188,36 +211,78 @@ def mutants_of(module: str) -> list[Mutant]:
     return found
 
 
-def killed_by(mutant: Mutant, folder: Path) -> str:
-    """The first test that fails for the mutant; empty if it survives."""
-    path = folder / mutant.module
+class _Durations:
+    """A plug-in of pytest: seconds that each file of tests took, and what failed."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, float] = {}
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        name = report.nodeid.partition("::")[0]
+        self.files[name] = self.files.get(name, 0.0) + report.duration
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
+def tried(mutant: Mutant, folder: Path, tests: list[str], limit: float) -> tuple[str, dict[str, float]]:
+    """The first test that fails for the mutant, empty if it survives; and seconds by file of tests."""
+    path, told = folder / mutant.module, folder / "told.json"
     original = path.read_text(encoding="utf-8")
     path.write_text(mutant.source, encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *MODULES[mutant.module]]
+    told.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            _test(folder, tests, told)
+        finally:
+            os._exit(70)
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return "no answer in time"
+        ends = time.monotonic() + limit
+        while os.waitpid(child, os.WNOHANG) == (0, 0):
+            if time.monotonic() > ends:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return "no answer in time", {}
+            time.sleep(0.05)
+    except BaseException:
+        os.killpg(child, signal.SIGKILL)
+        raise
     finally:
         path.write_text(original, encoding="utf-8")
-    if done.returncode == 0:
-        return ""
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return failed[0][:160] if failed else f"pytest ended with {done.returncode}"
+    if not told.exists():
+        return "the process ended", {}
+    outcome = json.loads(told.read_text(encoding="utf-8"))
+    return outcome["failed"], outcome["files"]
+
+
+def _test(folder: Path, tests: list[str], told: Path) -> None:
+    """In a process of its own: run the tests on the copy."""
+    import pytest
+
+    os.setsid()
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # as tests expect them, however this was started
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.dont_write_bytecode = True
+    sys.path[:] = [str(folder), *(p for p in sys.path if p and Path(p).resolve() != ROOT)]
+    log = os.open(folder / "tests.log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    os.dup2(log, 1), os.dup2(log, 2)
+    durations = _Durations()
+    words = ["-q", "-x", "-p", "no:cacheprovider", *(f"--deselect={test}" for test in LEFT_OUT), *tests]
+    status = int(pytest.main(words, plugins=[durations]))
+    failed = "" if status == 0 else next(iter(durations.failed), f"pytest ended with {status}")
+    told.write_text(json.dumps({"failed": failed, "files": durations.files}), encoding="utf-8")
+    os._exit(0)
 
 
 def _copy(folder: Path) -> None:
@@ -230,6 +295,25 @@ def _copy(folder: Path) -> None:
             shutil.copy(source, target)
 
 
+def _digest(*names: str) -> str:
+    found = hashlib.sha256()
+    for name in names:
+        found.update((ROOT / name).read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _known(journal: Path, module: str) -> dict[tuple[int, str], dict[str, Any]]:
+    """Outcomes that were kept of the module as it is: by line and mutant; survivors' of the same tests."""
+    found = {}
+    if journal.exists():
+        for text in journal.read_text(encoding="utf-8").splitlines():
+            row = json.loads(text)
+            same_tests = row["tests"] == _digest(*MODULES[module])
+            if row["module"] == module and row["source"] == _digest(module) and (row["by"] or same_tests):
+                found[row["line"], row["mutant"]] = row
+    return found
+
+
 def main() -> int:
     """Try the mutants; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -239,25 +323,43 @@ def main() -> int:
     parser.add_argument("--each", type=int, default=50, help="mutants of each module (50)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--least", type=float, default=0.9, help="share that tests must kill (0.9)")
+    parser.add_argument("--journal", type=Path, default=ROOT / "build" / "mutants.jsonl", help="%(default)s")
     parser.add_argument("--out", type=Path, help="also write the outcome as JSON")
     options = parser.parse_args()
     unknown = [m for m in options.modules if m not in MODULES]
     if unknown:
         parser.error(f"{unknown[0]}: one of {', '.join(MODULES)}")
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in PRELOADED:
+        importlib.import_module(name)
+    options.journal.parent.mkdir(parents=True, exist_ok=True)
     outcome, status = {}, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _copy(folder)
         for module in options.modules or MODULES:
             every = mutants_of(module)
-            source = (ROOT / module).read_text(encoding="utf-8")
-            if failure := killed_by(Mutant(module, 0, "", "", source), folder):
-                parser.error(f"{module}: its tests fail without any change ({failure})")
             chosen = random.Random(options.seed).sample(every, min(options.each, len(every)))
-            chosen = [m for m in chosen if (module, m.after) not in EQUIVALENT]
-            survived = []
-            for number, mutant in enumerate(sorted(chosen, key=lambda m: m.line), 1):
-                if not killed_by(mutant, folder):
+            chosen = sorted((m for m in chosen if (module, m.after) not in EQUIVALENT), key=lambda m: m.line)
+            known = _known(options.journal, module)
+            tests, limit, survived = MODULES[module], 900.0, []
+            if any((m.line, m.key) not in known for m in chosen):
+                source = (ROOT / module).read_text(encoding="utf-8")
+                failure, files = tried(Mutant(module, 0, "", "", source), folder, tests, limit)
+                if failure:
+                    parser.error(f"{module}: its tests fail without any change ({failure})")
+                tests = sorted(tests, key=lambda test: files.get(test, 0.0))
+                limit = 60 + 10 * sum(files.values())
+            for number, mutant in enumerate(chosen, 1):
+                row = known.get((mutant.line, mutant.key))
+                if row is None:
+                    by, _ = tried(mutant, folder, tests, limit)
+                    row = {"module": module, "source": _digest(module), "tests": _digest(*MODULES[module])}
+                    row |= {"line": mutant.line, "mutant": mutant.key, "by": by}
+                    row |= {"before": mutant.before, "after": mutant.after}
+                    with options.journal.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+                if not row["by"]:
                     survived.append({"line": mutant.line, "before": mutant.before, "after": mutant.after})
                     print(
                         f"survives: {module}:{mutant.line}: {mutant.before}  ->  {mutant.after}", flush=True

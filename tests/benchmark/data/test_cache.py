@@ -173,7 +173,9 @@ def test_a_full_disk_is_noticed_before_and_while_writing(
             open_cache("set", pairs, tmp_path / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
-        with pytest.raises(WorkError, match=r"0\.0 are free; make room, or set data\.cache"):
+        with pytest.raises(
+            WorkError, match=r"0\.0 MiB are free; free some room .* ESDNET_CACHE=FOLDER, or data\.cache="
+        ):
             open_cache("set", pairs, tmp_path / "cache")
     assert entries(tmp_path / "cache") == []
     open_cache("set", pairs, tmp_path / "cache")
