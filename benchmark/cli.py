@@ -29,6 +29,8 @@ class _Parser(argparse.ArgumentParser):
 def _text_path(text: str) -> str:
     from benchmark.reading import path
 
+    if not text:  # a shell's variable that is not set; as a path it would be this folder
+        raise UserError("an empty path was given; this folder is called .")
     return path(text)
 
 
@@ -416,9 +418,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if words[0] not in known:
                 raise unknown("command", words[0], known)
         options, rest = parser.parse_known_args(words)
-        # argparse takes all positional words in one piece; settings may stand behind options too
-        if rest and hasattr(options, "settings") and all("=" in w and not w.startswith("-") for w in rest):
+        # argparse takes all positional words in one piece; settings and inputs may stand behind options too
+        flagless = rest and not any(w.startswith("-") for w in rest)
+        if flagless and hasattr(options, "settings") and all("=" in w for w in rest):
             options.settings += rest
+        elif flagless and hasattr(options, "inputs"):
+            options.inputs += map(_path, rest)
         elif rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         status = _run(options, parser)

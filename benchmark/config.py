@@ -24,7 +24,7 @@ from benchmark import catalog, limits
 from benchmark import reading as read
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
-from benchmark.files import file_digest
+from benchmark.files import file_digest, real
 
 PRESETS = Path(__file__).parent / "configs"
 
@@ -465,14 +465,14 @@ def question(config: RunConfig) -> dict[str, Any]:
 
         asked["evaluation.metrics"] = sorted(measures.question(word) for word in config.evaluation.metrics)
     if config.data.name in ("folder", "photographs"):
-        asked["data.root"] = str(Path(config.data.root or ".").resolve())
+        asked["data.root"] = str(real(Path(config.data.root or ".")))
     return asked
 
 
 def _placed(name: str) -> str:
     """A test set's name, the folder it is in written out."""
     spec = dataset_spec(name)
-    return name if spec.root is None or spec.name in DATASETS else str(Path(spec.root).resolve())
+    return name if spec.root is None or spec.name in DATASETS else str(real(Path(spec.root)))
 
 
 def digest(asked: Mapping[str, Any]) -> str:

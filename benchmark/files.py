@@ -116,6 +116,11 @@ def room_for_sockets() -> None:
     )
 
 
+def real(path: Path) -> Path:
+    """The absolute path behind links; of a link that leads to itself its own, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its parents.
 

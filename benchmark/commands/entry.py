@@ -274,7 +274,7 @@ def _require_outputs(options: Namespace) -> None:
     Raises:
         UserError: --csv is another kind of file; a picture of --save is there already, or is one of the data set.
     """
-    from benchmark.files import require_table
+    from benchmark.files import real, require_table
 
     if options.csv is not None:
         require_table(options.csv, "derain evaluate", _COLUMNS, [options.checkpoint])
@@ -285,10 +285,10 @@ def _require_outputs(options: Namespace) -> None:
     from benchmark.evaluation.evaluate import png_path
 
     pairs = list_pairs(dataset_spec("folder"), options.data, "test")
-    inputs = {path.resolve() for pair in pairs for path in (pair.rainy, pair.clean)}
+    inputs = {real(path) for pair in pairs for path in (pair.rainy, pair.clean)}
     for pair in pairs:
         path = png_path(options.save, pair.name)
-        if path.resolve() in inputs:
+        if real(path) in inputs:
             raise UserError(f"--save {options.save}: {path} is of the data set and would be overwritten")
         if path.exists() and not options.overwrite:
             raise UserError(f"{path} exists already: give another --save, or --overwrite to replace it")

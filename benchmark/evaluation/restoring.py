@@ -23,6 +23,7 @@ from benchmark.evaluation.metrics import to_8_bit
 from benchmark.evaluation.tiling import SMALLEST, Progress, restore
 from benchmark.evaluation.together import fits_together, restore_together
 from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Clip, Encoding, look_through, restore_video
+from benchmark.files import real
 from benchmark.words import duration
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def _plan(
     places: dict[Path, tuple[Path, Path]] = {}  # resolved → folder of results and name in it
     for given in inputs:
         for source, root, name in _pictures(Path(given), out, passed_over, ending):
-            resolved = source.resolve()
+            resolved = real(source)
             if resolved not in sources:
                 sources[resolved], places[resolved] = source, (root, name)
     if not sources:
@@ -301,7 +302,7 @@ def _pictures(
     from benchmark.data.images import EXTENSIONS, natural_key
 
     if given.is_dir():
-        if out is not None and out.resolve() == given.resolve():
+        if out is not None and real(out) == real(given):
             raise UserError(
                 f"{out} is an input folder, where results would be taken for inputs the next time: "
                 "give another --out, or none (they go beside it)"
@@ -315,7 +316,7 @@ def _pictures(
                 for s in sorted(subfolders)
                 if not s.startswith(".")
                 and not s.endswith(RESULT)
-                and (out is None or (here / s).resolve() != out.resolve())
+                and (out is None or real(here / s) != real(out))
             ]
             for name in sorted(files):
                 path = here / name
@@ -327,7 +328,7 @@ def _pictures(
         found.sort(key=lambda path: natural_key(str(path)))
         root = _folder_beside(given, ending) if out is None else out
         return [(path, root, path.relative_to(given)) for path in found]
-    if given.exists():
+    if given.exists() or given.is_symlink():  # a link to nothing is told when its turn comes
         return [(given, given.parent if out is None else out, Path(given.name))]
     matches = sorted(glob.glob(str(given), recursive=True), key=natural_key)  # noqa: PTH207
     if not matches:
@@ -338,18 +339,18 @@ def _pictures(
 
 def _folder_beside(given: Path, ending: str) -> Path:
     """Where the results of a folder go."""
-    folder = given if given.name not in ("", "..") else given.resolve()
+    folder = given if given.name not in ("", "..") else real(given)
     if not folder.name:
         raise UserError(f"{given}: there is no place beside this folder: give --out FOLDER")
     return folder.with_name(folder.name + ending)
 
 
 def _refuse_overwriting(jobs: Sequence[_Job], overwrite: bool, compare: bool, only_missing: bool) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real(job.source) for job in jobs}
     written = [path for job in jobs for path in job.results(compare)]
     existing = [path for path in written if path.exists()]
     for path in existing:
-        if path.resolve() in sources:
+        if real(path) in sources:
             raise UserError(f"{path} is an input and would be overwritten: give another output folder")
     if existing and not (overwrite or only_missing):
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""

@@ -234,6 +234,7 @@ def test_bad_input_is_a_line_each_and_the_others_go_on(ships: Path, capsys) -> N
     (place / "huge.png").write_bytes(huge)
     (place / "film.mp4").write_bytes(b"no film")
     os.mkfifo(place / "pipe.png")
+    (place / "gone.png").symlink_to("nowhere.png")
     assert main(["restore", "in", "-o", "out"]) == 1
     said = capsys.readouterr()
     lines = [line for line in said.err.splitlines() if line.startswith("derain: ")]
@@ -246,12 +247,42 @@ def test_bad_input_is_a_line_each_and_the_others_go_on(ships: Path, capsys) -> N
         "huge.png": "million pixels; refused",
         "film.mp4": "not a readable video",
         "pipe.png": "a pipe",
+        "gone.png": "no such file",
     }
     assert told.keys() == wanted.keys()
     for name, words in wanted.items():
         assert words in told[name]
     assert "1 restored to out" in said.out
     assert [p.name for p in Path("out").iterdir()] == ["good.png"]
+
+
+def test_a_link_to_nothing_by_itself_and_by_pattern(ships: Path, capsys) -> None:
+    picture(ships / "a.png")
+    Path("gone.png").symlink_to("nowhere.png")
+    Path("loop.png").symlink_to("loop.png")
+    for words in (["gone.png", "a.png", "loop.png"], ["*.png", "--overwrite"]):
+        assert main(["restore", *words]) == 1
+        said = capsys.readouterr()
+        assert "gone.png: no such file" in said.err and "loop.png: cannot be read" in said.err
+        assert "a-derained.png\n1 restored" in said.out
+
+
+def test_inputs_may_stand_behind_flags_and_an_empty_one_is_no_folder(ships: Path, capsys) -> None:
+    for name in ("a.png", "b.png"):
+        picture(ships / name)
+    assert main(["restore", "a.png", "--overwrite", "b.png", "-o", "out"]) == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == ["a.png", "b.png"]
+    capsys.readouterr()
+    for words in (
+        [""],
+        ["a.png", "--overwrite", ""],
+        ["a.png", "-o", ""],
+        ["a.png", "--overwrite", "--nonsense"],
+    ):
+        assert main(["restore", *words]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and ("an empty path" in said or "--nonsense" in said)
+    assert sorted(p.name for p in ships.iterdir()) == ["a.png", "b.png", "out"]
 
 
 def test_what_a_result_cannot_keep_is_told(ships: Path, capsys) -> None:

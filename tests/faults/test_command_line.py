@@ -129,6 +129,25 @@ def test_every_wrong_line_is_answered_in_one_line_without_torch(tmp_path: Path) 
     assert not list(tmp_path.iterdir()), "nothing was written"
 
 
+def test_a_link_to_itself_is_no_folder(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    for line in (
+        "train data=folder data.root=loop",
+        "table 1 --data loop --dry-run",
+        "table 1 --datasets ./loop --dry-run",
+        "data check loop",
+        "data render loop -o out",
+        "evaluate --model prenet --checkpoint loop --data loop",
+        "restore a.png --checkpoint loop --model prenet",
+        "restore loop -o loop",
+        "report --runs loop",
+    ):
+        assert main(line.split()) == 2, line
+        said = capsys.readouterr().err
+        assert said.startswith("derain: ") and said.count("\n") == 1, line
+
+
 def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsys) -> None:
     from benchmark.commands import entry
 
