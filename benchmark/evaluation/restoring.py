@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from benchmark.evaluation.memory import OVERLAP, choose_tile, looks_at_all
 from benchmark.evaluation.metrics import to_8_bit
 from benchmark.evaluation.tiling import SMALLEST, Progress, restore
 from benchmark.evaluation.together import fits_together, restore_together
-from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Clip, Encoding, look_through, restore_video
+from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Encoding, look_through, restore_video
 from benchmark.files import real
 from benchmark.words import duration
 
@@ -37,7 +37,11 @@ RESULT = "-derained"
 
 # tried in turn when a whole picture does not fit into memory
 _SMALLER_TILES = (768, 384, 192, 96)
-_TRIED = 256  # side of the picture that tells how long a video will take
+_TRIED = 256  # side of the picture that tells how long a video or a large picture will take
+_LARGE, _TELLING = (
+    1e6,
+    5e4,
+)  # pixels of a picture worth that trial, and of one that tells how long the next takes
 _GAP = 8  # pixels of white between the two pictures of a comparison
 
 
@@ -160,7 +164,8 @@ def restore_files(
                 if _is_video(job.source):
                     used = _restore_video(model, job, how, bars, bars.begin(position, "frame"), outcome)
                 else:
-                    used = _restore_file(model, job, how, bars.begin(position, "tile"), outcome)
+                    expected = bars.expected(model, job, how)
+                    used = _restore_file(model, job, how, bars.begin(position, "tile", expected), outcome)
             except _Abort as abort:
                 raise _told(abort.cause, jobs, how) from None
             except DiskFull as full:
@@ -183,6 +188,13 @@ class _Bars:
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
+        class Ticking(Bar):
+            """Moves on by itself while a picture is restored whole, which tells nothing until it is done."""
+
+            def get_renderables(bar) -> Iterable[Any]:  # noqa: N805
+                self._tick()
+                yield from super().get_renderables()
+
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -190,7 +202,9 @@ class _Bars:
             TimeRemainingColumn(),
         )
         self._jobs, self._shown = jobs, shown
-        self._bar = Bar(*columns, console=Console(stderr=True), disable=not shown)
+        self._began = self._expected = self._pixels = 0.0
+        self._speed: float | None = None  # seconds a pixel, of the picture before
+        self._bar = Ticking(*columns, console=Console(stderr=True), disable=not shown)
         total = len(jobs)
         self._all = self._bar.add_task("restore", total=total, count=f"0/{total}", visible=total > 1)
         self._one = self._bar.add_task("", total=1, count="")
@@ -202,20 +216,46 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def begin(self, position: int, unit: str) -> Callable[[float, int], None]:
+    def expected(self, model: nn.Module, job: _Job, how: _How) -> float:
+        """Seconds that a picture will take, 0 where that is not known or not worth knowing."""
+        from benchmark.data.images import image_size
+
+        self._pixels = 0.0
+        if not (self._shown and self._bar.console.is_terminal):
+            return 0.0
+        try:
+            height, width = image_size(job.source)
+        except UserError:  # which is told when it is read
+            return 0.0
+        self._pixels = float(height * width)
+        if self._speed is None and self._pixels >= _LARGE:
+            self._speed = _speed(model, how, height, width)
+        return (self._speed or 0.0) * self._pixels
+
+    def begin(self, position: int, unit: str, expected: float = 0.0) -> Callable[[float, int], None]:
         """Begin with the input of that position; gives what to call as its tiles or frames are done."""
+        self._began, self._expected = time.perf_counter(), expected
         self._bar.reset(
             self._one, description=printable(self._jobs[position].source.name), total=1, count=f"0 {unit}s"
         )
 
         def advance(done: float, of: int) -> None:
+            if of == 1 and self._pixels >= _TELLING:
+                self._speed = (time.perf_counter() - self._began) / self._pixels
+            self._expected = 0.0
             self._bar.update(self._one, completed=done, total=of, count=f"{unit} {int(done)}/{of}")
             self._bar.update(self._all, completed=position + done / of)
 
         return advance
 
+    def _tick(self) -> None:
+        if self._expected:
+            share = (time.perf_counter() - self._began) / self._expected
+            self._bar.update(self._one, completed=min(0.99, share), total=1)
+
     def end(self, position: int) -> None:
         """That input is done."""
+        self._expected = 0.0
         self._bar.update(self._all, completed=position + 1, count=f"{position + 1}/{len(self._jobs)}")
 
     def say(self, text: str) -> None:
@@ -472,7 +512,7 @@ def _restore_video(
 ) -> int | None:
     """Restore a video frame by frame; returns the tile that was used."""
     clip = look_through(job.source, progress)
-    taken = duration(_seconds(model, clip, how) * clip.frames)
+    taken = duration(_speed(model, how, clip.height, clip.width) * clip.height * clip.width * clip.frames)
     bars.say(f"{job.source}: {clip.frames} frames of {clip.width}×{clip.height}, about {taken}")
     # the tile found for the first frame serves them all: frames must not differ in how they were made
     tile, overlap, done = how.tile, how.overlap, 0
@@ -500,16 +540,15 @@ def _restore_video(
     return tile if isinstance(tile, int) else None
 
 
-def _seconds(model: nn.Module, clip: Clip, how: _How) -> float:
-    """What a frame will take, from a small picture restored before."""
+def _speed(model: nn.Module, how: _How, height: int, width: int) -> float:
+    """Seconds that a pixel of so large a picture will take, from a small one restored before."""
     rng = np.random.default_rng(0)
     for side in (_TRIED // 2, _TRIED):  # the first warms up
-        height, width = min(side, clip.height), min(side, clip.width)
-        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (min(side, height), min(side, width), 3), dtype=np.uint8)
         began = time.perf_counter()
         restore_pixels(model, pixels, how.tile, how.overlap, how.batch)
         taken = time.perf_counter() - began
-    return taken * clip.height * clip.width / (height * width)
+    return taken / (pixels.shape[0] * pixels.shape[1])
 
 
 def _still_free(destination: Path, overwrite: bool) -> None:

@@ -206,3 +206,41 @@ def test_the_bar_counts_pictures(tmp_path: Path, capfd: pytest.CaptureFixture[st
     restore_files(Invert(), [tmp_path / "in"], tmp_path / "out", progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "2/2" in err
+
+
+def test_a_whole_picture_has_a_time_left_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is told while it is restored, so the bar moves by what a small picture took, or the one before."""
+    now = 100.0
+    monkeypatch.setattr(restoring.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(restoring, "_speed", lambda *_: 1e-5)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    for name, width in (("large.png", 1250), ("small.png", 500), ("bad.png", 1)):
+        picture(tmp_path / name, 1000, width)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    jobs = [
+        restoring._Job(tmp_path / n, tmp_path / "out" / n, tmp_path / n)
+        for n in ("large.png", "small.png", "bad.png")
+    ]
+    how = restoring._How(None, 8, None, False, False, restoring.Encoding())
+    bars = restoring._Bars(True, jobs)
+    (task,) = [t for t in bars._bar.tasks if t.id == bars._one]
+    assert bars.expected(Invert(), jobs[1], how) == 0, "small, and none before"
+    assert bars.expected(Invert(), jobs[0], how) == pytest.approx(12.5)
+    advance = bars.begin(0, "tile", 12.5)
+    for passed, share in ((2.5, 0.2), (10.0, 0.8), (100.0, 0.99)):
+        now = 100.0 + passed
+        list(bars._bar.get_renderables())
+        assert task.completed == pytest.approx(share)
+    advance(1, 1)
+    assert task.completed == task.total == 1
+    assert bars.expected(Invert(), jobs[1], how) == pytest.approx(100 * 500 / 1250)
+    assert bars.expected(Invert(), jobs[2], how) == 0
+    advance = bars.begin(1, "tile", 40.0)
+    advance(1, 4)  # in tiles after all: from now on they tell
+    now += 20
+    list(bars._bar.get_renderables())
+    assert (task.completed, task.total) == (1, 4)
+    monkeypatch.setenv("FORCE_COLOR", "")
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    assert restoring._Bars(True, jobs).expected(Invert(), jobs[0], how) == 0, "nobody looks on"
