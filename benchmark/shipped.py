@@ -54,13 +54,19 @@ class Shipped:
         if file_digest(self.path) != self.card["sha256"]:
             raise UserError(f"{self.path}: not the weights that were shipped; install the suite again")
 
-    def in_words(self) -> list[str]:
-        """Two lines for people: which weights and how good, and what they cannot do."""
+    def in_words(self, tiled: bool = False) -> list[str]:
+        """Lines for people: which weights and how good, what they cannot do, and what tiles change where there were."""
         sets = ", ".join(
             f"{s['title']} {float(s['psnr_esdnet']):.1f} dB (rainy {float(s['rainy_psnr_esdnet']):.1f})"
             for s in self.card["scores"].values()
         )
-        return [f"{self.name}: PSNR-Y {sets}", f"{self.name} cannot: {'; '.join(self.card['limits'])}"]
+        lines = [f"{self.name}: PSNR-Y {sets}", f"{self.name} cannot: {'; '.join(self.card['limits'])}"]
+        tiles = self.card.get("tiles")
+        if tiled and tiles:
+            alone = f"{tiles['alone']['most']:.2g} of 255 by themselves"
+            both = f"{tiles['together']['most']:.2g} of 255 pooling together, " if tiles["together"] else ""
+            lines.append(f"{self.name} in tiles differs from the whole picture by at most {both}{alone}")
+        return lines
 
 
 @functools.cache

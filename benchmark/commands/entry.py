@@ -373,7 +373,7 @@ def restore(options: Namespace) -> int:
         told = printable(path)
         print(f"derain: {reason if told in reason else f'{told}: {reason}'}", file=sys.stderr)
     if ship is not None:
-        print("\n".join(ship.in_words()))
+        print("\n".join(ship.in_words(bool(outcome.tiled))))
     return 1 if outcome.failed or outcome.lost else 0
 
 

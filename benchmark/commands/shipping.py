@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LARGEST = 4_000_000  # bytes of a weights file
 _MEGAPIXEL = (1000, 1000)
 _UNCHANGED = 40.0  # dB against itself of a photograph that is left as it is
+_ALONE = 384  # pixels, side of tiles by themselves
 _BRIGHTNESS = 0.03  # change of mean luma that goes unseen
 LIMITS = (
     "drops and streams of water on the lens or a pane",
@@ -106,6 +107,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         "clean": _clean(network, sets.clean, sets.limit) if sets.clean else None,
         "rainy": _rainy(network, sets.rainy) if sets.rainy else None,
         "seconds_per_megapixel": _speed(network),
+        "tiles": _tiles(network),
         "cost": _cost(network),
         "measured": provenance(),
     }
@@ -315,6 +317,37 @@ def _speed(network: nn.Module) -> dict[str, Any]:
     return {"seconds": round(min(taken), 2), "threads": torch.get_num_threads(), "cores": os.cpu_count()}
 
 
+def _tiles(network: nn.Module) -> dict[str, Any]:
+    """How far tiles are from the whole picture, in 1/255: the most and the mean over the demo's rainy photographs.
+
+    As small as they get where they pool over the whole picture together, and by themselves.
+    """
+    from benchmark.commands.demo import SAMPLES
+    from benchmark.evaluation.memory import OVERLAP as ALONE_OVERLAP
+    from benchmark.evaluation.tiling import restore
+    from benchmark.evaluation.together import OVERLAP, fits_together, restore_together
+
+    here = next(network.parameters()).device
+    found: dict[str, list[Tensor]] = {"together": [], "alone": []}
+    samples = [sample for sample in SAMPLES if sample.regime is not None]
+    for sample in samples:
+        image = torch.tensor(sample.rainy).permute(2, 0, 1).float().div_(255)
+        whole = restore(network, image).clamp(0, 1)
+        if fits_together(network, image.shape[1], image.shape[2], 2 * OVERLAP, here):
+            tiled = restore_together(network, image, 2 * OVERLAP).clamp(0, 1)
+            found["together"].append((tiled - whole).abs().mul_(255))
+        alone = restore(network, image, _ALONE, ALONE_OVERLAP, blend="feather").clamp(0, 1)
+        found["alone"].append((alone - whole).abs().mul_(255))
+    measured: dict[str, Any] = {"photographs": [f"{s.scene}, {s.regime} rain" for s in samples]}
+    for (way, differences), tile in zip(found.items(), (2 * OVERLAP, _ALONE), strict=True):
+        measured[way] = differences and {
+            "tile": tile,
+            "most": max(float(d.max()) for d in differences),
+            "mean": sum(float(d.mean()) for d in differences) / len(differences),
+        }
+    return measured
+
+
 def _cost(network: nn.Module) -> dict[str, Any]:
     """Operations and energy at 256² under every named convention, and spike rates, on one photograph."""
     from benchmark.cost.counter import measure_cost
@@ -399,6 +432,7 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
     lines += [
         f"A megapixel takes {speed['seconds']} s by {speed['threads']} threads ({in_words(measured['machine'])}).",
         "",
+        *_in_tiles(card.get("tiles")),
         "## Seen",
         "",
         card.get("seen") or "Nobody has looked at results on photographs of real rain one by one.",
@@ -435,6 +469,28 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _in_tiles(tiles: Mapping[str, Any] | None) -> list[str]:
+    """The paragraph on pictures that do not fit into memory."""
+    if not tiles:
+        return []
+
+    def by(way: Mapping[str, Any]) -> str:
+        return f"at most {way['most']:.2g} of 255, {way['mean']:.2g} in the mean (tiles of {way['tile']})"
+
+    alone, together = tiles["alone"], tiles["together"]
+    words = f"in tiles by themselves, which differ from the whole by {by(alone)}"
+    if together:
+        words = (
+            "in tiles that pool over the whole picture together, which differ from the whole by "
+            f"{by(together)}; where those do not fit either, {words}"
+        )
+    return [
+        f"A picture that does not fit into memory whole is restored {words}; measured on {len(tiles['photographs'])} "
+        f"photographs ({'; '.join(tiles['photographs'])}).",
+        "",
+    ]
 
 
 def _made(training: Mapping[str, Any], first: bool) -> list[str]:

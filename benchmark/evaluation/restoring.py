@@ -490,7 +490,9 @@ def restore_picture(
     if not bool(torch.isfinite(restored).all()):
         raise WorkError(f"{name}: the network's output has NaN or infinite values")
     if tile == "auto" and used is not None and _apart(model, pixels, used):
-        words.append("a tile sees less than the whole picture does: it may differ from its neighbours")
+        words.append(
+            "in tiles by themselves: each sees less than the whole picture does, and may differ from its neighbours"
+        )
     if min(pixels.shape[:2]) < SMALLEST:
         words.append(f"smaller than {SMALLEST} pixels, which is too little to see rain in")
     return Restored(pixels, restored, metadata, used, words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 
 from benchmark import create_model, shipped
 from benchmark.cli import main
+from benchmark.commands import demo
 from benchmark.config import resolve
 from benchmark.data import write_image
+from benchmark.data.embedded import photograph
 from benchmark.errors import UserError
 from benchmark.sweep.records import run_folder
 from benchmark.sweep.run import execute
@@ -23,6 +26,10 @@ from benchmark.sweep.run import execute
 @pytest.fixture
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Weights of a training of two steps, shipped into a folder that stands for the suite's."""
+    samples = [dataclasses.replace(s) for s in demo.SAMPLES]
+    for sample in samples:  # what tiles change is measured on them
+        sample.__dict__["clean"] = photograph(sample.scene)[:256, :416]
+    monkeypatch.setattr(demo, "SAMPLES", tuple(samples))
     photographs = tmp_path / "photographs"
     for i in range(4):
         pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -66,6 +73,11 @@ def test_a_run_is_shipped_with_its_card(mine: Path) -> None:
     assert card["training"]["data"]["held_out"] == 1 and card["parameters"] > 0
     page = (mine / "docs" / "nafnet-general.md").read_text(encoding="utf-8")
     assert "| Mine | 1 |" in page and (mine / "docs" / "nafnet-general.png").is_file()
+    tiles = card["tiles"]
+    assert len(tiles["photographs"]) == 3 and tiles["together"]["most"] < 1 < tiles["alone"]["most"]
+    assert f"differ from the whole by at most {tiles['together']['most']:.2g} of 255" in page
+    said = "in tiles differs from the whole picture by at most"
+    assert said in ship.in_words(tiled=True)[-1] and said not in " ".join(ship.in_words())
     assert ship.path.stat().st_mode & 0o777 == 0o644
     assert str(mine) not in json.dumps(card["training"]["data"])
 

@@ -134,7 +134,7 @@ def test_tiles_that_cannot_be_the_whole_are_told(tmp_path: Path, monkeypatch: py
             model, [tmp_path / "a.png"], tmp_path / "out", "auto", progress=False, overwrite=True
         )
         assert bool(outcome.remarks) == told
-        assert not told or "a tile sees less" in outcome.remarks[0][1]
+        assert not told or "in tiles by themselves" in outcome.remarks[0][1]
 
 
 def test_compare_puts_rainy_and_restored_side_by_side(tmp_path: Path) -> None:
