@@ -222,7 +222,7 @@ def test_a_whole_picture_has_a_time_left_too(tmp_path: Path, monkeypatch: pytest
         restoring._Job(tmp_path / n, tmp_path / "out" / n, tmp_path / n)
         for n in ("large.png", "small.png", "bad.png")
     ]
-    how = restoring._How(None, 8, None, False, False, restoring.Encoding())
+    how = restoring._How(None, 8, None, False, False, False, restoring.Encoding())
     bars = restoring._Bars(True, jobs)
     (task,) = [t for t in bars._bar.tasks if t.id == bars._one]
     assert bars.expected(Invert(), jobs[1], how) == 0, "small, and none before"
