@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
+from benchmark.words import short
 
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT = "nafnet"
@@ -63,9 +64,10 @@ class Shipped:
         lines = [f"{self.name}: PSNR-Y {sets}", f"{self.name} cannot: {'; '.join(self.card['limits'])}"]
         tiles = self.card.get("tiles")
         if tiled and tiles:
-            alone = f"{tiles['alone']['most']:.2g} of 255 by themselves"
-            both = f"{tiles['together']['most']:.2g} of 255 pooling together, " if tiles["together"] else ""
-            lines.append(f"{self.name} in tiles differs from the whole picture by at most {both}{alone}")
+            most = (tiles["together"] or tiles["alone"])["most"]
+            lines.append(
+                f"{self.name} in tiles: at most {short(most)} of 255 from the whole picture where measured"
+            )
         return lines
 
 

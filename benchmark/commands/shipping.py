@@ -22,6 +22,7 @@ from benchmark.errors import UserError
 from benchmark.files import file_digest, write_json, write_text
 from benchmark.reading import path as expanded
 from benchmark.sweep.records import RECORD, in_words, provenance, read_record
+from benchmark.words import short
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -477,14 +478,16 @@ def _in_tiles(tiles: Mapping[str, Any] | None) -> list[str]:
         return []
 
     def by(way: Mapping[str, Any]) -> str:
-        return f"at most {way['most']:.2g} of 255, {way['mean']:.2g} in the mean (tiles of {way['tile']})"
+        return (
+            f"at most {short(way['most'])} of 255, {short(way['mean'])} in the mean (tiles of {way['tile']})"
+        )
 
     alone, together = tiles["alone"], tiles["together"]
     words = f"in tiles by themselves, which differ from the whole by {by(alone)}"
     if together:
         words = (
             "in tiles that pool over the whole picture together, which differ from the whole by "
-            f"{by(together)}; where those do not fit either, {words}"
+            f"{by(together)}; where there is no room for such a tile, {words}"
         )
     return [
         f"A picture that does not fit into memory whole is restored {words}; measured on {len(tiles['photographs'])} "

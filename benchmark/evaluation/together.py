@@ -3,8 +3,9 @@
 Many networks weigh their features by means over the whole picture (channel attention). In tiles by themselves they
 weigh by the tile's means, and the result differs from tile to tile. Here each tile is a thread, one of which runs at
 a time; where the network pools over height and width, a tile adds what is its own and waits until all have, and all
-go on with the pool of the whole picture. Only what is alive at a pool is held for every tile, a small part of what
-a whole picture needs at its peak.
+go on with the pool of the whole picture. Only what is alive at a pool is held for a tile, a small part of what a whole
+picture needs at its peak. Tiles for which there is no room even so hold nothing: they begin anew for every pool, with
+those that are known by then.
 
 The result is that of the whole picture as far as convolutions do not reach across a tile's overlap.
 """
@@ -43,10 +44,13 @@ _MAXIMA = (torch.Tensor.amax, torch.amax)
 
 @dataclass(frozen=True)
 class _Need:
-    """What a network needs: bytes a pixel alive at a pool, the most, and how many pools there are."""
+    """What a network needs: bytes a pixel alive at a pool, the most; for each pool, whether it is its features' last.
+
+    A mean and a maximum of the same features are two pools, for which nobody need begin twice.
+    """
 
     held: float
-    pools: int
+    last: tuple[bool, ...]
 
 
 _measured: weakref.WeakKeyDictionary[nn.Module, _Need | None] = weakref.WeakKeyDictionary()
@@ -56,6 +60,10 @@ class _Stopped(Exception):  # noqa: N818
     """Another tile failed."""
 
 
+class _Later(Exception):  # noqa: N818
+    """A tile that holds nothing has come to a pool that is not known yet."""
+
+
 class _Meeting:
     """Takes turns among tiles: each goes on to its next pool, the first again when the last has come there."""
 
@@ -63,7 +71,7 @@ class _Meeting:
         self._tiles, self._turn = tiles, 0
         self._changed = threading.Condition()
         self._parts: list[tuple[Tensor, int]] = []
-        self._pool: Tensor | None = None
+        self.pools: list[Tensor] = []  # of the whole picture, those that are known
         self._failed = False
 
     def wait(self, tile: int) -> None:
@@ -85,17 +93,15 @@ class _Meeting:
             self._failed = True
             self._changed.notify_all()
 
-    def pool(self, tile: int, part: Tensor, count: int, largest: bool) -> Tensor:
-        """The pool of all tiles: the mean of sums `part` over `count` values each, or the largest."""
+    def pool(self, tile: int, part: Tensor, count: int, largest: bool) -> None:
+        """Add to the next pool and wait until it is known: the mean of sums over `count` values, or the largest."""
         self._parts.append((part, count))
         if tile == self._tiles - 1:
             parts = torch.stack([p for p, _ in self._parts])
-            self._pool = parts.amax(0) if largest else parts.sum(0) / sum(n for _, n in self._parts)
+            self.pools.append(parts.amax(0) if largest else parts.sum(0) / sum(n for _, n in self._parts))
             self._parts = []
         self.leave(tile)
         self.wait(tile)
-        assert self._pool is not None
-        return self._pool
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,9 @@ def _sides(length: int, tile: int, overlap: int) -> list[_Side]:
     ]
 
 
+_Parts = dict[int, tuple[Tensor, int, bool]]  # of a tile, by pool: see `_Meeting.pool`
+
+
 class _Pools(TorchFunctionMode):
     """Replaces pools over height and width of one tile by those of all."""
 
@@ -163,6 +172,7 @@ def restore_together(
     tile: int,
     overlap: int = OVERLAP,
     progress: Progress | None = None,
+    hold: int | None = None,
 ) -> Tensor:
     """Restore a picture (3, H, W) in tiles that pool over the whole of it.
 
@@ -172,24 +182,50 @@ def restore_together(
         tile: side of the tiles, rounded down to a multiple of 32; at least twice `overlap`.
         overlap: pixels that neighbouring tiles share at least.
         progress: called with tiles done, as far as their parts come to that, and their number.
+        hold: how many tiles hold what is alive at a pool; the others begin anew for each. None: as many as fit.
 
     Returns:
-        (3, H, W) as `image`, not clamped.
+        (3, H, W) as `image`, not clamped; the same for every `hold`.
 
     Raises:
         OutOfMemory: what the tiles hold does not fit.
     """
     need = _need(model)
+    if hold is None and need is not None:
+        hold = _room(model, need, tile, next(model.parameters(), image).device)
     try:
-        return _restored(model, image, tile, overlap, progress, need.pools if need else 0)
+        return _restored(model, image, tile, overlap, progress, need.last if need else (), hold)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
         raise OutOfMemory(f"out of memory restoring tiles of {tile} together: give a smaller tile") from error
 
 
+class _Progress:
+    """Counts work, a tile's forward in as many parts as there are pools, and one: beginning anew repeats parts."""
+
+    def __init__(self, progress: Progress | None, tiles: int, held: int, last: tuple[bool, ...]) -> None:
+        self._progress, self._tiles, self._done, self._told = progress, tiles, 0, 0
+        whole = len(last) + 1
+        anew = whole + sum(n for n, ends in enumerate(last, start=1) if ends)
+        self._total = held * whole + (tiles - held) * anew
+
+    def passed(self, parts: int) -> None:
+        self._done += parts
+        tiles = self._tiles * self._done // self._total
+        if self._progress is not None and tiles > self._told:
+            self._progress(tiles, self._tiles)
+        self._told = tiles
+
+
 def _restored(
-    model: nn.Module, image: Tensor, tile: int, overlap: int, progress: Progress | None, pools: int
+    model: nn.Module,
+    image: Tensor,
+    tile: int,
+    overlap: int,
+    progress: Progress | None,
+    last: tuple[bool, ...],
+    hold: int | None,
 ) -> Tensor:
     tile, overlap = tile // _STEP * _STEP, overlap // _STEP * _STEP
     rows, columns = (_sides(length, tile, overlap) for length in image.shape[-2:])
@@ -200,35 +236,53 @@ def _restored(
     total = canvas.new_zeros(image.shape[-2:])
     example = next(model.parameters(), image)
     places = list(product(range(len(rows)), range(len(columns))))
+    held = len(places) if hold is None else min(hold, len(places))
     meeting, errors = _Meeting(len(places)), []
-    parts = 0
+    count = _Progress(progress, len(places), held, last)
 
-    def passed() -> None:
-        nonlocal parts
-        parts += 1
-        if progress is not None and parts % (pools + 1) == 0:
-            progress(parts // (pools + 1), len(places))
+    def forward(number: int, high: _Side, wide: _Side, rainy: Tensor, known: _Parts) -> Tensor | None:
+        """The tile's result; None where it holds nothing and has come to a pool whose part is in `known` now."""
+        reached = 0
+
+        def pool(features: Tensor, axes: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
+            nonlocal reached
+            reached += 1
+            if reached <= len(meeting.pools):
+                return meeting.pools[reached - 1]
+            own = features[..., high.of(features.shape[-2]), wide.of(features.shape[-1])]
+            part = own.amax(axes, keepdim=keep) if largest else own.sum(axes, keepdim=keep)
+            values = own.numel() // max(1, part.numel())
+            if number < held:
+                count.passed(1)
+                meeting.pool(number, part, values, largest)
+                return meeting.pools[reached - 1]
+            known[reached - 1] = part, values, largest
+            if last[reached - 1]:
+                count.passed(reached)
+                raise _Later
+            return part  # which nobody uses: the next pool is of the same features
+
+        try:
+            with torch.inference_mode(), _Pools(pool):
+                made = model(rainy)[0].to(canvas)
+        except _Later:
+            return None
+        count.passed(1 if number < held else len(last) + 1)
+        return made
 
     def work(number: int, row: int, column: int) -> None:
         high, wide = rows[row], columns[column]
         here = slice(high.start, high.start + high.length), slice(wide.start, wide.start + wide.length)
-
-        def pool(features: Tensor, axes: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
-            own = features[..., high.of(features.shape[-2]), wide.of(features.shape[-1])]
-            passed()
-            part = own.amax(axes, keepdim=keep) if largest else own.sum(axes, keepdim=keep)
-            return meeting.pool(number, part, own.numel() // max(1, part.numel()), largest)
-
+        known: _Parts = {}
         try:
             meeting.wait(number)
-            with torch.inference_mode():
-                rainy = image[None, :, *here].to(example)
-                with _Pools(pool):
-                    restored = model(rainy)[0].to(canvas)
-                weight = down[row][: high.length, None] * across[column][: wide.length]
-                canvas[:, *here] += restored * weight
-                total[here] += weight
-            passed()
+            rainy = image[None, :, *here].to(example)
+            while (restored := forward(number, high, wide, rainy, known)) is None:
+                while len(meeting.pools) in known:
+                    meeting.pool(number, *known.pop(len(meeting.pools)))
+            weight = down[row][: high.length, None] * across[column][: wide.length]
+            canvas[:, *here] += restored * weight
+            total[here] += weight
             meeting.leave(number)
         except _Stopped:
             pass
@@ -252,7 +306,7 @@ def _restored(
 
 
 def fits_together(model: nn.Module, height: int, width: int, tile: int, device: torch.device) -> bool:
-    """Whether a picture can be restored so: what tiles hold at pools fits, and the network's pools are found.
+    """Whether a picture can be restored so: a tile fits, and the network's pools are found.
 
     The second is tried on a small picture, whose result must be that of the whole.
     """
@@ -261,8 +315,13 @@ def fits_together(model: nn.Module, height: int, width: int, tile: int, device: 
     need = _need(model)
     if need is None:
         return False
-    tiles = len(_sides(height, tile, OVERLAP)) * len(_sides(width, tile, OVERLAP))
-    return (need.held * tiles + bytes_per_pixel(model)) * tile**2 <= _SHARE * free_on(device)
+    return _room(model, need, tile, device) >= 0
+
+
+def _room(model: nn.Module, need: _Need, tile: int, device: torch.device) -> int:
+    """How many tiles can hold what is alive at a pool beside one in work; below 0: not even that fits."""
+    left = _SHARE * free_on(device) - bytes_per_pixel(model) * tile**2
+    return math.floor(left / (need.held * tile**2))
 
 
 def _need(model: nn.Module) -> _Need | None:
@@ -278,17 +337,23 @@ def _tried_out(model: nn.Module) -> _Need | None:
     picture = torch.rand((3, height, width), generator=torch.Generator().manual_seed(0))
     picture = (0.3 * picture + 0.7 * torch.linspace(0, 1, width)).to(example)  # its ends differ
     alive: list[int] = []
+    last: list[bool] = []
+    before: tuple[Any, int] | None = None  # features of the last pool, and how often they had been changed
     with tried(model), Live() as live:
 
         def pool(features: Tensor, axes: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
+            nonlocal before
             alive.append(live.now)
+            if before is not None:
+                last.append(before[0]() is not features or before[1] != features._version)
+            before = weakref.ref(features), features._version
             return features.amax(axes, keepdim=keep) if largest else features.mean(axes, keepdim=keep)
 
         with _Pools(pool):
             whole = model(picture[None])[0].clamp(0, 1)
     if not alive:
         return None
-    together = _restored(model, picture, height, OVERLAP, None, 0).clamp(0, 1)
+    together = _restored(model, picture, height, OVERLAP, None, (), None).clamp(0, 1)
     if not bool((together - whole).abs().max() <= _SAME):
         return None
-    return _Need(_UNSEEN * max(alive) / (height * width), len(alive))
+    return _Need(_UNSEEN * max(alive) / (height * width), (*last, True))

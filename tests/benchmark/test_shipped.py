@@ -21,6 +21,7 @@ from benchmark.data.embedded import photograph
 from benchmark.errors import UserError
 from benchmark.sweep.records import run_folder
 from benchmark.sweep.run import execute
+from benchmark.words import short
 
 
 @pytest.fixture
@@ -75,8 +76,8 @@ def test_a_run_is_shipped_with_its_card(mine: Path) -> None:
     assert "| Mine | 1 |" in page and (mine / "docs" / "nafnet-general.png").is_file()
     tiles = card["tiles"]
     assert len(tiles["photographs"]) == 3 and tiles["together"]["most"] < 1 < tiles["alone"]["most"]
-    assert f"differ from the whole by at most {tiles['together']['most']:.2g} of 255" in page
-    said = "in tiles differs from the whole picture by at most"
+    assert f"differ from the whole by at most {short(tiles['together']['most'])} of 255" in page
+    said = "nafnet-general in tiles: at most"
     assert said in ship.in_words(tiled=True)[-1] and said not in " ".join(ship.in_words())
     assert ship.path.stat().st_mode & 0o777 == 0o644
     assert str(mine) not in json.dumps(card["training"]["data"])

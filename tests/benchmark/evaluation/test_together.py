@@ -65,6 +65,54 @@ def test_means_and_maxima_are_those_of_the_whole(size: tuple[int, int]) -> None:
     assert (alone - whole).abs().max() > 4 / 255
     assert (tiles - whole).abs().max() < 1e-5
     assert model.training, "as it was"
+    for hold in (0, 1):
+        assert torch.equal(restore_together(model, image, 256, hold=hold), tiles)
+
+
+def test_tiles_that_hold_nothing_begin_anew_for_each_pool_and_are_the_same(monkeypatch) -> None:
+    class Counted(Pools):
+        calls = 0
+
+        def forward(self, rainy: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(rainy)
+
+    model, image = Counted(), as_tensor(photograph(256, 640))  # four tiles
+    wanted = restore_together(model, image, 256)
+    seen: list[tuple[int, int]] = []
+    for hold, calls in (
+        (4, 4),
+        (3, 3 + 3),
+        (0, 4 * 3),
+    ):  # the maximum and the second mean are of the same features
+        model.calls = 0
+        seen.clear()
+        made = restore_together(model, image, 256, progress=lambda *a: seen.append(a), hold=hold)
+        assert torch.equal(made, wanted) and model.calls == calls
+        assert seen[-1] == (4, 4) and [d for d, _ in seen] == sorted({d for d, _ in seen})
+    need = together._need(model)
+    assert need is not None and need.last == (True, False, True)
+    room = (together.bytes_per_pixel(model) + 2.5 * need.held) * 256**2 / 0.75
+    monkeypatch.setattr(together, "free_on", lambda device: room)
+    assert fits_together(model, 256, 640, 256, CPU)
+    model.calls = 0
+    assert torch.equal(restore_together(model, image, 256), wanted) and model.calls == 2 + 2 * 3
+
+
+def test_features_changed_in_place_between_two_pools_are_others() -> None:
+    class Changed(Pools):
+        def forward(self, rainy: Tensor) -> Tensor:
+            features = self.before(rainy)
+            features.mul_(1 + features.mean((2, 3), keepdim=True))
+            features.add_(features.amax((2, 3), keepdim=True))
+            return self.after(features)
+
+    model, image = Changed().eval(), as_tensor(photograph(256, 640))
+    assert fits_together(model, 2000, 3000, 1024, CPU)
+    need = together._need(model)
+    assert need is not None and need.last == (True, True)
+    whole = restore(model, image)
+    assert (restore_together(model, image, 256, hold=1) - whole).abs().max() < 1e-5
 
 
 def test_a_network_of_the_catalogue_in_tiles_is_the_whole(nafnet: nn.Module, monkeypatch) -> None:
@@ -93,6 +141,7 @@ def test_a_spiking_network_of_the_catalogue_in_tiles_is_the_whole() -> None:
     tiles = restore_together(model, image, 256)
     assert (alone - whole).abs().max() > 1 / 255
     assert (tiles - whole).abs().max() < 1 / 255
+    assert torch.equal(restore_together(model, image, 256, hold=1), tiles)
 
 
 def test_what_is_not_so_by_a_trial_is_not_restored_so(nafnet: nn.Module, monkeypatch) -> None:
