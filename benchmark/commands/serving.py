@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +40,7 @@ LIMIT = 128 << 20
 _WAITING = 4  # pictures that are held at once
 _PATIENCE = 60.0  # seconds for a request to arrive
 _TELLING = 0.05  # megapixels that say how fast this machine is
+_GRACE = 1.0  # seconds to stop in
 _BEAT = 0.5  # seconds between two lines to a browser that may have gone away
 
 
@@ -89,6 +92,8 @@ class Restorer:
         self._jobs: queue.Queue[_Job] = queue.Queue()
         self._open: list[_Job] = []
         self._lock = threading.Lock()
+        self._idle = threading.Event()
+        self._idle.set()
         threading.Thread(target=self._work, name="restore", daemon=True).start()
 
     def enter(self, job: _Job) -> None:
@@ -115,11 +120,12 @@ class Restorer:
             if job in self._open:
                 self._open.remove(job)
 
-    def close(self) -> None:
-        """Stop at the next tile."""
+    def close(self, patience: float) -> bool:
+        """Stop at the next tile; False: it did not within so many seconds."""
         with self._lock:
             for job in self._open:
                 job.given_up.set()
+        return self._idle.wait(patience)
 
     def _work(self) -> None:
         from benchmark.resident import keep_freed_memory
@@ -129,12 +135,15 @@ class Restorer:
             job = self._jobs.get()
             if job.given_up.is_set():
                 continue
+            self._idle.clear()
             try:
                 job.told.put(self._restored(job))
             except _GaveUp:
                 continue
             except Exception as error:
                 job.told.put(error)
+            finally:
+                self._idle.set()
 
     def _restored(self, job: _Job) -> _Made:
         from benchmark.models import create_model
@@ -368,6 +377,10 @@ def serve(port: int, device: str, show: Callable[[str], None] | None) -> int:
             show(server.address)
         try:
             server.serve_forever()
-        finally:
-            server.restorer.close()
+        except KeyboardInterrupt:
+            if not server.restorer.close(_GRACE):
+                # a forward cannot be stopped, and Python cannot end beside one as it should
+                print("derain: interrupted", file=sys.stderr, flush=True)
+                os._exit(130)
+            raise
     return 0

@@ -203,6 +203,7 @@ class _Bars:
         )
         self._jobs, self._shown = jobs, shown
         self._began = self._expected = self._pixels = 0.0
+        self._position = 0
         self._speed: float | None = None  # seconds a pixel, of the picture before
         self._bar = Ticking(*columns, console=Console(stderr=True), disable=not shown)
         total = len(jobs)
@@ -234,7 +235,7 @@ class _Bars:
 
     def begin(self, position: int, unit: str, expected: float = 0.0) -> Callable[[float, int], None]:
         """Begin with the input of that position; gives what to call as its tiles or frames are done."""
-        self._began, self._expected = time.perf_counter(), expected
+        self._began, self._expected, self._position = time.perf_counter(), expected, position
         self._bar.reset(
             self._one, description=printable(self._jobs[position].source.name), total=1, count=f"0 {unit}s"
         )
@@ -250,8 +251,9 @@ class _Bars:
 
     def _tick(self) -> None:
         if self._expected:
-            share = (time.perf_counter() - self._began) / self._expected
-            self._bar.update(self._one, completed=min(0.99, share), total=1)
+            share = min(0.99, (time.perf_counter() - self._began) / self._expected)
+            self._bar.update(self._one, completed=share, total=1)
+            self._bar.update(self._all, completed=self._position + share)
 
     def end(self, position: int) -> None:
         """That input is done."""

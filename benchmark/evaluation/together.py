@@ -296,10 +296,17 @@ def _restored(
             threading.Thread(target=work, args=(n, *place), name=f"tile {n}", daemon=True)
             for n, place in enumerate(places)
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:  # Ctrl-C: Python must not end while a thread is amid a forward
+            meeting.fail()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+            raise
     if errors:
         raise errors[0]
     return canvas.div_(total)

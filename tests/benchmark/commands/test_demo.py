@@ -364,15 +364,37 @@ def test_a_port_that_is_taken_is_a_line(server: serving.Server) -> None:
         serving.Server(server.server_port, server.restorer)
 
 
-def test_ctrl_c_ends_it_in_a_line() -> None:
-    code = "import sys; from benchmark.cli import main; sys.exit(main())"
+@pytest.mark.parametrize("busy", [False, True])
+def test_ctrl_c_ends_it_in_a_line(busy: bool, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+from benchmark import shipped
+from benchmark.cli import main
+from benchmark.commands import demo, serving
+shipped.FOLDER = Path({str(tmp_path / "weights")!r})
+demo.SAMPLES = ()
+def restore_picture(*_, opened, **__):
+    opened(40, 60)
+    large = torch.rand(1500, 1500)
+    while True:  # amid a forward nothing is looked at
+        large = (large @ large).sigmoid()
+serving.restore_picture = restore_picture
+sys.exit(main())
+"""
     with subprocess.Popen(
         [sys.executable, "-c", code, "demo", "--serve", "--no-open"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(demo.__file__).parents[2])},
     ) as process:  # fmt: skip
         first = process.stdout.readline()  # type: ignore[union-attr]
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/  \(Ctrl-C ends it\)\n", first)
+        told = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)\n", first)
+        assert told
+        if busy:
+            connection = http.client.HTTPConnection("127.0.0.1", int(told[1]), timeout=60)
+            connection.request("POST", "/restore?weights=nafnet-general", png(PIXELS))
+            assert b"seconds" in connection.getresponse().readline()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "derain: interrupted\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import numpy as np
@@ -183,4 +185,26 @@ def test_a_tile_that_fails_ends_them_all() -> None:
     model.left = 2
     with pytest.raises(OutOfMemory, match="together"):
         restore_together(model, as_tensor(photograph(256, 640)), 256)
+    assert not [t for t in threading.enumerate() if t.name.startswith("tile")]
+
+
+def test_ctrl_c_ends_all_tiles_before_the_command() -> None:
+    class Interrupted(Pools):
+        at = 10**9
+
+        def forward(self, rainy: Tensor) -> Tensor:
+            self.at -= 1
+            if self.at == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().forward(rainy)
+
+    model = Interrupted()
+    assert fits_together(model, 256, 640, 256, CPU)
+    model.at = 2
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            restore_together(model, as_tensor(photograph(256, 640)), 256)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not [t for t in threading.enumerate() if t.name.startswith("tile")]
