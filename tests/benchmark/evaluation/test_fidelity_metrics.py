@@ -92,6 +92,7 @@ def test_statistic_ssim_is_of_block_means(side: int, factor: int) -> None:
         data_range=255,
         full=True,
     )
+    assert torch.equal(ssim_y(restored, target, "float"), ssim_y(restored, target, plain))
     measured = ssim_y(restored, target, "statistic").item()
     assert measured == pytest.approx(whole[5:-5, 5:-5].mean(), abs=1e-9)
     assert (measured == pytest.approx(ssim_y(restored, target, plain).item(), abs=1e-6)) == (factor == 1)
@@ -139,13 +140,55 @@ def test_inputs_are_left_alone() -> None:
         (torch.full((1, 3, 32, 32), math.nan), torch.rand(1, 3, 32, 32), "restored has NaN"),
         (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), math.inf), "target has NaN"),
         (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 200.0), "divide by 255"),
-        (torch.rand(1, 3, 8, 32), torch.rand(1, 3, 8, 32), "nothing is left"),
+        (
+            torch.rand(1, 3, 8, 32),
+            torch.rand(1, 3, 8, 32),
+            "cuts 4 pixels on every side: nothing .* of 8×32 pixels",
+        ),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 2.5), r"reaches 2\.5: divide by 255"),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), -1.5), r"reaches 1\.5"),
     ],
 )
 def test_wrong_input(restored: torch.Tensor, target: torch.Tensor, words: str) -> None:
     for metric in (psnr_y, ssim_y):
         with pytest.raises(ValueError, match=words):
             metric(restored, target)
+
+
+def test_one_value_that_is_not_finite_is_enough() -> None:
+    for value in (math.inf, -math.inf, math.nan):
+        restored, target = pair()
+        restored[1, 2, 3, 4] = value
+        with pytest.raises(ValueError, match="restored has NaN or infinite values"):
+            psnr_y(restored, target)
+
+
+def test_pictures_too_small_for_the_window_or_none_at_all() -> None:
+    restored, target = pair(1, 18, 40)
+    for measure in (ssim_y, lambda a, b: fidelity(a, b, ["float", "esdnet"])):
+        with pytest.raises(ValueError, match=r"SSIM \(esdnet\) needs .* at least 19×19 pixels, not 18×40"):
+            measure(restored, target)
+    restored, target = pair(1, 10, 40)
+    assert psnr_y(restored, target).isfinite().all(), "the border leaves two rows"
+    none = torch.empty(0, 3, 32, 32)
+    assert psnr_y(none, none).shape == (0,)
+
+
+def test_block_means_of_a_batch() -> None:
+    image = torch.arange(48.0).reshape(2, 4, 6)
+    expected = image.reshape(2, 2, 2, 3, 2).mean((2, 4))
+    assert torch.equal(metrics._block_means(image, 2), expected)
+
+
+def test_what_is_compiled_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    if metrics._compiled() is None:
+        pytest.skip("no C compiler")
+
+    def filtered(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(metrics, "_filtered_similarity", filtered)
+    assert ssim_y(*pair()).shape == (2,)
 
 
 def test_too_small_for_the_window() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import files
+from benchmark.errors import DiskFull
 from benchmark.files import clean_leftovers, temporary_name
 from benchmark.sweep import claims
 from benchmark.sweep.claims import Claim, Claimed, Owner, holder, left_open, storage_time
@@ -87,6 +89,133 @@ def test_an_owner_elsewhere_is_believed_until_it_was_silent_for_long(tmp_path: P
     _elsewhere(tmp_path / "dead", claims.PATIENCE + 30)
     assert left_open(tmp_path / "dead")
     assert Claim(tmp_path / "dead").take().number == 2
+
+
+def test_silence_is_two_minutes_by_the_storages_clock(tmp_path: Path, monkeypatch) -> None:
+    """Whatever this machine's own clock says when the claim is taken."""
+    assert claims.BEAT == 1.0
+    _elsewhere(tmp_path / "dead", 125)
+    assert holder(tmp_path / "dead") is None
+    _elsewhere(tmp_path / "live", 110)
+    assert holder(tmp_path / "live") is not None and left_open(tmp_path / "live") is None
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    with pytest.raises(Claimed):
+        Claim(tmp_path / "live").take()
+    assert holder(tmp_path / "live", storage_time(tmp_path / "live")) is not None
+
+
+def test_the_storages_clock_makes_the_folder_and_leaves_nothing(tmp_path: Path) -> None:
+    before = time.time()
+    assert abs(storage_time(tmp_path / "new" / "folder") - before) < 60
+    assert _files(tmp_path / "new" / "folder") == []
+
+
+def test_what_a_claim_says_at_its_beginning(tmp_path: Path) -> None:
+    Claim(tmp_path).take()
+    held = holder(tmp_path)
+    assert held is not None and (held.step, held.steps, held.place) == (0, 0, str(tmp_path))
+    assert held.owner == Owner.here() and held.owner.host == (platform.node() or "unknown")
+    assert abs(held.since - time.time()) < 60
+    assert "at step" not in str(held) and "at step" not in str(claims.Holder(Owner.here()))
+    assert str(claims.Holder(None)) == "another process"
+
+
+def test_who_never_took_a_claim_has_none(tmp_path: Path) -> None:
+    assert not Claim(tmp_path).beat()
+    Claim(tmp_path).take()
+    assert not Claim(tmp_path).beat(), "it is another's"
+
+
+def test_a_listing_that_is_late_loses_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File servers' clients keep old listings for a while; the file itself is asked for, too."""
+    claim = Claim(tmp_path).take()
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "_numbers", lambda folder: [])
+        assert claim.beat()
+    (tmp_path / "claim-1.json").unlink()
+    assert not claim.beat()
+
+
+def test_a_claim_seen_from_elsewhere(tmp_path: Path) -> None:
+    """A copy is nobody's only where its owner is of this machine and its folder is there."""
+    _elsewhere(tmp_path / "theirs", 0)
+    shutil.copytree(tmp_path / "theirs", tmp_path / "mirror")
+    assert holder(tmp_path / "mirror") is not None
+    Claim(tmp_path / "mine").take()
+    told = json.loads((tmp_path / "mine" / "claim-1.json").read_text())
+    for place in ("/no/such/folder", ""):
+        (tmp_path / "mine" / "claim-1.json").write_text(json.dumps({**told, "place": place}))
+        assert holder(tmp_path / "mine") is not None
+
+
+def test_a_process_of_another_user_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int, signum: int) -> None:
+        raise PermissionError
+
+    def missing(pid: int, signum: int) -> None:
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert Owner.here().alive() is True
+    assert replace(Owner.here(), began="1").alive() is False, "its number was given to another"
+    assert replace(Owner.here(), machine="far").alive() is None
+    monkeypatch.setattr(os, "kill", missing)
+    assert Owner.here().alive() is False
+
+
+def test_a_claim_is_given_up_on_a_full_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = Claim(tmp_path).take()
+
+    def full(*args: object) -> None:
+        raise DiskFull("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "write_json", full)
+        claim.give_up(done=False)
+    assert json.loads((tmp_path / "claim-1.json").read_text()) == {"given_up": True}
+    assert holder(tmp_path) is None and left_open(tmp_path) is None
+
+
+def test_a_claim_is_given_up_only_by_its_owner(tmp_path: Path) -> None:
+    claim = Claim(tmp_path).take()
+    (tmp_path / "claim-2.json").write_text("{}")
+    claim.give_up(done=False)
+    assert "owner" in json.loads((tmp_path / "claim-1.json").read_text()), (
+        "it was taken over: nothing is written"
+    )
+
+
+def test_a_link_that_was_made_and_is_answered_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_text("a")
+    assert claims._link(tmp_path / "a", tmp_path / "b")
+    assert claims._link(tmp_path / "a", tmp_path / "b"), "a file server did it before"
+    (tmp_path / "c").write_text("c")
+    assert not claims._link(tmp_path / "c", tmp_path / "b")
+
+    def refuse(number: int) -> None:
+        def link(*args: object) -> None:
+            raise OSError(number, "refused")
+
+        monkeypatch.setattr(os, "link", link)
+
+    for number in (1, 31, 38, 95):  # not permitted, too many links, not there, not supported
+        refuse(number)
+        target = tmp_path / str(number)
+        assert claims._link(tmp_path / "a", target) and target.read_text() == "a"
+        assert not claims._link(tmp_path / "a", target)
+    refuse(28)
+    with pytest.raises(OSError, match="refused"):
+        claims._link(tmp_path / "a", tmp_path / "full")
+
+
+def test_names_of_claims() -> None:
+    assert [claims.claim_number(n) for n in ("claim-12.json", "claim-x.json", "claim-1.txt", "1.json")] == [
+        12,
+        None,
+        None,
+        None,
+    ]
 
 
 def test_a_number_is_never_given_twice(tmp_path: Path) -> None:
