@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +48,7 @@ Bits = NDArray[np.bool_]
 # of 256 bits: the two nearest different photographs of BSDS500 are 31 apart, the same one saved as JPEG of
 # quality 60 at most 16
 _NEAR = 20
+_BLOCK = 256  # pictures that are compared with all later ones at once
 _FLAT = 16  # grey levels: the hash of a picture of less contrast says nothing
 _SHOWN = 10
 
@@ -456,26 +457,36 @@ def _alike(looked: dict[tuple[str | None, str | None], list[_Looked]], report: R
     """Clean pictures of one split that show the same scene and are not the same bytes."""
     for (dataset, split), part in looked.items():
         clear = [one for one in part if one.contrast >= _FLAT]
-        pairs = [(i, j) for i, j in _near(clear, clear) if i < j and clear[i].pixels != clear[j].pixels]
-        if not pairs:
+        count, pair = _shown_before(clear)
+        if pair is None:
             continue
-        first, second = (clear[k].label for k in pairs[0])
+        first, second = (clear[k].label for k in pair)
         where = f"{DATASETS[dataset].title if dataset else 'unknown set'}{f' {split}' if split else ''}"
-        line = f"{where}: {len({j for _, j in pairs})} image(s) show nearly what another shows ({first}, {second})"
+        line = f"{where}: {count} image(s) show nearly what another shows ({first}, {second})"
         (report.remarks if split == "train" else report.problems).append(line)
 
 
-def _near(some: Sequence[_Looked], others: Sequence[_Looked]) -> Iterator[tuple[int, int]]:
-    """Positions of pictures whose hashes are within `_NEAR` bits, upright."""
-    if not some or not others:
-        return
-    bits = np.unpackbits(np.stack([one.hashes[0] for one in others]), axis=1).astype(np.float32)
-    mine = np.unpackbits(np.stack([one.hashes[0] for one in some]), axis=1).astype(np.float32)
-    for start in range(0, len(mine), 1024):
-        block = mine[start : start + 1024]
-        apart = block.sum(1)[:, None] + bits.sum(1)[None] - 2 * block @ bits.T
-        for i, j in zip(*np.nonzero(apart <= _NEAR), strict=True):
-            yield start + int(i), int(j)
+def _shown_before(pictures: Sequence[_Looked]) -> tuple[int, tuple[int, int] | None]:
+    """How many pictures are nearly an earlier one, upright, and not the same pixels; the positions of the first two.
+
+    Pairs are counted, never listed: in a set of films nearly all of 10⁹ may be alike.
+    """
+    if not pictures:
+        return 0, None
+    signs = np.unpackbits(np.stack([one.hashes[0] for one in pictures]), axis=1).astype(np.float32) * 2 - 1
+    same = np.unique([one.pixels for one in pictures], return_inverse=True)[1]
+    seen = np.zeros(len(pictures), bool)
+    pair = None
+    for start in range(0, len(pictures), _BLOCK):
+        block = signs[start : start + _BLOCK]
+        near = block @ signs[start:].T >= signs.shape[1] - 2 * _NEAR  # each bit that differs takes 2 away
+        near &= same[start : start + _BLOCK, None] != same[None, start:]
+        near[:, : len(block)] = np.triu(near[:, : len(block)], 1)
+        seen[start:] |= near.any(axis=0)
+        if pair is None and near.any():
+            i = int(near.any(axis=1).argmax())
+            pair = (start + i, start + int(near[i].argmax()))
+    return int(seen.sum()), pair
 
 
 def _overlap(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import check, open_pairs, render
+from benchmark.data import audit, check, open_pairs, render
 from benchmark.data.audit import difference_hash
 from benchmark.data.embedded import render_split
 from benchmark.data.images import read_image, write_image
@@ -253,3 +253,28 @@ def test_rendering_with_wrong_words(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     render(clean / "1.png", tmp_path / "one", composition="screen", density="light", progress=False)
     assert (tmp_path / "one" / "input" / "1.png").is_file()
+
+
+def test_alike_pictures_are_counted_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks, and without a list of pairs: of 65,000 frames of films it would have 10⁹."""
+    monkeypatch.setattr(audit, "_BLOCK", 16)
+    rng = np.random.default_rng(0)
+    bases = rng.integers(0, 256, (12, 32), dtype=np.uint8)
+    pictures = []
+    for _ in range(75):
+        bits = np.unpackbits(bases[rng.integers(12)])
+        bits[rng.choice(256, rng.integers(0, 16), replace=False)] ^= 1
+        hashes = np.stack([np.packbits(bits)] * 8)
+        pictures.append(audit._Looked("", (1, 1), hashes, 99, int(rng.integers(60)), None))
+
+    def apart(i: int, j: int) -> int:
+        return int(np.unpackbits(pictures[i].hashes[0] ^ pictures[j].hashes[0]).sum())
+
+    pairs = [
+        (i, j)
+        for i in range(75)
+        for j in range(i + 1, 75)
+        if apart(i, j) <= audit._NEAR and pictures[i].pixels != pictures[j].pixels
+    ]
+    assert audit._shown_before(pictures) == (len({j for _, j in pairs}), pairs[0])
+    assert audit._shown_before(pictures[:1]) == audit._shown_before([]) == (0, None)
