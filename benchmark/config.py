@@ -41,7 +41,7 @@ class ModelConfig:
 class DataConfig:
     """Which dataset, where it lies, how it is read."""
 
-    name: str = "embedded-heavy"
+    name: str = "embedded"
     root: str | None = None  # the folder that holds the dataset, or one above it
     workers: int = 0  # loader processes; the decoded cache makes none necessary for small runs
     cache: str | None = None  # folder of the decoded cache; None: ~/.cache/esdnet-benchmark

@@ -43,6 +43,12 @@ class Declared:
     ablations: Mapping[str, Any]
     lengths: Mapping[str, Any]
 
+    def options(self) -> dict[str, dict[str, Any]]:
+        """The constructor options of every network of this suite."""
+        without = self.networks["without"]
+        ours = {name: entry for name, entry in catalog.networks().items() if entry.is_ours()}
+        return {n: {k: v for k, v in e.embedded.items() if k not in without} for n, e in ours.items()}
+
 
 def declared() -> Declared:
     """The study that ships."""
@@ -142,7 +148,7 @@ class Runs:
                 f"rates {name} {rate}",
                 [("rates", f"{name}@{rate}")],
             )
-            for name in self.study.networks["options"]
+            for name in self.study.options()
             for rate in asked["values"]
         ]
 
@@ -155,7 +161,7 @@ class Runs:
                 f"networks {name}",
                 [("networks", name)],
             )
-            for name in self.study.networks["options"]
+            for name in self.study.options()
         ]
 
     def ablations(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
@@ -199,7 +205,7 @@ class Runs:
         ]
 
     def _network(self, name: str) -> list[str]:
-        options = self.study.networks["options"][name]
+        options = self.study.options()[name]
         return [f"model={name}", *_words({f"model.{k}": v for k, v in options.items()})]
 
     @staticmethod
@@ -253,17 +259,17 @@ def make_study(
     runs = Runs(study, sets, request.runs, request.settings)
     selection = Plan(unique(runs.rates()))
     rates = chosen_rates(selection.runs)
-    missing = [n for n in study.networks["options"] if n not in rates]
+    missing = [n for n in study.options() if n not in rates]
     if missing and not request.plan_only:
         do(selection, request)
         rates = chosen_rates(selection.runs)
-        missing = [n for n in study.networks["options"] if n not in rates]
+        missing = [n for n in study.options() if n not in rates]
         if missing:
             print(f"derain: no rate for {', '.join(missing)}: their runs have not ended", file=sys.stderr)
             return 1
     if request.plan_only:
         default = study.rates["values"][0]
-        rates = {name: rates.get(name, default) for name in study.networks["options"]}
+        rates = {name: rates.get(name, default) for name in study.options()}
     every = unique(_ordered(runs, rates, parts or PARTS, study, seeds))
     plan = Plan((*selection.runs, *every) if not parts or "rates" in parts else tuple(every))
     if request.plan_only:

@@ -46,7 +46,7 @@ def real(tmp_path: Path) -> Path:
 def test_every_network_is_there_and_all_are_of_one_size() -> None:
     from benchmark import create_model, measure_cost
 
-    options = STUDY.networks["options"]
+    options = STUDY.options()
     assert list(options) == [name for name, entry in catalog.networks().items() if entry.is_ours()]
     for name, own in options.items():
         count = measure_cost(create_model(name, **own), 256, shapes_only=True).operations
@@ -65,7 +65,7 @@ def test_plans_share_what_rows_share_and_go_seed_by_seed(
     rainy = [len(list((p / "input").iterdir())) for p in sets.test[:2]]
     assert rainy == [STUDY.scenes] * 2
     runs = Runs(STUDY, sets, str(tmp_path / "runs"), [])
-    rate = dict.fromkeys(STUDY.networks["options"], 0.002)
+    rate = dict.fromkeys(STUDY.options(), 0.002)
     ablations = unique(runs.ablations(rate, 0))
     rows = Counter(row for run in ablations for row in run.rows)
     assert set(rows.values()) == {1}

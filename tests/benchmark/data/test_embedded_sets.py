@@ -6,7 +6,7 @@ import hashlib
 import socket
 import subprocess
 import sys
-import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,27 +14,24 @@ import pytest
 from benchmark.data import embedded
 from benchmark.data.audit import difference_hash
 from benchmark.data.embedded import SCENES, photograph, render_split
-from benchmark.data.rain import additive, rain_layer
+from benchmark.data.rain import REGIMES, additive, rain_layer
 from benchmark.data.specs import DATASETS
 from benchmark.errors import UserError
 
 EMBEDDED = [n for n, spec in DATASETS.items() if spec.embedded]
 
 
-def test_training_and_test_photographs_are_disjoint() -> None:
-    scenes = {
-        split: {w.scene for w in windows}
-        for split, windows in (("train", embedded._TRAIN), ("test", embedded._TEST))
-    }
-    for split, used in scenes.items():
-        assert {SCENES[s][2] for s in used} == {split}
-    files = {split: {SCENES[s][:2] for s in used} for split, used in scenes.items()}
-    assert not files["train"] & files["test"]
-    # the two eyes of the stereo pair are one scene
-    assert SCENES["motorcycle-left"][2] == SCENES["motorcycle-right"][2]
-    train = [difference_hash(t) for t in render_split("embedded-light", "train").target[:21]]
+def test_a_scene_is_tested_on_once_and_never_trained_on() -> None:
+    scenes = [window.scene for window in embedded._TEST]
+    assert sorted(scenes) == sorted(SCENES), "one window of each photograph: no two pictures share a scene"
+    for name in EMBEDDED:
+        if "test" in DATASETS[name].splits:
+            assert list(render_split(name, "test").groups) == scenes
+    train = render_split("embedded", "train")
+    assert set(Counter(train.groups).values()) == {len(REGIMES)}
+    hashes = [difference_hash(t) for t in train.target[:: len(REGIMES)]]
     for target in render_split("embedded-light", "test").target:
-        assert min(int((difference_hash(target) != other).sum()) for other in train) > 40
+        assert min(int((difference_hash(target) != other).sum()) for other in hashes) > 40
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -61,10 +58,11 @@ def test_no_rain_is_used_twice() -> None:
     assert len(layers) == sum(sum(DATASETS[n].published.values()) for n in EMBEDDED)
 
 
-def test_every_test_scene_meets_every_density() -> None:
-    rendered = render_split("embedded-mixed", "test")
-    met = {(n.split("-")[1], n.split("-")[2]) for n in rendered.names}
-    assert len(met) == 9
+def test_every_density_is_met() -> None:
+    met = Counter(n.split("-")[2] for n in render_split("embedded-mixed", "test").names)
+    assert len(met) == 3 and min(met.values()) >= 4
+    trained = {n.split("-")[0] for n in render_split("embedded", "train").names}
+    assert len(trained) == 24
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -79,15 +77,14 @@ def test_pixels_are_those_of_every_other_machine(name: str) -> None:
     assert found == GOLDEN[name]
 
 
-def test_rendering_is_quick_and_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rendering_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the embedded sets asked for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    start = time.perf_counter()
     photograph.cache_clear()
-    render_split.__wrapped__("embedded-heavy", "train")
-    assert time.perf_counter() - start < 5
+    for name in ("embedded", "embedded-12"):
+        assert render_split.__wrapped__(name, DATASETS[name].splits[0]).rainy
 
 
 def test_rendering_imports_neither_torch_nor_the_packages_that_ship_the_photographs() -> None:
@@ -106,7 +103,7 @@ def test_the_package_is_cheap_to_import() -> None:
 
 
 def test_a_photograph_that_is_no_longer_shipped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SCENES, "chelsea", ("skimage", "data/gone.png", "train"))
+    monkeypatch.setitem(SCENES, "chelsea", ("skimage", "data/gone.png"))
     photograph.cache_clear()
     with pytest.raises(UserError, match=r"scikit-image does not ship data/gone\.png"):
         photograph("chelsea")
@@ -125,8 +122,9 @@ def test_rain_of_one_split_is_not_that_of_another() -> None:
 
 
 GOLDEN: dict[str, list[str]] = {
-    "embedded-12": ["e8c8d78f253b2266"],
-    "embedded-light": ["678aca36116234be", "a1b0cd1628989e23"],
-    "embedded-heavy": ["38c062314d8718a8", "90b9d18bf1cc6cbb"],
-    "embedded-mixed": ["ef12293e4bd9ef86", "090f99c427535150"],
+    "embedded": ["4b56f613f4fe1fd8"],
+    "embedded-12": ["e91bf179c6e3210f"],
+    "embedded-light": ["0c895d13167b86c9"],
+    "embedded-heavy": ["f8098e2e56132981"],
+    "embedded-mixed": ["172dea7b733a2660"],
 }
