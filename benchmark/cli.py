@@ -238,14 +238,19 @@ def _parser() -> argparse.ArgumentParser:
 
     study = commands.add_parser("study", help="the runs that test the papers' claims (docs/claims.md): hours")
     study.add_argument(
-        "photographs", type=_path, help="clean ones: train/ and test/ in or below it (BSDS500)"
+        "settings",
+        nargs="*",
+        metavar="PHOTOGRAPHS KEY=VALUE",
+        help=f"clean photographs: train/ and test/ in or below a folder (BSDS500); {_EXECUTORS}",
     )
-    study.add_argument("settings", nargs="*", metavar="EXECUTOR", help=_EXECUTORS)
     study.add_argument("--real", type=_path, metavar="FOLDER", help="of folders of real pairs, tested on too")
     study.add_argument(
         "--parts", help="of rates, networks, ablations, lengths; commas between (default: all)"
     )
     study.add_argument("--seeds", help="those alone, such as 0 or 0..2 (default: all of the protocol)")
+    study.add_argument(
+        "--draw", action="store_true", help="do no run: draw what is done, or what --out holds"
+    )
     _runs(study)
 
     for name, what in (

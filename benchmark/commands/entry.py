@@ -648,7 +648,9 @@ def run(options: Namespace) -> int:
 
 def study(options: Namespace) -> int:
     """`derain study`."""
-    from benchmark.commands.study import PARTS, make_study
+    from dataclasses import replace
+
+    from benchmark.commands.study import PARTS, draw, make_study
     from benchmark.errors import unknown
 
     parts = _listed(options.parts)
@@ -656,8 +658,22 @@ def study(options: Namespace) -> int:
         if part not in PARTS:
             raise unknown("part of the study", part, PARTS)
     seeds = None if options.seeds is None else _seeds(options.seeds)
-    request = _request(options, options.settings)
-    return make_study(options.photographs, request, options.real, parts, seeds)
+    folder = options.out or Path(options.runs) / "study-results"
+    places = [word for word in options.settings if "=" not in word]
+    if len(places) > 1:
+        raise UserError(f"derain study: one folder of photographs, not {' and '.join(places)}")
+    if not places:
+        if not options.draw:
+            raise UserError(
+                "derain study PHOTOGRAPHS: the folder of BSDS500; or --draw --out FOLDER of a study"
+            )
+        print("\n".join(f"wrote {path}" for path in draw(folder)))
+        return 0
+    from benchmark.reading import path
+
+    settings = [word for word in options.settings if "=" in word]
+    request = replace(_request(options, settings), out=folder)
+    return make_study(Path(path(places[0])), request, options.real, parts, seeds, options.draw)
 
 
 def _request(

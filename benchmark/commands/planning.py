@@ -59,7 +59,7 @@ def show_plan(
         lines.append(f"{state.name:<13} {run.label:<{wide}}  {expected}{reason}".rstrip())
     lines += [f"left out {dataset}: {reason}" for dataset, reason in plan.absent.items()]
     lines.append(
-        f"{len(plan.runs)} runs: {', '.join(f'{n} {name}' for name, n in counts.items())}; {to_do} to do"
+        f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}: {', '.join(f'{n} {name}' for name, n in counts.items())}; {to_do} to do"
     )
     if to_do:
         lines.append(_total(seconds, unknown, memory, executor, local))

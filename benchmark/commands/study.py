@@ -15,14 +15,14 @@ from typing import Any
 
 from benchmark import catalog
 from benchmark.commands.planning import show_plan
-from benchmark.commands.tables import Request, do
+from benchmark.commands.tables import Request, do, made_by
 from benchmark.config import PRESETS
 from benchmark.data.images import list_images
 from benchmark.data.layouts import pairs_of
 from benchmark.data.specs import folder_spec
 from benchmark.errors import UserError
-from benchmark.files import make_folder, require_writable
-from benchmark.reading import read_yaml, written
+from benchmark.files import make_folder, require_writable, write_json
+from benchmark.reading import json_of, read_yaml, text_of, written
 from benchmark.sweep.plan import Plan, Planned, Planner, unique
 from benchmark.sweep.records import read_record
 from benchmark.sweep.states import DONE
@@ -240,14 +240,16 @@ def make_study(
     real: Path | None = None,
     parts: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
+    only_draw: bool = False,
 ) -> int:
-    """Do the runs of the study; returns the exit status (1 if a run has no record).
+    """Do the runs of the study, keep what came of them, draw; returns the exit status (1 if a run has no record).
 
     Args:
         photographs: as `open_sets` takes them; so is `real`.
-        request: where runs are kept, what does them, further settings of all.
+        request: where runs are kept, what does them, further settings of all; its folder is where the study goes.
         parts: of `PARTS`; empty: all. Rates are always looked for.
         seeds: those alone; None: all that are declared.
+        only_draw: do no run: keep and draw what is done.
 
     Raises:
         UserError: a wrong part, folder or setting.
@@ -255,28 +257,134 @@ def make_study(
     study = declared()
     if not request.plan_only:
         require_writable(Path(request.runs))
+        require_writable(request.folder)
     sets = open_sets(photographs, real, Path(request.runs) / "study-sets", study, request.plan_only)
     runs = Runs(study, sets, request.runs, request.settings)
     selection = Plan(unique(runs.rates()))
-    rates = chosen_rates(selection.runs)
-    missing = [n for n in study.options() if n not in rates]
-    if missing and not request.plan_only:
+    if not request.plan_only and not only_draw:
         do(selection, request)
-        rates = chosen_rates(selection.runs)
-        missing = [n for n in study.options() if n not in rates]
-        if missing:
-            print(f"derain: no rate for {', '.join(missing)}: their runs have not ended", file=sys.stderr)
-            return 1
-    if request.plan_only:
-        default = study.rates["values"][0]
-        rates = {name: rates.get(name, default) for name in study.options()}
+    rates = chosen_rates(selection.runs)
+    missing = [name for name in study.options() if name not in rates]
+    if missing and not request.plan_only:
+        keep(selection.runs, request.folder)
+        print(f"derain: no rate yet for {', '.join(missing)}: their runs have not ended", file=sys.stderr)
+        return 1
+    if request.plan_only:  # a rate that is not chosen yet is told as the first
+        rates = {name: rates.get(name, study.rates["values"][0]) for name in study.options()}
     every = unique(_ordered(runs, rates, parts or PARTS, study, seeds))
     plan = Plan((*selection.runs, *every) if not parts or "rates" in parts else tuple(every))
     if request.plan_only:
         show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
         return 0
-    states = do(plan, request)
+    states = {} if only_draw else do(plan, request)
+    keep(plan.runs, request.folder)
+    print("\n".join(f"wrote {path}" for path in draw(request.folder)))
     return int(any(state.name != DONE for state in states.values()))
+
+
+def keep(runs: Iterable[Planned], folder: Path) -> int:
+    """Keep what the study is drawn from: a small JSON file a run, and the test sets' pictures; returns how many runs.
+
+    What is kept of runs whose folders are gone stays. No paths of this machine are kept.
+    """
+    known: dict[str, Any] = _json(folder / "sets.json") or {}
+    count = 0
+    for run in runs:
+        record = read_record(run.folder)
+        if record is None:
+            continue
+        count += 1
+        place = folder / "runs" / f"{run.name}.json"
+        kept = _json(place)
+        if (
+            kept is not None
+            and kept["rows"] == [list(row) for row in run.rows]
+            and kept["date"] == record["date"]
+        ):
+            continue
+        scores = {}
+        for name, result in record["results"].items():
+            images = result["images"]
+            scores[name] = {m: [_short(i[f"{m}_esdnet"]) for i in images] for m in ("psnr", "ssim")}
+            known.setdefault(
+                name,
+                {"pictures": [i["name"] for i in images]}
+                | {m: [_short(i[f"rainy_{m}_esdnet"]) for i in images] for m in ("psnr", "ssim")},
+            )
+        training = record["training"]
+        told = {
+            "rows": [list(row) for row in run.rows],
+            "model": run.config.model.name,
+            "options": record["model_options"],
+            "seed": run.config.seed,
+            "steps": training["steps"],
+            "rate": run.config.recipe.optimizer.lr,
+            "seconds": training["seconds"],
+            "final_loss": training["final_loss"],
+            "validation_psnr_y": training["validation_psnr_y"],
+            "parameters": record["parameters"]["trained"],
+            "data": record["data"],
+            "scores": scores,
+            "cost": _cost(run),
+            **{key: record[key] for key in ("command", "commit", "code", "machine", "versions", "date")},
+        }
+        write_json(place, told)
+    if count:
+        write_json(folder / "sets.json", known)
+    return count
+
+
+def _short(value: Any) -> Any:
+    return round(value, 5) if isinstance(value, float) else value
+
+
+def _cost(run: Planned) -> dict[str, Any] | None:
+    from benchmark.sweep.costs import trained_costs
+
+    costs = trained_costs(run.config)
+    return (
+        None
+        if costs is None
+        else {k: costs["45nm"].get(k) for k in ("operations", "macs", "rate", "energy_uj")}
+    )
+
+
+def _json(path: Path) -> Any:
+    return json_of(text_of(path)) if path.is_file() else None
+
+
+def draw(folder: Path) -> list[Path]:
+    """The study's tables and figure, from what is kept in a folder; returns the files."""
+    from benchmark.report import figures
+    from benchmark.report import study as drawn
+    from benchmark.report.table import show, write
+
+    kept = [_json(p) for p in sorted((folder / "runs").glob("*.json"))]
+    if not kept:
+        raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
+    study = drawn.Study(kept, _json(folder / "sets.json"))
+    asked = declared()
+    notes = made_by(
+        [{**run, "config": {"model": {"name": run["model"]}, "recipe": {"name": "study"}}} for run in kept]
+    )
+    seeds = len(asked.networks["seeds"])
+    tables = []
+    if any(part == "networks" for run in kept for part, _ in run["rows"]):
+        tables += [drawn.networks_table(study, seeds, notes), drawn.sets_table(study, seeds, notes)]
+    for name in asked.ablations["studies"]:
+        if any(part == name for run in kept for part, _ in run["rows"]):
+            tables.append(drawn.ablation(study, name, len(asked.ablations["seeds"]), notes))
+    curves = drawn.length_curves(study)
+    paths = []
+    if curves:
+        tables.append(drawn.lengths_table(study, notes))
+        shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
+        paths += figures.lengths(shown, folder, "lengths", drawn.PRIMARY)
+    tables.append(drawn.claims_table(study, notes)[0])
+    for table in tables:
+        show(table)
+        paths += write(table, folder)
+    return paths
 
 
 def _ordered(
@@ -295,4 +403,15 @@ def _ordered(
             yield from runs.lengths(rates)
 
 
-__all__ = ["PARTS", "Declared", "Runs", "Sets", "chosen_rates", "declared", "make_study", "open_sets"]
+__all__ = [
+    "PARTS",
+    "Declared",
+    "Runs",
+    "Sets",
+    "chosen_rates",
+    "declared",
+    "draw",
+    "keep",
+    "make_study",
+    "open_sets",
+]

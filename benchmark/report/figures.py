@@ -115,6 +115,36 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+@dataclass(frozen=True)
+class Lengths:
+    """A network's scores in dB by training steps."""
+
+    label: str
+    family: str
+    scores: Mapping[int, float]
+
+
+def lengths(curves: Sequence[Lengths], folder: Path, name: str, where: str) -> list[Path]:
+    """Score against the length of the training, each network labelled at its end."""
+    with _drawing(0.72 * WIDTH, 3.2) as figure:
+        axes = figure.add_subplot()
+        for curve in curves:
+            colour, _ = _FAMILIES[curve.family]
+            steps = sorted(curve.scores)
+            axes.plot(steps, [curve.scores[s] for s in steps], "o-", color=colour, markersize=3.5)
+            end = (steps[-1], curve.scores[steps[-1]])
+            axes.annotate(
+                curve.label, end, xytext=(7, 0), textcoords="offset points", va="center", color=colour
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(sorted({s for c in curves for s in c.scores}))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.margins(x=0.18)
+        axes.set_xlabel("training steps")
+        axes.set_ylabel(f"PSNR-Y on {where} (dB)")
+        return _save(figure, folder, name)
+
+
 def complexity(
     points: Sequence[Point], folder: Path, name: str, title: str, where: str, most: float | None = None
 ) -> list[Path]:

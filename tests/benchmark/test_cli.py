@@ -149,7 +149,7 @@ def test_the_embedded_table_from_three_tiny_runs(tmp_path, capsys) -> None:
         "1",
     ]
     assert main([*arguments, "--plan"]) == 0
-    assert "3 runs: 3 waiting; 3 to do" in capsys.readouterr().out
+    assert "1 run: 1 waiting; 1 to do" in capsys.readouterr().out
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert "PReNet" in printed and "Rainy input" in printed
@@ -159,7 +159,7 @@ def test_the_embedded_table_from_three_tiny_runs(tmp_path, capsys) -> None:
     assert main(arguments) == 0
     assert (folder / "table1.md").read_text() == first
     assert main([*arguments, "--plan"]) == 0
-    assert "3 runs: 3 done; 0 to do" in capsys.readouterr().out
+    assert "1 run: 1 done; 0 to do" in capsys.readouterr().out
 
 
 def test_published_layouts_train_and_test_from_one_root(tmp_path, capsys) -> None:

@@ -69,7 +69,7 @@ def _record(model: str = "prenet", seed: int = 0, **mean: Any) -> dict[str, Any]
         f"{p}{m}_{c}": 30.0 for p in ("", "rainy_") for m in ("psnr", "ssim") for c in ("esdnet", "matlab")
     }
     return {
-        "config": {"model": {"name": model}, "data": {"name": "embedded-light"}, "seed": seed},
+        "config": {"model": {"name": model}, "data": {"name": "embedded"}, "seed": seed},
         "results": {"embedded-light": {"mean": {"n": 8, "infinite": {}, **values, **mean}}},
     }
 

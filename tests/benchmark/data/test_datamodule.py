@@ -118,20 +118,20 @@ def test_held_out_backgrounds_are_never_trained_on(groups: list[str], share: flo
 
 
 def test_embedded_validation_holds_out_whole_scenes() -> None:
-    data = RainDataModule("embedded-light", validation=0.1, patch=32, batch=4)
+    data = RainDataModule("embedded", validation=0.1, patch=32, batch=4)
     data.setup("fit")
     assert data.held_out is not None
     train, held = set(data.train_images.groups), set(data.held_out.groups)
     assert held and not train & held
     assert data.steps_per_epoch == len(data.train_images) // 4
-    assert data.provenance()["images"] + data.provenance()["held_out"] == 84
+    assert data.provenance()["images"] + data.provenance()["held_out"] == 96
 
 
 def test_rain12_trains_on_the_set_it_names() -> None:
     data = RainDataModule("embedded-12", patch=32, batch=4)
-    assert data.provenance()["trained_on"] == "embedded-light"
-    assert len(data.test_dataloader()) == 6
-    with pytest.raises(UserError, match="embedded-light"):
+    assert data.provenance()["trained_on"] == "embedded"
+    assert len(data.test_dataloader()) == 13
+    with pytest.raises(UserError, match="trains on 'embedded'"):
         open_pairs("embedded-12", split="train")
 
 

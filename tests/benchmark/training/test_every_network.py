@@ -20,17 +20,18 @@ STEPS = 30
 @pytest.mark.parametrize("name", catalog.networks())
 def test_thirty_steps_lower_the_loss(name: str, recipe: str) -> None:
     entry = catalog.network(name)
-    config = resolve([f"model={name}", "data=embedded-heavy", f"recipe={recipe}"]).recipe
+    config = resolve([f"model={name}", "data=embedded", f"recipe={recipe}"]).recipe
+    torch.manual_seed(0)
     network = create_model(name, **entry.embedded).train()
     # epochs of 3 steps: the first of a warm-up may have a rate of 0
     module = Restoration(network, config, total_steps=10 * STEPS, steps_per_epoch=3, description={})
     patch = max(32, entry.size_multiple)
-    data = RainDataModule("embedded-heavy", patch=patch, batch=2, augmentation=config.augmentation)
+    data = RainDataModule("embedded", patch=patch, batch=2, augmentation=config.augmentation)
     data.setup("fit")
     batches = iter(data.train_dataloader())
     configured = module.configure_optimizers()
     optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    first = next(batches)
+    first = [next(batches) for _ in range(4)]
 
     def loss(batch: dict) -> torch.Tensor:
         rainy, target = batch["rainy"], batch["target"]
@@ -39,8 +40,8 @@ def test_thirty_steps_lower_the_loss(name: str, recipe: str) -> None:
 
     # on the same crops before and after, as the network stands in training
     with torch.no_grad():
-        before = loss(first).item()
-    batch = first
+        before = sum(loss(batch).item() for batch in first)
+    batch = first[0]
     for _ in range(STEPS):
         optimizer.zero_grad()
         loss(batch).backward()
@@ -50,7 +51,7 @@ def test_thirty_steps_lower_the_loss(name: str, recipe: str) -> None:
         scheduler.step()
         batch = next(batches)
     with torch.no_grad():
-        after = loss(first).item()
+        after = sum(loss(batch).item() for batch in first)
     assert after < before
 
 

@@ -1,0 +1,307 @@
+"""The study's tables, as pure functions of the runs that `derain study` keeps: S1, S2, S3 of results/study/protocol.md.
+
+The primary outcome is PSNR-Y on `PRIMARY`; its differences have intervals over scenes and seeds
+(`benchmark.report.intervals`), corrected by Holm within a table. What a claim came to follows from them by the rules
+of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark import catalog
+from benchmark.report.intervals import Estimate, holm, mean_interval
+from benchmark.report.table import BEST, TIED, Cell, Column, Row, Table
+
+PRIMARY = "scenes-heavy"
+COMPARABLE = 0.5
+"""dB: an interval within ± this supports that two are comparable."""
+
+Array = NDArray[np.float64]
+Run = Mapping[str, Any]
+"""A run as it is kept: rows, model, seed, steps, rate, scores by test set, cost, provenance."""
+
+SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "not decided"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A row's scores on one test set: (seeds, pictures), with the seeds and names of the pictures."""
+
+    seeds: tuple[int, ...]
+    pictures: tuple[str, ...]
+    values: Array
+
+
+@dataclass(frozen=True)
+class Study:
+    """All kept runs, and the test sets' pictures by name of the set."""
+
+    runs: Sequence[Run]
+    sets: Mapping[str, Mapping[str, Any]]
+
+    def of(self, study: str, row: str) -> list[Run]:
+        """The runs of a row, by seed."""
+        return sorted((r for r in self.runs if [study, row] in r["rows"]), key=lambda r: r["seed"])
+
+    def scores(self, study: str, row: str, test_set: str = PRIMARY, metric: str = "psnr") -> Scores | None:
+        """What a row scored; None where no run of it was tested there."""
+        runs = [r for r in self.of(study, row) if test_set in r["scores"]]
+        if not runs:
+            return None
+        pictures = tuple(self.sets[test_set]["pictures"])
+        values = np.array([r["scores"][test_set][metric] for r in runs], dtype=float)
+        return Scores(tuple(r["seed"] for r in runs), pictures, values)
+
+    def difference(self, study: str, one: str, other: str, metric: str = "psnr") -> Estimate | None:
+        """one − other on the primary set, over the seeds that both have; None where there are none."""
+        return self.contrast({(study, one): 1.0, (study, other): -1.0}, metric)
+
+    def contrast(self, weights: Mapping[tuple[str, str], float], metric: str = "psnr") -> Estimate | None:
+        """A weighted sum of rows on the primary set, over the seeds that all have."""
+        found = {key: self.scores(*key, metric=metric) for key in weights}
+        present = {key: scores for key, scores in found.items() if scores is not None}
+        if len(present) < len(weights):
+            return None
+        common = sorted(set.intersection(*(set(s.seeds) for s in present.values())))
+        if not common:
+            return None
+        total = sum(
+            weights[key] * s.values[[s.seeds.index(seed) for seed in common]] for key, s in present.items()
+        )
+        return mean_interval(total, next(iter(present.values())).pictures, common)
+
+
+def networks_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table:
+    """S1: every network on the primary set, and its difference to ESDNet."""
+    names = [n for n in catalog.networks() if study.of("networks", n)]
+    rows = _compared(study, "networks", {n: catalog.network(n).title for n in names}, "esdnet", seeds)
+    for name, row in zip(names, rows, strict=True):
+        row.cells["rate"] = Cell(study.of("networks", name)[0]["rate"])
+    return Table("networks", "S1: fourteen networks of 2 GMAC", [*_COMPARED, _RATE], rows, [*notes, _RULE])
+
+
+def sets_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table:
+    """S1 on every test set: means, and standard deviations over seeds."""
+    columns, rows = [], []
+    names = [n for n in catalog.networks() if study.of("networks", n)]
+    for test_set in study.sets:
+        columns.append(Column(f"{test_set}_psnr", f"{test_set}\nPSNR-Y", 2, difference=False))
+        columns.append(Column(f"{test_set}_ssim", "SSIM-Y", 4, difference=False))
+    cells = {
+        f"{name}_{metric}": Cell(float(np.mean(told[metric])))
+        for name, told in study.sets.items()
+        for metric in ("psnr", "ssim")
+    }
+    rows.append(Row("Input", cells))
+    for name in names:
+        row = Row(catalog.network(name).title)
+        for test_set in study.sets:
+            for metric in ("psnr", "ssim"):
+                scores = study.scores("networks", name, test_set, metric)
+                row.cells[f"{test_set}_{metric}"] = _mean(scores, seeds)
+        rows.append(row)
+    return Table("networks_sets", "S1 on every test set", columns, rows, notes)
+
+
+def ablation(study: Study, name: str, seeds: int, notes: Sequence[str] = ()) -> Table:
+    """S2: the rows of an ablation study, and their differences to the whole ESDNet."""
+    declared = catalog.study(name)
+    labels = {v.name: v.label for v in declared.variants if study.of(name, v.name)}
+    whole = next((row for row in labels if ["table3", "SRB"] in study.of(name, row)[0]["rows"]), None)
+    rows = _compared(study, name, labels, whole, seeds)
+    return Table(name, f"S2: {declared.title}", _COMPARED, rows, [*notes, _RULE])
+
+
+def lengths_table(study: Study, notes: Sequence[str] = ()) -> Table:
+    """S3: PSNR-Y on the primary set against steps, one seed."""
+    curves = length_curves(study)
+    steps = sorted({s for curve in curves.values() for s in curve})
+    columns = [Column(str(s), f"{s:,} steps", 2, difference=False) for s in steps]
+    rows = [
+        Row(catalog.network(name).title, {str(s): Cell(curve[s]) for s in curve})
+        for name, curve in curves.items()
+    ]
+    return Table("lengths", "S3: PSNR-Y on scenes-heavy against training steps, seed 0", columns, rows, notes)
+
+
+def length_curves(study: Study) -> dict[str, dict[int, float]]:
+    """Network: steps: mean PSNR-Y on the primary set; the steps of S1 among them."""
+    curves: dict[str, dict[int, float]] = {}
+    for run in study.runs:
+        asked = [row for part, row in run["rows"] if part == "lengths"]
+        if asked:
+            curves.setdefault(run["model"], {})
+    for run in study.runs:
+        part = {part for part, _ in run["rows"]}
+        if run["model"] in curves and run["seed"] == 0 and part & {"lengths", "networks"}:
+            curves[run["model"]][run["steps"]] = float(np.mean(run["scores"][PRIMARY]["psnr"]))
+    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+
+
+_COMPARED = (
+    Column("psnr", "PSNR-Y\nscenes-heavy", 2, difference=False),
+    Column("ssim", "SSIM-Y\nscenes-heavy", 4, difference=False),
+    Column("difference", "PSNR-Y less\nESDNet's", 2, difference=False),
+    Column("p", "p (Holm)", 3, difference=False),
+    Column("operations_g", "Operations\n(G)", 2, difference=False),
+    Column("macs_g", "of them MACs\n(G)", 2, difference=False),
+    Column("spikes", "Spike rate\n(%)", 1, difference=False),
+    Column("energy_uj", "Energy, 45nm\n(µJ)", 0, difference=False),
+)
+_RATE = Column("rate", "Rate\nchosen", 3, difference=False)
+_RULE = (
+    "Means over seeds and scenes ± standard deviation over seeds. The difference is paired by seed and scene; in "
+    "brackets its 95 % interval, beside it p after Holm's correction for the comparisons of this table. Bold: told to "
+    "be above ESDNet; ≈: not told from it. Operations, spike rates and energy are of one 256 × 256 picture, of the "
+    "networks as they were trained."
+)
+
+
+def _compared(
+    study: Study, part: str, labels: Mapping[str, str], reference: str | None, seeds: int
+) -> list[Row]:
+    found = {
+        name: study.difference(part, name, reference)
+        for name in labels
+        if reference is not None and name != reference
+    }
+    usable = {n: e for n, e in found.items() if e is not None and e.bound_p is not None}
+    corrected = dict(zip(usable, holm([e.bound_p or 0.0 for e in usable.values()]), strict=True))
+    rows = []
+    for name, label in labels.items():
+        runs = study.of(part, name)
+        cells = {m: _mean(study.scores(part, name, PRIMARY, m), seeds) for m in ("psnr", "ssim")}
+        estimate = found.get(name)
+        if name == reference:
+            cells["difference"] = cells["p"] = Cell(reason="the network that the others are compared with")
+        elif estimate is None:
+            cells["difference"] = cells["p"] = Cell(reason="no seed that both have")
+        else:
+            p = corrected.get(name)
+            interval = None if estimate.low is None else (estimate.low, estimate.high or 0.0)
+            told = p is not None and p < 0.05
+            mark = "" if p is None else BEST if told and estimate.mean > 0 else "" if told else TIED
+            cells["difference"] = Cell(estimate.mean, interval=interval, mark=mark)
+            cells["p"] = Cell(p, reason=estimate.withheld)
+        cells |= _costs(runs)
+        rows.append(Row(label, cells))
+    return rows
+
+
+def _mean(scores: Scores | None, wanted: int) -> Cell:
+    if scores is None:
+        return Cell(reason="not tested")
+    by_seed = scores.values.mean(axis=1)
+    spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+    return Cell(float(by_seed.mean()), deviation=spread, n=len(by_seed), wanted=wanted)
+
+
+def _costs(runs: Iterable[Run]) -> dict[str, Cell]:
+    costs = [r["cost"] for r in runs if r.get("cost")]
+    if not costs:
+        return {}
+    cells = {}
+    for key, name, scale in (
+        ("operations_g", "operations", 1e9),
+        ("macs_g", "macs", 1e9),
+        ("spikes", "rate", 1e-2),
+        ("energy_uj", "energy_uj", 1.0),
+    ):
+        values = [c[name] / scale for c in costs if c.get(name) is not None]
+        cells[key] = Cell(float(np.mean(values))) if values else Cell(reason="no spikes")
+    return cells
+
+
+def verdict(estimate: Estimate | None, p: float | None) -> str:
+    """Of a claim that something is above something: by the sign of what is told from zero."""
+    if estimate is None or p is None or p >= 0.05:
+        return UNDECIDED
+    return SUPPORTED if estimate.mean > 0 else CONTRADICTED
+
+
+def comparable(estimate: Estimate | None) -> str:
+    """Of a claim that two are alike: whether the interval lies within ± `COMPARABLE`, or outside."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return UNDECIDED
+    if estimate.low > -COMPARABLE and estimate.high < COMPARABLE:
+        return SUPPORTED
+    return CONTRADICTED if estimate.low > COMPARABLE or estimate.high < -COMPARABLE else UNDECIDED
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A hypothesis of the protocol: what is above what, or alike."""
+
+    key: str
+    words: str
+    weights: Mapping[tuple[str, str], float]
+    metric: str = "psnr"
+    alike: bool = False
+
+
+def claims() -> list[Claim]:
+    """H1 to H7 of results/study/protocol.md."""
+    found: list[Claim] = []
+    for name, entry in catalog.networks().items():
+        if entry.is_ours() and entry.family != "Spiking":
+            pair = {("networks", "esdnet"): 1.0, ("networks", name): -1.0}
+            found.append(Claim("H1", f"ESDNet is comparable to {entry.title}", pair, alike=True))
+    spiking = [n for n, e in catalog.networks().items() if e.is_ours() and e.family == "Spiking"]
+    others = [n for n, e in catalog.networks().items() if e.is_ours() and e.family != "Spiking"]
+    family = {("networks", n): -1 / len(spiking) for n in spiking}
+    family |= {("networks", n): 1 / len(others) for n in others}
+    found.append(Claim("H2", "networks that do not spike are above those that do", family))
+    found += [
+        Claim("H3", "VLIF is above ESDNet", _above("networks", "vlif", "esdnet")),
+        Claim("H3", "SpikeRain is above ESDNet", _above("networks", "spikerain", "esdnet")),
+        Claim("H4", "SRB is above SEW-ResNet", _above("table3", "SRB", "SEW-ResNet")),
+        Claim("H4", "SEW-ResNet is above MS-ResNet", _above("table3", "SEW-ResNet", "MS-ResNet")),
+        Claim("H4", "SRB is comparable to ANN-ResNet", _above("table3", "SRB", "ANN-ResNet"), alike=True),
+        *(Claim("H5", f"T = {b} is above T = {a}", _above("table4", b, a)) for a, b in ("12", "24", "46")),
+        Claim("H6", "tdBN is above BN", _above("table5", "b", "a")),
+        Claim("H6", "MAU helps", _above("table5", "e", "b")),
+        Claim("H6", "FRB helps", _above("table5", "d", "b")),
+        *(Claim("H6", f"the whole is above ({row})", _above("table5", "f", row)) for row in "abcde"),
+        Claim("H7", "1 − SSIM is above L1 in SSIM-Y", _above("loss", "1 − SSIM", "L1"), "ssim"),
+        Claim("H7", "1 − SSIM is above L1 in PSNR-Y", _above("loss", "1 − SSIM", "L1")),
+    ]
+    return found
+
+
+def _above(part: str, one: str, other: str) -> dict[tuple[str, str], float]:
+    return {(part, one): 1.0, (part, other): -1.0}
+
+
+def claims_table(study: Study, notes: Sequence[str] = ()) -> tuple[Table, list[str]]:
+    """What each hypothesis came to: difference, interval, p after Holm within the hypothesis; and the verdicts."""
+    every = claims()
+    found = [study.contrast(c.weights, c.metric) for c in every]
+    verdicts, rows = [], []
+    for key in dict.fromkeys(c.key for c in every):
+        own = [(c, e) for c, e in zip(every, found, strict=True) if c.key == key]
+        tested = [e.bound_p for c, e in own if not c.alike and e is not None and e.bound_p is not None]
+        corrected = iter(holm([p for p in tested if p is not None]))
+        for claim, estimate in own:
+            p = None
+            if not claim.alike and estimate is not None and estimate.bound_p is not None:
+                p = next(corrected)
+            verdicts.append(comparable(estimate) if claim.alike else verdict(estimate, p))
+            cells: dict[str, Cell] = {}
+            if estimate is not None:
+                interval = None if estimate.low is None else (estimate.low, estimate.high or 0.0)
+                cells["difference"] = Cell(estimate.mean, interval=interval)
+                cells["p"] = Cell(p, reason="judged by its interval" if claim.alike else estimate.withheld)
+                cells["seeds"] = Cell(float(estimate.seeds or 0))
+            rows.append(Row(f"{key}: {claim.words} — {verdicts[-1]}", cells))
+    columns = (
+        Column("difference", "Difference\n(dB; SSIM where named)", 3, difference=False),
+        Column("p", "p (Holm)", 3, difference=False),
+        Column("seeds", "Seeds", 0, difference=False),
+    )
+    return Table("claims", "What the hypotheses came to", columns, rows, notes), verdicts

@@ -1,0 +1,138 @@
+"""The study's tables and verdicts, from kept runs of known differences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark import catalog
+from benchmark.cli import main
+from benchmark.report.study import (
+    CONTRADICTED,
+    PRIMARY,
+    SUPPORTED,
+    UNDECIDED,
+    Study,
+    ablation,
+    claims,
+    claims_table,
+    comparable,
+    length_curves,
+    networks_table,
+)
+
+PICTURES = [f"p{i}" for i in range(12)]
+SETS = {PRIMARY: {"pictures": PICTURES, "psnr": [13.0] * 12, "ssim": [0.4] * 12}}
+SCENES = np.linspace(-3, 3, 12)
+
+
+def kept(rows: list[list[str]], model: str, seed: int, psnr: float, steps: int = 2000) -> dict[str, Any]:
+    noise = np.random.default_rng([seed, len(rows[0][1]), steps]).normal(0, 0.05, 12)
+    return {
+        "rows": rows,
+        "model": model,
+        "seed": seed,
+        "steps": steps,
+        "rate": 0.001,
+        "scores": {PRIMARY: {"psnr": list(psnr + SCENES + noise), "ssim": [0.5 + psnr / 100] * 12}},
+        "cost": {"operations": 2e9, "macs": 1e9, "rate": None, "energy_uj": 900.0},
+        "command": "derain study",
+        "commit": "abc",
+        "code": "c",
+        "machine": {"processor": "p", "cores": 2},
+        "versions": {"torch": "2"},
+        "date": "2026-01-01T00:00:00",
+        "training": {},
+    }
+
+
+def study(seeds: int = 5, **better: float) -> Study:
+    runs = []
+    for seed in range(seeds):
+        runs += [kept([["networks", n]], n, seed, 20 + better.get(n, 0.0)) for n in catalog.networks()]
+        whole = [["table3", "SRB"], ["table4", "4"], ["table5", "f"], ["loss", "L1 + 0.2 (1 − SSIM)"]]
+        runs.append(kept(whole, "esdnet", seed, 20))
+        runs.append(kept([["table3", "SEW-ResNet"]], "esdnet", seed, 21))
+        runs.append(kept([["table3", "ANN-ResNet"]], "esdnet", seed, 20.1))
+        runs.append(kept([["table4", "2"]], "esdnet", seed, 19))
+    runs += [kept([["lengths", f"prenet@{s}"]], "prenet", 0, s / 1000, s) for s in (500, 4000)]
+    return Study(runs, SETS)
+
+
+def verdicts(of: Study) -> dict[str, str]:
+    return dict(zip([c.words for c in claims()], claims_table(of)[1], strict=True))
+
+
+def test_verdicts_follow_from_the_differences() -> None:
+    found = verdicts(study(vlif=1.0, spikerain=-1.0, nafnet=2.0))
+    assert found["VLIF is above ESDNet"] == SUPPORTED
+    assert found["SpikeRain is above ESDNet"] == CONTRADICTED
+    assert found["SRB is above SEW-ResNet"] == CONTRADICTED
+    assert found["SRB is comparable to ANN-ResNet"] == SUPPORTED
+    assert found["ESDNet is comparable to NAFNet"] == CONTRADICTED
+    assert found["ESDNet is comparable to PReNet"] == SUPPORTED
+    assert found["T = 4 is above T = 2"] == SUPPORTED
+    assert found["T = 2 is above T = 1"] == UNDECIDED, "nobody ran T = 1"
+
+
+def test_one_seed_decides_nothing() -> None:
+    of = study(seeds=1, vlif=3.0)
+    assert set(verdicts(of).values()) == {UNDECIDED}
+    row = next(r for r in networks_table(of, 5).rows if r.label == "VLIF")
+    assert row.cells["difference"].value == pytest.approx(3, abs=0.1)
+    assert row.cells["difference"].mark == "" and row.cells["difference"].interval is None
+    assert "seed" in row.cells["p"].reason and row.cells["psnr"].n == 1 and row.cells["psnr"].wanted == 5
+
+
+def test_two_seeds_have_a_wide_interval_and_can_still_decide() -> None:
+    few = study(seeds=2, vlif=3.0).difference("networks", "vlif", "esdnet")
+    many = study(seeds=5, vlif=3.0).difference("networks", "vlif", "esdnet")
+    assert few is not None and many is not None and few.low is not None and many.low is not None
+    assert few.withheld and not many.withheld
+    assert few.mean - few.low > 3 * (many.mean - many.low)
+
+
+def test_tables_mark_what_is_told_and_name_the_reference() -> None:
+    of = study(vlif=1.0)
+    rows = {r.label: r.cells for r in networks_table(of, 5).rows}
+    assert rows["VLIF"]["difference"].mark == "best" and (rows["VLIF"]["p"].value or 1) < 0.05
+    assert rows["PReNet"]["difference"].mark == "tied"
+    assert (
+        rows["ESDNet"]["difference"].value is None and "compared with" in rows["ESDNet"]["difference"].reason
+    )
+    blocks = {r.label: r.cells for r in ablation(of, "table3", 5).rows}
+    assert set(blocks) == {"SRB", "SEW-ResNet", "ANN-ResNet"}
+    assert blocks["SEW-ResNet"]["difference"].value == pytest.approx(1, abs=0.1)
+    assert length_curves(of)["prenet"].keys() == {500, 2000, 4000}
+
+
+def test_an_interval_decides_what_is_comparable() -> None:
+    near, far, wide = (study(seeds=n, nafnet=d) for n, d in ((5, 0.2), (5, 0.9), (2, 0.45)))
+    found = [comparable(s.difference("networks", "nafnet", "esdnet")) for s in (near, far, wide)]
+    assert found[:2] == [SUPPORTED, CONTRADICTED] and comparable(None) == UNDECIDED
+
+
+def test_draw_from_what_is_kept_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "--draw", "--out", str(tmp_path)]) == 2
+    assert "no runs are kept there" in capsys.readouterr().err
+    assert main(["study"]) == 2
+    assert "BSDS500" in capsys.readouterr().err
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "sets.json").write_text(json.dumps(SETS))
+    for i, run in enumerate(study(seeds=2).runs):
+        (tmp_path / "runs" / f"{i}.json").write_text(json.dumps(run))
+    assert main(["study", "--draw", "--out", str(tmp_path)]) == 0
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {
+        "networks.md",
+        "networks_sets.csv",
+        "table3.tex",
+        "table4.json",
+        "lengths.png",
+        "claims.md",
+    } <= names
+    assert "Made by `derain study`, commit abc" in (tmp_path / "claims.md").read_text()
