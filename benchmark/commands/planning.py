@@ -58,9 +58,8 @@ def show_plan(
         reason = f"  ({state.reason[:_SHOWN]})" if state.reason else ""
         lines.append(f"{state.name:<13} {run.label:<{wide}}  {expected}{reason}".rstrip())
     lines += [f"left out {dataset}: {reason}" for dataset, reason in plan.absent.items()]
-    lines.append(
-        f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}: {', '.join(f'{n} {name}' for name, n in counts.items())}; {to_do} to do"
-    )
+    every = f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}"
+    lines.append(f"{every}: {', '.join(f'{n} {name}' for name, n in counts.items())}; {to_do} to do")
     if to_do:
         lines.append(_total(seconds, unknown, memory, executor, local))
     broken = [name.replace(" ", "-") for name in BROKEN if counts[name] and name not in retry]

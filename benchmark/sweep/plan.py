@@ -239,6 +239,10 @@ def _column(name: str, root: str | None, default: str) -> str:
         raise UserError(f"--datasets {name}: embedded sets are columns of the table without --data")
     if trained_on.rendered or not trained_on.paired or trained_on.name == "folder":
         raise UserError(f"--datasets {name}: {spec.training} cannot be trained on for a table")
+    if "train" not in trained_on.splits:
+        raise UserError(
+            f"--datasets {name}: {trained_on.name} has no training pictures; its model trains on {trained_on.training}"
+        )
     if root is None and not trained_on.embedded and trained_on is not spec:
         raise UserError(f"--datasets {name}: training on {spec.training} needs --data FOLDER")
     if spec.root is None or spec.name in DATASETS:

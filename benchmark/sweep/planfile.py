@@ -9,7 +9,7 @@
     datasets: []                      # columns of Table 1; empty: all
     settings: [logger=csv]            # of every run
     runs:
-    - model=prenet data=embedded-light seed=0
+    - model=prenet data=embedded seed=0
     - {row: table3/SRB, run: "model=esdnet data=embedded-heavy model.time_steps=4 seed=0"}
 
 Runs are words as on the command line; a value in double quotes is that of a JSON string. A run can be left out, added
@@ -148,7 +148,7 @@ def load(path: Path, out: str, cache: str | None = None) -> tuple[Heading, Plan]
     )
     entries = _list(told, "runs", path)
     if not entries:
-        raise UserError(f"{path}: runs is a list of runs, such as 'model=prenet data=embedded-light seed=0'")
+        raise UserError(f"{path}: runs is a list of runs, such as 'model=prenet data=embedded seed=0'")
     last = [] if cache is None else [f"data.cache={cache}"]
     planner = Planner([*common(heading.recipe, heading.data, out), *(heading.settings or [])], last)
     runs = unique(_planned(e, i, planner, path, left_out) for i, e in enumerate(entries, 1))

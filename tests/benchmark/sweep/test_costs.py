@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmark.config import resolve
 from benchmark.cost import scaling
+from benchmark.data.images import write_image
 from benchmark.sweep import costs
 
 
@@ -61,3 +64,21 @@ def test_a_count_is_kept_for_the_code_that_made_it_alone(
     (kept,) = tmp_path.rglob(costs.COST)
     kept.write_text(kept.read_text()[:40])
     assert costs.full_costs(["prenet"], tmp_path, 64) == first and len(measured) == 3
+
+
+def test_rates_of_a_network_of_photographs_are_of_what_it_was_tested_on(tmp_path: Path) -> None:
+    for i in range(3):
+        for side in ("input", "target"):
+            write_image(tmp_path / "mine" / side / f"{i}.png", np.full((40, 50, 3), 40 + i, np.uint8))
+    words = ["data=photographs", f"data.root={tmp_path}", "evaluation.tile=whole"]
+    tiles = costs._test_tiles(resolve([*words, f"evaluation.also=[{tmp_path}/mine]"]), 32)
+    assert tiles.shape == (3, 3, 32, 32) and float(tiles[2].max()) * 255 == pytest.approx(42)
+    embedded = costs._test_tiles(resolve(words), 32)
+    assert embedded.shape == (8, 3, 32, 32)
+    for name in ("embedded", "embedded-heavy"):
+        assert costs._test_tiles(resolve([f"data={name}", "evaluation.tile=whole"]), 32).shape == (
+            8,
+            3,
+            32,
+            32,
+        )

@@ -92,7 +92,7 @@ tables: ["1"]
 recipe: embedded
 settings: [logger=csv, recipe.steps=2, recipe.batch=1, recipe.patch=16, trainer.accelerator=cpu]
 runs:
-- model=prenet model.stages=1 model.channels=4 model.residual_blocks=1 data=embedded-light seed=3
+- model=prenet model.stages=1 model.channels=4 model.residual_blocks=1 data=embedded seed=3
 """
 
 
@@ -104,14 +104,14 @@ def test_a_plan_written_by_hand_is_run_and_its_table_drawn(
     words = ["run", str(path), "--runs", str(tmp_path / "runs"), "--workers", "1"]
     assert main([*words, "--plan"]) == 0
     printed = capsys.readouterr().out
-    assert "waiting       prenet embedded-light seed 3" in printed and "1 runs: 1 waiting; 1 to do" in printed
+    assert "waiting       prenet embedded seed 3" in printed and "1 run: 1 waiting; 1 to do" in printed
     assert "by a step measured here" in printed and "about" in printed
     assert main(words) == 0
     assert "27." in capsys.readouterr().out
     record = json.loads(next((tmp_path / "runs").rglob(RECORD)).read_text())
     assert record["config"]["seed"] == 3 and record["test_seconds"] > 0
     assert main([*words, "--plan"]) == 0
-    assert "1 runs: 1 done; 0 to do" in capsys.readouterr().out
+    assert "1 run: 1 done; 0 to do" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ TINY = [
     "model.bottleneck_blocks=0",
     "model.decoder_blocks=[1,1]",
     "model.time_steps=2",
-    "data=embedded-light",
+    "data=embedded",
     "recipe=embedded",
     "recipe.batch=2",
     "recipe.patch=16",
@@ -188,7 +188,7 @@ def test_the_run_has_the_names_of_the_command_line(offline: tuple[Path, dict[str
     assert run.run_id == offline[1]["identity"] and run.resume
     assert (config["model"], config["data"], config["recipe"], config["seed"]) == (
         "esdnet",
-        "embedded-light",
+        "embedded",
         "embedded",
         0,
     )
