@@ -183,7 +183,7 @@ def place(tmp_path: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch) -> P
     ("line", "says"),
     [
         ("train model=prenet", "would be done in runs/paper/prenet"),
-        ("table 1", "42 runs: 42 waiting; 42 to do"),
+        ("table 1", "14 runs: 14 waiting; 14 to do"),
         ("table 2", "to do"),
         ("table 4 --values 1,2", "2 runs: 2 waiting; 2 to do"),
         ("ablations", "to do"),
@@ -250,7 +250,7 @@ def test_the_home_folder_is_put_in_wherever_a_path_is_given(
     for line, says in (
         ("data check ~/set", f"{home}/set"),
         ("train model=prenet data=embedded-light out=~/runs --dry-run", f"would be done in {home}/runs"),
-        ("table 1 --runs ~/runs --out ~/tables --plan --dry-run", "42 to do"),
+        ("table 1 --runs ~/runs --out ~/tables --plan --dry-run", "14 to do"),
         (
             "evaluate --model prenet --checkpoint ~/weights.pth --data ~/set --csv ~/a.csv --dry-run",
             "2 pairs would",

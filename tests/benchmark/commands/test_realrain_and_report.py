@@ -124,13 +124,13 @@ def test_the_settings_of_this_table() -> None:
         realrain.take_options(["piqe=refrence"])
     with pytest.raises(UserError, match="no such file"):
         realrain.take_options(["metaiqa.checkpoint=/none.pth"])
-    assert realrain.training_set(embedded=True) == "embedded-heavy"
+    assert realrain.training_set(embedded=True) == "embedded"
     assert realrain.training_set(embedded=False) == "rain200h"
 
 
 def test_the_embedded_default_is_every_rainy_test_picture() -> None:
     found = realrain.open_photographs(None, None)
-    assert len(found.pictures) == 31 == len(found.digests)
+    assert len(found.pictures) == 52 == len(found.digests)
     assert not found.left_out
     assert found.identity == realrain.open_photographs(None, None).identity
 
@@ -148,13 +148,13 @@ def test_figures_and_report_from_what_there_is(
     drawn = {p.stem for p in (folder / "figures").glob("*.pdf")}
     assert {"figure1_printed", "figure1_counted", "figure1_measured"} <= drawn
     assert {
-        "comparison_embedded-heavy_001-china",
+        "comparison_embedded-heavy_01-astronaut",
         "distribution_embedded-heavy",
-        "curves_loss_embedded-heavy",
+        "curves_loss_embedded",
     } <= drawn
     text = (folder / "report.html").read_text()
-    assert "rainy photographs" in text and "001-china" in text and "derain" in text
-    assert "RESCAN</b>: not run with recipe embedded for embedded-heavy" in text
+    assert "rainy photographs" in text and "01-astronaut" in text and "derain" in text
+    assert "RESCAN</b>: not run with recipe embedded for embedded" in text
 
 
 def test_without_runs_the_next_command_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -212,7 +212,7 @@ def test_a_column_of_table_1(
     told = json.loads((mine.parent / "tables/embedded/table1.json").read_text())
     (row,) = [r["cells"] for r in told["rows"] if r["label"] == "PReNet"]
     titles = {c["key"]: c["title"].splitlines()[1] for c in told["columns"]}
-    key = "mine@embedded-light"
+    key = "mine@embedded"
     assert (titles[f"{key}_lpips"], titles[f"{key}_entropy"]) == ("LPIPS ↓", "entropy ↑")
     assert 0 < row[f"{key}_lpips"]["value"] < 1 and row["average_entropy"]["value"] > 0
     assert (
