@@ -28,13 +28,15 @@ const received = async (response, say) => {
   return { ...done, rainy: both.slice(0, done.rainy, "image/png"), restored: both.slice(done.rainy, both.size, "image/png") };
 };
 
+let line = Promise.resolve();  // one picture after the other, however many are dropped
 const begin = (file, name, by) => {
   const entry = document.getElementById("entry").content.cloneNode(true).querySelector(".entry");
   const [title, status, bar, cancel, result] = ["h3", ".status", "progress", ".cancel", ".result"].map(s => entry.querySelector(s));
   const [download, again] = result.querySelectorAll(".download, .again");
   const stop = new AbortController();
   title.textContent = name;
-  status.textContent = "sending";
+  const tell = text => { if (status.textContent !== text) status.textContent = text; };
+  tell("waiting");
   entries.prepend(entry);
   let began = null, expected = 0, tiles = null;
   const tick = setInterval(() => {
@@ -43,16 +45,18 @@ const begin = (file, name, by) => {
     const share = tiles ? tiles.tile / tiles.of : Math.min(.97, passed / expected);
     const left = tiles && tiles.tile ? passed * (tiles.of - tiles.tile) / tiles.tile : expected - passed;
     bar.value = share;
-    status.textContent = "restoring" + (tiles ? `, tile ${tiles.tile} of ${tiles.of}` : "") + (left > 1 ? `, about ${words(left)} left` : passed > 1.5 * expected ? ", longer than expected" : ", nearly done");
+    tell("restoring" + (tiles ? `, tile ${tiles.tile} of ${tiles.of}` : "") + (left > 1 ? `, about ${words(left)} left` : passed > 1.5 * expected ? ", longer than expected" : ", nearly done"));
   }, 100);
   const say = told => {
-    if (told.waiting) status.textContent = `waiting: ${told.waiting} before this one`;
+    if (told.waiting) tell(`waiting: ${told.waiting} before this one`);
     if (told.seconds && began === null) { began = performance.now(); expected = told.seconds; }
     if (told.of > 1) tiles = told;
   };
   const end = () => { clearInterval(tick); bar.hidden = cancel.hidden = true; };
   cancel.addEventListener("click", () => stop.abort());
   const work = async () => {
+    stop.signal.throwIfAborted();
+    tell("sending");
     if (file.size > served.limit) throw new Error(`${name}: larger than ${served.limit >> 20} MiB`);
     const body = await file.arrayBuffer().catch(() => { throw new Error(`${name}: cannot be read (is it a folder?)`); });
     const asked = new URLSearchParams({ weights: by, name });
@@ -60,10 +64,12 @@ const begin = (file, name, by) => {
     if (!response.ok) throw new Error((await response.text()).trim());
     return received(response, say);
   };
-  work().then(made => {
+  const mine = line.then(work);
+  line = mine.catch(() => {});
+  mine.then(made => {
     end();
     const seconds = made.seconds < 10 ? made.seconds.toFixed(1) : Math.round(made.seconds);
-    status.textContent = [`${by}, ${made.width}×${made.height}, ${seconds} s`, ...made.remarks].join(" · ");
+    tell([`${by}, ${made.width}×${made.height}, ${seconds} s`, ...made.remarks].join(" · "));
     const [rainy, restored] = [made.rainy, made.restored].map(b => URL.createObjectURL(b));
     const box = result.querySelector(".comparison"), image = box.querySelector("img");
     image.width = made.width;
@@ -80,7 +86,7 @@ const begin = (file, name, by) => {
   }, error => {
     end();
     const gone = error instanceof TypeError;  // what fetch says when nobody answers
-    status.textContent = stop.signal.aborted ? "cancelled" : gone ? "the server does not answer: start derain demo --serve again" : error.message;
+    tell(stop.signal.aborted ? "cancelled" : gone ? "the server does not answer: start derain demo --serve again" : error.message);
     status.classList.toggle("failed", !stop.signal.aborted);
   });
 };

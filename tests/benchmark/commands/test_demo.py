@@ -442,6 +442,14 @@ def test_a_picture_is_dropped_in_a_browser(server: serving.Server, tmp_path: Pat
         tab.locator("#file").set_input_files([str(tmp_path / "bad<b>.png")])
         tab.locator(".failed").wait_for()
         assert "bad<b>.png: is not a picture" in tab.locator(".failed").inner_text()
+        copies = [tmp_path / f"{i}.png" for i in range(6)]
+        for copy in copies:
+            copy.write_bytes(png(PIXELS))
+        tab.locator("#file").set_input_files([str(p) for p in copies])
+        for copy in copies:
+            done = tab.locator(".entry", has=tab.locator("h3", has_text=copy.name)).locator(".result")
+            done.wait_for()
+        assert tab.locator(".failed").count() == 1
         assert tab.evaluate("document.documentElement.scrollWidth") <= 400
         assert not wrong and all(u.startswith((server.address, "data:", "blob:")) for u in asked)
         browser.close()
