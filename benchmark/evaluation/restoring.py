@@ -228,6 +228,10 @@ class _Bars:
             height, width = image_size(job.source)
         except UserError:  # which is told when it is read
             return 0.0
+        device = next(model.parameters(), torch.empty(0)).device
+        tile = choose_tile(model, height, width, device) if how.tile == "auto" else how.tile
+        if tile is not None:  # tiles tell
+            return 0.0
         self._pixels = float(height * width)
         if self._speed is None and self._pixels >= _LARGE:
             self._speed = _speed(model, how, height, width)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,9 @@ def test_a_whole_picture_has_a_time_left_too(tmp_path: Path, monkeypatch: pytest
     now += 20
     list(bars._bar.get_renderables())
     assert (task.completed, task.total) == (1, 4)
+    monkeypatch.setattr(restoring, "choose_tile", lambda *_: 256)
+    for tile in (80, "auto"):
+        assert bars.expected(Invert(), jobs[0], dataclasses.replace(how, tile=tile)) == 0, "tiles tell"
     monkeypatch.setenv("FORCE_COLOR", "")
     monkeypatch.setenv("TTY_COMPATIBLE", "0")
     assert restoring._Bars(True, jobs).expected(Invert(), jobs[0], how) == 0, "nobody looks on"
