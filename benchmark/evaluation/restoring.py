@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.errors import DiskFull, OutOfMemory, UserError, WorkError, printable
+from benchmark.errors import DiskFull, OutOfMemory, UserError, WorkError, out_of_memory, printable
 from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile, looks_at_all
 from benchmark.evaluation.metrics import to_8_bit
@@ -172,6 +172,10 @@ def restore_files(
                 raise _told(full, jobs, how) from None
             except (UserError, WorkError) as error:
                 outcome.failed.append((job.source, str(error)))
+            except (MemoryError, RuntimeError) as error:  # beside the network: its pixels, its result
+                if not out_of_memory(error):
+                    raise
+                outcome.failed.append((job.source, "out of memory: make it smaller first"))
             else:
                 outcome.written.append(job.destination)
                 if tile == "auto" and used is not None:

@@ -248,3 +248,25 @@ def test_a_whole_picture_has_a_time_left_too(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("FORCE_COLOR", "")
     monkeypatch.setenv("TTY_COMPATIBLE", "0")
     assert restoring._Bars(True, jobs).expected(Invert(), jobs[0], how) == 0, "nobody looks on"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_runs_out_beside_the_network_fails_that_picture_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / "in" / name)
+    write = restoring.write_restored
+
+    def writing(path: Path, *rest: object) -> None:
+        if path.name == "b.png":
+            raise error
+        write(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(restoring, "write_restored", writing)
+    outcome = restore_files(Invert(), [tmp_path / "in"], tmp_path / "out", progress=False)
+    assert [p.name for p in outcome.written] == ["a.png", "c.png"]
+    assert outcome.failed == [(tmp_path / "in" / "b.png", "out of memory: make it smaller first")]
+    monkeypatch.setattr(restoring, "write_restored", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        restore_files(Invert(), [tmp_path / "in"], tmp_path / "out2", progress=False)
