@@ -21,7 +21,7 @@ from benchmark.evaluation.evaluate import write_restored
 from benchmark.evaluation.memory import OVERLAP, choose_tile, looks_at_all
 from benchmark.evaluation.metrics import to_8_bit
 from benchmark.evaluation.tiling import SMALLEST, Progress, restore
-from benchmark.evaluation.together import fits_together, restore_together
+from benchmark.evaluation.together import fits_together, restore_together, times_the_whole
 from benchmark.evaluation.videos import VIDEO_EXTENSIONS, Encoding, look_through, restore_video
 from benchmark.files import real
 from benchmark.words import duration
@@ -524,7 +524,8 @@ def _restore_video(
 ) -> int | None:
     """Restore a video frame by frame; returns the tile that was used."""
     clip = look_through(job.source, progress)
-    taken = duration(_speed(model, how, clip.height, clip.width) * clip.height * clip.width * clip.frames)
+    speed = _speed(model, how, clip.height, clip.width) * _times(model, how, clip.height, clip.width)
+    taken = duration(speed * clip.height * clip.width * clip.frames)
     bars.say(f"{job.source}: {clip.frames} frames of {clip.width}×{clip.height}, about {taken}")
     # the tile found for the first frame serves them all: frames must not differ in how they were made
     tile, overlap, done = how.tile, how.overlap, 0
@@ -561,6 +562,15 @@ def _speed(model: nn.Module, how: _How, height: int, width: int) -> float:
         restore_pixels(model, pixels, how.tile, how.overlap, how.batch)
         taken = time.perf_counter() - began
     return taken / (pixels.shape[0] * pixels.shape[1])
+
+
+def _times(model: nn.Module, how: _How, height: int, width: int) -> float:
+    """How much more work a picture is in the tiles that it will be restored in than whole."""
+    device = next(model.parameters(), torch.empty(0)).device
+    tile = choose_tile(model, height, width, device) if how.tile == "auto" else None
+    if tile is None or not fits_together(model, height, width, tile, device):
+        return 1.0
+    return times_the_whole(model, height, width, tile, device)
 
 
 def _still_free(destination: Path, overwrite: bool) -> None:

@@ -201,14 +201,19 @@ def restore_together(
         raise OutOfMemory(f"out of memory restoring tiles of {tile} together: give a smaller tile") from error
 
 
+def _parts(tiles: int, held: int, last: tuple[bool, ...]) -> int:
+    """All the work, in such parts as `_Progress` counts."""
+    whole = len(last) + 1
+    anew = whole + sum(n for n, ends in enumerate(last, start=1) if ends)
+    return held * whole + (tiles - held) * anew
+
+
 class _Progress:
     """Counts work, a tile's forward in as many parts as there are pools, and one: beginning anew repeats parts."""
 
     def __init__(self, progress: Progress | None, tiles: int, held: int, last: tuple[bool, ...]) -> None:
         self._progress, self._tiles, self._done, self._told = progress, tiles, 0, 0
-        whole = len(last) + 1
-        anew = whole + sum(n for n, ends in enumerate(last, start=1) if ends)
-        self._total = held * whole + (tiles - held) * anew
+        self._total = _parts(tiles, held, last)
 
     def passed(self, parts: int) -> None:
         self._done += parts
@@ -323,6 +328,16 @@ def fits_together(model: nn.Module, height: int, width: int, tile: int, device: 
     if need is None:
         return False
     return _room(model, need, tile, device) >= 0
+
+
+def times_the_whole(model: nn.Module, height: int, width: int, tile: int, device: torch.device) -> float:
+    """How much more work a picture is so than whole: what tiles share is done twice, what begins anew more often."""
+    need = _need(model)
+    if need is None:
+        return 1.0
+    tiles = len(_sides(height, tile, OVERLAP)) * len(_sides(width, tile, OVERLAP))
+    held = max(0, min(tiles, _room(model, need, tile, device)))
+    return _parts(tiles, held, need.last) / (len(need.last) + 1) * tile**2 / (height * width)
 
 
 def _room(model: nn.Module, need: _Need, tile: int, device: torch.device) -> int:

@@ -99,6 +99,9 @@ def test_tiles_that_hold_nothing_begin_anew_for_each_pool_and_are_the_same(monke
     assert fits_together(model, 256, 640, 256, CPU)
     model.calls = 0
     assert torch.equal(restore_together(model, image, 256), wanted) and model.calls == 2 + 2 * 3
+    # three pools make four parts; who begins anew goes one part, then three, then all four
+    work = (2 * 4 + 2 * (1 + 3 + 4)) / 4 * 256**2 / (256 * 640)
+    assert together.times_the_whole(model, 256, 640, 256, CPU) == pytest.approx(work)
 
 
 def test_features_changed_in_place_between_two_pools_are_others() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from benchmark.errors import UserError, WorkError
-from benchmark.evaluation import videos
+from benchmark.evaluation import restoring, videos
 from benchmark.evaluation.containers import first_damage
 from benchmark.evaluation.restoring import Outcome, restore_files
 from benchmark.evaluation.videos import Encoding, frames, look_through, restore_video
@@ -382,10 +382,16 @@ def test_decoding_and_encoding_go_on_beside_the_network(tmp_path: Path) -> None:
     assert threads == {"decode", "MainThread", "encode"}
 
 
-def test_an_estimate_comes_before_the_work(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_estimate_comes_before_the_work(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     film(tmp_path / "rain.mkv", "ffv1", "bgr0")
     restore_files(Same(), [tmp_path / "rain.mkv"], tmp_path / "out")
     assert "rain.mkv: 12 frames of 50×36, about 0 s" in capfd.readouterr().err
+    monkeypatch.setattr(restoring, "_speed", lambda *_: 0.01)
+    monkeypatch.setattr(restoring, "_times", lambda *_: 5.0)
+    restore_files(Same(), [tmp_path / "rain.mkv"], tmp_path / "again")
+    assert "about 18 min" in capfd.readouterr().err  # 12 · 50 · 36 · 0.01 s · 5
 
 
 def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
