@@ -10,6 +10,7 @@ import json
 import math
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             raise UserError(f"checkpoint {path}: {what}")
         if _is_safetensors(path):
             return _read_safetensors(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch's own about sparse and quantised tensors, for its developers
+            warnings.simplefilter("ignore", UserWarning)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except pickle.UnpicklingError as error:

@@ -232,9 +232,11 @@ def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
     """Much is written at once, little at the end."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *words], stdout=writer, stderr=subprocess.PIPE, text=True
-    )
+    buffered = {
+        k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"
+    }  # else nothing is left for the end
+    command = [sys.executable, "-m", "benchmark.cli", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=buffered)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -362,13 +363,34 @@ def test_who_was_stopped_for_long_looks_before_the_next_step(tmp_path: Path, mon
         (tmp_path / "claim-1.json").unlink()
         claim.hold(sure=False)
         assert not lost, "it beat just now"
-        now = claims._clock()
-        monkeypatch.setattr(claims, "_clock", lambda: now + claims.PATIENCE)
+        now = claim._beaten
+        monkeypatch.setattr(claims, "_clock", lambda: now + 0.24 * claims.PATIENCE)
+        claim.hold(sure=False)
+        assert not lost, "nobody has lost patience"
+        monkeypatch.setattr(claims, "_clock", lambda: now + 0.26 * claims.PATIENCE)
         claim.hold(sure=False)
         assert len(lost) == 1
         monkeypatch.undo()
         claim.hold()
         assert len(lost) == 2
+
+
+def test_a_sign_of_life_on_its_way_is_awaited_at_the_end(tmp_path: Path, monkeypatch) -> None:
+    """Else it would be there again when the claim is gone."""
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    write, begun = claims.write_json, threading.Event()
+
+    def slowly(path: Path, told: object) -> None:
+        if path.name == "claim-1.json":
+            begun.set()
+            time.sleep(0.3)
+        write(path, told)
+
+    with Claim(tmp_path):
+        monkeypatch.setattr(claims, "write_json", slowly)
+        assert begun.wait(30)
+    time.sleep(0.4)
+    assert _files(tmp_path) == []
 
 
 def test_a_folder_that_was_copied_while_its_run_lasted_is_free(tmp_path: Path) -> None:
