@@ -28,7 +28,12 @@ def test_scenes_alone_are_students_t_over_scene_means() -> None:
     expected = stats.ttest_1samp([2.0, 5.0, 10.0], 0)
     low, high = expected.confidence_interval()
     assert (found.low, found.high, found.p) == pytest.approx((low, high, expected.pvalue))
-    assert (found.df, found.scenes, found.seeds, found.withheld) == (pytest.approx(2), 3, None, "")
+    assert (found.df, found.scenes, found.seeds, found.withheld) == (
+        pytest.approx(2),
+        3,
+        None,
+        "3 scenes under given weights, 100 are needed",
+    )
     as_pictures = mean_interval(values, list("abcdefghi"))
     assert as_pictures.p is not None and found.p is not None and as_pictures.p < found.p
 
@@ -90,8 +95,8 @@ def test_the_bounds_p_is_where_its_interval_ends() -> None:
     ("seeds", "scenes", "why"),
     [
         (None, 1, "one scene"),
-        (None, 2, "2 scenes, 3 are needed"),
-        (None, 3, ""),
+        (None, 99, "99 scenes under given weights, 100 are needed"),
+        (None, 100, ""),
         (1, 200, "one seed"),
         (3, 200, "3 seeds, 5 are needed"),
         (5, 200, ""),
@@ -121,7 +126,8 @@ def test_few_seeds_get_the_bound() -> None:
 
 
 def test_one_huge_scene_is_not_many() -> None:
-    found = mean_interval(np.arange(106.0), ["huge"] * 100 + list("abcdef"))
+    values = np.random.default_rng(0).normal(size=(5, 106))
+    found = mean_interval(values, ["huge"] * 100 + list("abcdef"), range(5))
     assert "worth" in found.withheld and found.scenes == 7
 
 
