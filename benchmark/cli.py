@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--device", default="auto", help="auto, cpu, cuda")
 
     cost = commands.add_parser("cost", help="count parameters, operations, spikes and energy")
-    cost.add_argument("--model", help="a network's name, or any importable module:Class")
+    cost.add_argument("--model", help="a network's name, or yours: module:Class or FILE.py:Class")
     cost.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
     cost.add_argument("--checkpoint", type=_path, help="spike rates of these weights (default: untrained)")
     cost.add_argument(

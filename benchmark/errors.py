@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def printable(text: object) -> str:
@@ -80,6 +83,32 @@ def out_of_memory(error: BaseException) -> bool:
     return "OutOfMemoryError" in names or (
         isinstance(error, RuntimeError) and "allocate memory" in str(error)
     )
+
+
+def fault_in_words(error: BaseException) -> str:
+    """What an exception in a user's own code says, and where it was raised, for one line.
+
+    >>> fault_in_words(KeyError("a"))
+    "KeyError: 'a'"
+    """
+    said = (str(error).strip().splitlines() or [""])[0][:200]
+    places = [
+        f"{Path(frame.filename).name}, line {frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(part in frame.filename for part in _NOT_THEIRS)
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
+        said, places = error.msg, [f"{Path(error.filename).name}, line {error.lineno}"]
+    return f"{type(error).__name__}{f': {said}' if said else ''}{f' ({places[-1]})' if places else ''}"
+
+
+_NOT_THEIRS = (
+    str(Path(__file__).parent),
+    "site-packages",
+    f"{os.sep}lib{os.sep}python",
+    "<frozen ",
+    "<string>",
+)
 
 
 class Interrupted(WorkError):  # noqa: N818

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmark import catalog, shipped
-from benchmark.errors import UserError
+from benchmark.errors import UserError, WorkError, fault_in_words, out_of_memory
 from esdnet.sizes import crop_to, pad_to_multiple
 
 
@@ -71,8 +71,14 @@ def create_model(name: str, *, pretrained: str | None = None, **overrides: Any) 
     catalog.check_options(entry, overrides)
     try:
         return _any_size(name)(**overrides)
+    except (UserError, WorkError):
+        raise
     except (TypeError, ValueError) as error:
         raise UserError(f"model '{name}': {error}") from error
+    except Exception as error:
+        if out_of_memory(error) or entry.is_ours():
+            raise
+        raise UserError(f"model '{name}': making it failed: {fault_in_words(error)}") from error
 
 
 def _pretrained(name: str, weights: str, overrides: dict[str, Any]) -> nn.Module:

@@ -19,6 +19,7 @@ _DECISIVE = (
     "benchmark/training",
     "benchmark/evaluation",
     "benchmark/models.py",
+    "benchmark/means.py",
 )
 _COUNTING = (*_DECISIVE, "benchmark/cost", "benchmark/catalog.py")
 _OURS = ("esdnet", "baselines", "ablations", "benchmark")

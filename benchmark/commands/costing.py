@@ -81,6 +81,8 @@ def _model(options: Namespace) -> Any:
     from benchmark.cost.compare import load_target
 
     given: dict[str, Any] = {}
+    if options.model.endswith(".py"):
+        raise UserError(f"--model {options.model}: say which of its networks: {options.model}:Class")
     if ":" not in options.model:
         given = dict(resolve([f"model={options.model}", *(f"model.{w}" for w in options.set)]).model.options)
     elif options.set:

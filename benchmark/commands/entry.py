@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DiskFull, Stop, UserError, printable, stop_signals
+from benchmark.means import identical_note
 
 if TYPE_CHECKING:
     from torch import nn
@@ -254,7 +255,7 @@ def evaluate(options: Namespace) -> int:
             f"{told['source']})"
         )
     if mean["infinite"]:
-        print(f"pictures identical to their target, left out of a mean of PSNR: {mean['infinite']}")
+        print(identical_note(mean["infinite"]))
     if options.csv:
         import pandas as pd
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.data.images import image_size, list_images, not_kept
 from benchmark.data.layouts import pair
 from benchmark.errors import UserError, WorkError, printable
+from benchmark.means import identical_note
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -111,4 +112,4 @@ def _print(mean: dict[str, Any], n: int, of: int, conventions: list[str]) -> Non
     for name in conventions:
         print(f"{name:<12}{mean[f'psnr_{name}']:>9.3f}{mean[f'ssim_{name}']:>9.4f}")
     if mean["infinite"]:
-        print(f"pictures identical to their target, left out of a mean of PSNR: {mean['infinite']}")
+        print(identical_note(mean["infinite"]))

@@ -20,6 +20,7 @@ from benchmark.commands.gallery import Run
 from benchmark.cost.conventions import CONVENTIONS
 from benchmark.errors import UserError
 from benchmark.files import file_digest, write_json, write_text
+from benchmark.means import identical, mean_of
 from benchmark.reading import path as expanded
 from benchmark.sweep.records import RECORD, in_words, provenance, read_record
 from benchmark.words import short
@@ -279,11 +280,10 @@ def _clean(network: nn.Module, path: Path, limit: int | None) -> dict[str, Any]:
     for _, pixels in _photographs(path, limit):
         image, restored = _restored(network, pixels)
         values.append(float(psnr_y(restored, image)[0]))
-    finite = [v for v in values if math.isfinite(v)]
     return {
         "n": len(values),
-        "unchanged": len(values) - len(finite),
-        "psnr_esdnet": float(np.mean(finite)),
+        "unchanged": identical("psnr_esdnet", values),
+        "psnr_esdnet": mean_of("psnr_esdnet", values),
         "least": min(values),
         "above_40": sum(v >= 40 for v in values),
     }

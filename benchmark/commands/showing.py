@@ -23,6 +23,7 @@ from benchmark.config import model_options, tiling
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
+from benchmark.means import counted
 from benchmark.report import figures as draw
 from benchmark.report.page import Comparison, Drawn, Layers, Report
 from benchmark.report.page import Shown as Look
@@ -270,11 +271,12 @@ def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]
 def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
     values = {
         catalog.network(r.model).title: [
-            float(i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]
+            counted("psnr_esdnet", i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]
         ]
         for r in there
     }
-    rainy = [float(i["rainy_psnr_esdnet"]) for i in there[0].record["results"][dataset]["images"]]
+    column = "rainy_psnr_esdnet"
+    rainy = [counted(column, i[column]) for i in there[0].record["results"][dataset]["images"]]
     title = f"{dataset_spec(dataset).title}: every test image ({len(rainy)})"
     return draw.distributions(values, rainy, folder, f"distribution_{dataset}", title)
 

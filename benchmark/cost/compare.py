@@ -7,6 +7,8 @@ printed figures as arguments, so that nothing here decides where those come from
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,8 @@ from benchmark.cost.counter import measure_cost
 from benchmark.cost.pictures import Images
 from benchmark.cost.result import Cost
 from benchmark.cost.writing import write
-from benchmark.errors import UserError, unknown
+from benchmark.errors import OutOfMemory, UserError, WorkError, fault_in_words, out_of_memory, unknown
+from benchmark.reading import path as expanded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,35 +50,93 @@ EXPLANATIONS: Mapping[str, str] = {
 
 
 def load_target(target: str, **options: Any) -> nn.Module:
-    """A network by its name in the catalogue, or any importable `module:Class` (a callable will do).
+    """A network by its name in the catalogue, or one of the user's: `module:Class` or `FILE.py:Class`.
+
+    Instead of a class, any callable that makes a network, or a network itself.
 
     Raises:
-        UserError: there is no such thing, or it is not a network.
+        UserError: there is no such thing, it is not a network, or its own code raises.
+        OutOfMemory: it does not fit into memory.
     """
     if ":" not in target:
         from benchmark.models import create_model
 
         return create_model(target, **options)
-    module, _, attribute = target.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        made: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(f"model '{target}': {error}; give an importable module:Class") from None
+    source, _, attribute = target.rpartition(":")
+    made = _theirs(target, "importing it", lambda: _imported(source))
     for part in attribute.split("."):
-        if not hasattr(made, part):
-            raise unknown(f"name in module {module}", part, [n for n in vars(made) if not n.startswith("_")])
+        if not part or not hasattr(made, part):
+            names = [n for n, v in vars(made).items() if not n.startswith("_") and callable(v)]
+            raise unknown(f"network in {source}", part, names)
         made = getattr(made, part)
     if isinstance(made, nn.Module):
         return made
-    try:
-        made = made(**options)
-    except TypeError as error:
-        raise UserError(f"model '{target}': {error}") from None
+    if not callable(made):
+        raise UserError(
+            f"model '{target}': this is a {type(made).__name__}, nothing that makes a torch.nn.Module"
+        )
+    made = _theirs(target, "making it", lambda: made(**options))
     if not isinstance(made, nn.Module):
         raise UserError(f"model '{target}': this is a {type(made).__name__}, not a torch.nn.Module")
     return made
+
+
+def _theirs(target: str, doing: str, work: Callable[[], Any]) -> Any:
+    """Run code of the user's, which may raise or leave by anything."""
+    try:
+        return work()
+    except (UserError, WorkError):
+        raise
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise OutOfMemory(f"model '{target}': out of memory while {doing}") from error
+        hint = (
+            "; give module:function that makes it"
+            if isinstance(error, TypeError) and doing == "making it"
+            else ""
+        )
+        raise UserError(f"model '{target}': {doing} failed: {fault_in_words(error)}{hint}") from error
+
+
+def _imported(source: str) -> Any:
+    """A module by its name, found from the current folder, or by its file."""
+    path = Path(expanded(source))
+    if source.endswith(".py") or os.sep in source:
+        if not path.is_file():
+            raise UserError(
+                f"model '{source}': no such file; give FILE.py:Class or an importable module:Class"
+            )
+        return _from_file(path.resolve())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(source)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:
+        parents = [source.rsplit(".", n)[0] for n in range(source.count(".") + 1)]
+        if isinstance(error, ModuleNotFoundError) and error.name not in parents:
+            raise  # it is there, and what it imports is not
+        raise UserError(
+            f"model '{source}': no such module; give an importable module:Class or FILE.py:Class"
+        ) from error
+
+
+def _from_file(path: Path) -> Any:
+    name = path.stem if importlib.util.find_spec(path.stem) is None else f"file_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise UserError(f"model '{path}': not a Python file; give FILE.py:Class")
+    module = sys.modules[name] = importlib.util.module_from_spec(found)
+    folder = str(path.parent)
+    sys.path.insert(0, folder)  # its neighbours come first for it, and last for everything else
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(folder)
+        sys.path.append(folder)
+    return module
 
 
 def by_convention(cost: Cost, names: Sequence[str | Path | Convention] = tuple(CONVENTIONS)) -> pd.DataFrame:

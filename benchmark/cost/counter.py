@@ -28,6 +28,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -45,7 +46,7 @@ from benchmark.cost.operators import (
 from benchmark.cost.pictures import pictures
 from benchmark.cost.result import Cost, Layer, Number, Uncounted
 from benchmark.cost.spikes import Observation, emitted, observe
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import OutOfMemory, UserError, WorkError, fault_in_words, out_of_memory
 
 ROOT = "(network)"
 
@@ -675,8 +676,8 @@ def measure_cost(
 ) -> Cost:
     """What one forward of a network costs for one image.
 
-    Any `nn.Module` that takes one tensor will do. The network is run once an image in evaluation mode; a
-    spiking one starts each image at rest and is left as it was.
+    Any `nn.Module` that takes one tensor will do; lazy layers get their shapes from the first image. The network is run
+    once an image in evaluation mode; a spiking one starts each image at rest and is left as it was.
 
     Args:
         model: The network, on any device.
@@ -696,7 +697,9 @@ def measure_cost(
         The counts; `cost.under(other)` shows them under another convention.
 
     Raises:
-        UserError: unknown convention, unreadable images, or a network that does not take such an image.
+        UserError: unknown convention, unreadable images, or a network that does not take such an image (with what it
+            raised, and where).
+        OutOfMemory: the forward does not fit into memory.
         WorkError: the network cannot run on shapes alone.
     """
     from benchmark.cost.conventions import convention as resolve
@@ -711,18 +714,18 @@ def measure_cost(
     first = next(model.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
     dtype = first.dtype if first is not None and first.is_floating_point() else torch.float32
-    recorder = _Recorder(model, look=not shapes_only)
     started = time.perf_counter()
     if shapes_only:
         shape = tuple(images.shape) if isinstance(images, Tensor) else (1, 3, height, width)
         shape, count, source = (1, *shape[1:]), 1, "shapes only"
         with _quiet(model):
             try:
+                _initialise(model, torch.zeros(shape, dtype=dtype, device=device))
                 recorder = _on_shapes(model, shape, dtype)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise WorkError(
                     f"measure_cost: {type(model).__name__} cannot run on shapes alone "
-                    f"({type(error).__name__}: {_line(error)}); leave shapes_only out"
+                    f"({fault_in_words(error)}); leave shapes_only out"
                 ) from error
     else:
         inputs, source = pictures(images, (height, width), limit)
@@ -730,20 +733,30 @@ def measure_cost(
         count, shape = len(inputs), tuple(inputs[0].shape)
         with _quiet(model):
             try:
+                _initialise(model, inputs[0])
+                recorder = _Recorder(model, look=True)
                 _forward(recorder, model, inputs)
-            except (TypeError, ValueError, RuntimeError) as error:
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise WorkError(f"measure_cost: out of memory at {shape}: {_line(error)}") from error
+            except (UserError, WorkError):
+                raise
+            except (Exception, SystemExit) as error:  # a user's network raises what it likes
+                if out_of_memory(error):
+                    raise OutOfMemory(f"measure_cost: out of memory at {shape}: {_line(error)}") from error
                 raise UserError(
                     f"measure_cost: {type(model).__name__} does not take an input of shape {shape}: "
-                    f"{_line(error)}"
+                    f"{fault_in_words(error)}"
                 ) from error
     seconds = time.perf_counter() - started
     _parameters(recorder)
     return _cost(recorder, chosen, shape, count, source, seconds, rates)
 
 
-def _line(error: Exception) -> str:
+def _initialise(model: nn.Module, image: Tensor) -> None:
+    """Give lazy layers their shapes, as their first forward does."""
+    if any(is_lazy(t) for t in [*model.parameters(), *model.buffers()]):
+        model(image)
+
+
+def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -39,6 +39,7 @@ from benchmark.data.rain import additive, get_regime, rain_layer, screen
 from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError, printable, unknown
 from benchmark.files import make_folder, write_json
+from benchmark.means import mean_of
 from benchmark.reading import json_of
 from benchmark.sources import code_digest
 
@@ -196,8 +197,8 @@ def _looked(label: str, clean: Picture, psnr_y: float | None) -> _Looked:
 
 def _psnr_y(rainy: Picture, clean: Picture) -> float:
     error = (rainy.astype(np.float64) - clean) @ (np.array([65.481, 128.553, 24.966]) / 255)
-    mean = float(np.mean(error * error))
-    return float("inf") if mean == 0 else 10 * float(np.log10(255**2 / mean))
+    squared = float(np.mean(error * error))
+    return float("inf") if squared == 0 else 10 * float(np.log10(255**2 / squared))
 
 
 def check(
@@ -314,8 +315,8 @@ def _read_all(
 def _part(f: Found, good: Sequence[_Looked]) -> Part:
     part = Part(f.folder, f.dataset, f.split, len(f.pairs), paired=True)
     part.count_sizes(good)
-    finite = [one.psnr_y for one in good if one.psnr_y is not None and one.psnr_y != float("inf")]
-    part.psnr_y = float(np.mean(finite)) if finite else None
+    measured = [one.psnr_y for one in good if one.psnr_y is not None]
+    part.psnr_y = mean_of("psnr_esdnet", measured) if measured else None
     return part
 
 

@@ -19,10 +19,10 @@ from benchmark.evaluation.metrics import (
     Convention,
     convention_named,
     fidelity,
-    finite_mean,
     to_8_bit,
 )
 from benchmark.evaluation.tiling import pictures_at_once, restore
+from benchmark.means import identical, mean_of
 
 Pair = Mapping[str, Any]
 Row = dict[str, Any]
@@ -150,16 +150,15 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Means over images of every measured column.
 
     Returns:
-        "n", the number of images; "infinite", how many values each column's mean leaves out because the
-        picture is identical to its target (columns without any are not listed); and each column's mean over
-        the others.
+        "n", the number of images; "infinite", how many pictures are identical to their target in each column of
+        PSNR (columns without any are not listed; see `benchmark.means` for what they count); and each column's mean.
     """
     means: dict[str, Any] = {"n": len(rows), "infinite": {}}
     columns = [c for c in (rows[0] if rows else {}) if c not in ("name", "width", "height")]
     for column in columns:
-        means[column], infinite = finite_mean(row[column] for row in rows)
-        if infinite:
-            means["infinite"][column] = infinite
+        means[column] = mean_of(column, (row[column] for row in rows))
+        if same := identical(column, (row[column] for row in rows)):
+            means["infinite"][column] = same
     return means
 
 

@@ -80,11 +80,21 @@ class Measure:
     function: Callable[..., Tensor]
 
     def __call__(self, restored: Tensor, target: Tensor) -> list[float]:
-        """A score for each picture of (N, 3, H, W) in [0, 1], measured on 8-bit grey levels."""
+        """A score for each picture of (N, 3, H, W), measured on 8-bit grey levels.
+
+        Args:
+            restored: values outside [0, 1] are clamped.
+            target: in [0, 1].
+
+        Raises:
+            ValueError: not such tensors, NaN, a target outside [0, 1].
+        """
         import torch
 
-        from benchmark.evaluation.metrics import to_8_bit
+        from benchmark.evaluation.metrics import check_images, check_picture, to_8_bit
 
+        check_images(restored, "restored")
+        check_picture(target, "target")
         pictures = [restored, target] if self.metric.against_target else [restored]
         seen = [to_8_bit(p).div_(255).float() for p in pictures]
         with torch.no_grad():
@@ -267,16 +277,18 @@ def _ntire(file: Path | None) -> Callable[..., Tensor]:
     """10 PSNR(Y) + 10 SSIM(Y) − 5 LPIPS, the formula of the NTIRE challenges on raindrop removal (2025 and 2026).
 
     Y is not rounded and nothing is cut off the border. Scores told of those challenges (35.24 for the winner of 2026)
-    can only be of PSNR taken once, not ten times.
+    can only be of PSNR taken once, not ten times. PSNR counts as in every mean: at most `means.PSNR_CAP`.
     """
     from benchmark.evaluation.metrics import Convention, psnr_y, ssim_y
+    from benchmark.means import PSNR_CAP
 
     perceptual = _lpips("alex", file)
     plain = Convention("float", False, 0, False, "NTIRE")
 
     def score(restored: Tensor, target: Tensor) -> Tensor:
         apart = perceptual(restored, target).reshape(len(restored)).double()
-        return 10 * psnr_y(restored, target, plain) + 10 * ssim_y(restored, target, plain) - 5 * apart
+        psnr = psnr_y(restored, target, plain).clamp(max=PSNR_CAP)
+        return 10 * psnr + 10 * ssim_y(restored, target, plain) - 5 * apart
 
     return score
 

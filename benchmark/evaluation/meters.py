@@ -12,44 +12,40 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from benchmark.evaluation.metrics import convention_named, psnr_y, ssim_y
+from benchmark.means import PSNR_CAP
 
 
 class _ImageMean(Metric):
-    """The mean over images (not over batches) of a value per image, infinite ones counted apart."""
+    """The mean over images (not over batches) of a value per image."""
 
     full_state_update = False
     higher_is_better = True
     total: Tensor
     count: Tensor
-    infinite: Tensor
 
     def __init__(self, convention: str = "esdnet", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.convention = convention_named(convention)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("infinite", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def _measure(self, restored: Tensor, target: Tensor) -> Tensor:
         raise NotImplementedError
 
     def update(self, restored: Tensor, target: Tensor) -> None:
         """Add a batch: two (N, 3, H, W) in [0, 1]; the restored one may overshoot."""
-        values = self._measure(restored.detach(), target.detach())
-        finite = ~torch.isinf(values)  # a NaN is not perfection: it stays in the mean, and shows there
-        self.total += values[finite].sum()
-        self.count += finite.sum()
-        self.infinite += (~finite).sum()
+        # a NaN stays NaN under the cap: it is not perfection, and shows in the mean
+        values = self._measure(restored.detach(), target.detach()).clamp(max=PSNR_CAP)
+        self.total += values.sum()
+        self.count += len(values)
 
     def compute(self) -> Tensor:
-        """The mean over the finite values; infinite if all were; NaN without any."""
-        if self.count == 0 and self.infinite > 0:
-            return torch.full_like(self.total, torch.inf)
+        """The mean; NaN without any."""
         return self.total / self.count
 
 
 class PSNRY(_ImageMean):
-    """Mean `psnr_y` over images, in dB; `infinite` counts the images identical to their target.
+    """Mean `psnr_y` over images, in dB, each at most `means.PSNR_CAP`.
 
     The sums are float64 whatever the precision of the network.
     """

@@ -10,9 +10,8 @@ never share a column:
     statistic    float    none       averaged down to ~256 px   PReNet, RCDNet, DRSformer (DID, DDN)
     float        float    none       full size                  most published logs (SFARL, CODE-Net)
 
-Two identical pictures have an infinite PSNR. It is reported as infinite for the image, and means are taken
-over the finite values with the number of infinite ones beside them (see `finite_mean`); nothing is capped,
-because pictures of finite PSNR reach 120 dB and a cap would reorder them.
+Two identical pictures have an infinite PSNR, and it is reported as infinite for the image. What it counts in a mean
+is said in one place for all, `benchmark/means.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ WINDOW = 11
 SIGMA = 1.5
 C1 = (0.01 * 255) ** 2
 C2 = (0.03 * 255) ** 2
+_HALF_LEVEL = 0.5 / 255
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def psnr_y(restored: Tensor, target: Tensor, convention: str | Convention = "esd
 
     Args:
         restored: (N, 3, H, W), floating point; values outside [0, 1] are clamped.
-        target: the same shape, in [0, 1].
+        target: the same shape, in [0, 1] (to half a grey level, which rounds away).
         convention: one of `CONVENTIONS`.
 
     Returns:
@@ -114,7 +114,7 @@ def ssim_y(restored: Tensor, target: Tensor, convention: str | Convention = "esd
 
     Args:
         restored: (N, 3, H, W), floating point; values outside [0, 1] are clamped.
-        target: the same shape, in [0, 1].
+        target: the same shape, in [0, 1] (to half a grey level, which rounds away).
         convention: one of `CONVENTIONS`.
 
     Returns:
@@ -221,22 +221,6 @@ def _filtered_similarity(a: Tensor, b: Tensor) -> Tensor:
     return similarity.mean()
 
 
-def finite_mean(values: Iterable[float]) -> tuple[float, int]:
-    """The mean over the finite values and how many infinite ones there are.
-
-    Infinite where all are infinite (every picture identical to its target); NaN where there are none at all.
-
-    >>> finite_mean([30.0, 40.0, float("inf")])
-    (35.0, 1)
-    """
-    listed = list(values)
-    infinite = sum(math.isinf(v) for v in listed)
-    finite = [v for v in listed if not math.isinf(v)]
-    if finite:
-        return math.fsum(finite) / len(finite), infinite
-    return (math.inf if infinite else math.nan), infinite
-
-
 def to_8_bit(image: Tensor) -> Tensor:
     """A picture in [0, 1] as the grey levels that a file would hold: float64, whole numbers 0 … 255."""
     if image.device.type == "mps":  # has no float64
@@ -250,9 +234,7 @@ def _luma_pair(
     if restored.shape != target.shape:
         raise ValueError(f"restored is {tuple(restored.shape)} but target is {tuple(target.shape)}")
     _check(restored, "restored", levels)
-    low, high = _check(target, "target", levels)
-    if not -1 < low <= high < 2:
-        raise ValueError(f"target must be in [0, 1], but reaches {max(-low, high):g}: divide by 255?")
+    _check_range(*_check(target, "target", levels), "target")
     for convention in conventions:
         if min(target.shape[-2:]) <= 2 * convention.border:
             raise ValueError(
@@ -266,6 +248,22 @@ def _check(image: Tensor, what: str, levels: bool) -> tuple[float, float]:
     if levels and image.dtype == torch.uint8 and image.ndim == 4 and image.shape[1] == 3:
         return 0.0, 1.0  # there is nothing else that they could hold
     return check_images(image, what)
+
+
+def _check_range(low: float, high: float, what: str) -> None:
+    if low < -_HALF_LEVEL or high > 1 + _HALF_LEVEL:
+        reached = high if high > 1 + _HALF_LEVEL else low
+        told = "divide by 255?" if high > 2 else "clamp(0, 1) it?"
+        raise ValueError(f"{what} must be in [0, 1], but reaches {reached:g}: {told}")
+
+
+def check_picture(image: Tensor, what: str) -> None:
+    """Refuse what is not a batch of RGB pictures in [0, 1], or half a grey level outside, which rounds away.
+
+    Raises:
+        ValueError: as `check_images`, or values outside [0, 1].
+    """
+    _check_range(*check_images(image, what), what)
 
 
 def check_images(image: Tensor, what: str) -> tuple[float, float]:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UserError, unknown
-from benchmark.evaluation.metrics import check_images, to_8_bit
+from benchmark.evaluation.metrics import check_picture, to_8_bit
 from benchmark.files import home
 from benchmark.reading import path as expanded
 
@@ -51,12 +51,12 @@ def piqe(image: Tensor, implementation: Literal["pyiqa", "reference"] = "pyiqa")
         (N,) float64, 0 … 100; 100 where no block of the picture has any detail.
 
     Raises:
-        ValueError: not such a tensor.
+        ValueError: not such a tensor (a network's output may leave [0, 1]: clamp it).
         UserError: no such implementation.
     """
     if implementation not in PIQE_IMPLEMENTATIONS:
         raise unknown("PIQE implementation", implementation, PIQE_IMPLEMENTATIONS)
-    check_images(image, "image")
+    check_picture(image, "image")
     if min(image.shape[-2:]) < BLOCK:
         raise ValueError(f"PIQE needs pictures of at least {BLOCK}×{BLOCK} pixels, not {tuple(image.shape)}")
     scores = _piqe_function()
@@ -86,10 +86,10 @@ def metaiqa(image: Tensor, checkpoint: str | Path | None = None) -> Tensor:
         (N,) float64, 0 … 1.
 
     Raises:
-        ValueError: not such a tensor.
+        ValueError: not such a tensor (a network's output may leave [0, 1]: clamp it).
         UserError: no weights (with how to get them), or a file that is not MetaIQA's.
     """
-    check_images(image, "image")
+    check_picture(image, "image")
     path = metaiqa_checkpoint(checkpoint)
     network = _metaiqa_network(path, path.stat().st_mtime_ns).to(image.device)
     with torch.no_grad():

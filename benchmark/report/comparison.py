@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.specs import dataset_spec, result_key
+from benchmark.means import counted
 from benchmark.report.statistics import (
     LEVEL,
     RESAMPLES,
@@ -38,7 +39,9 @@ def scores(records: Sequence[Record], dataset: str, column: str) -> Scores | Non
         rows = results_on(record, dataset).get("images")
         if rows:
             with contextlib.suppress(KeyError):
-                runs[int(record["config"]["seed"])] = {row["name"]: float(row[column]) for row in rows}
+                runs[int(record["config"]["seed"])] = {
+                    row["name"]: counted(column, row[column]) for row in rows
+                }
     return Scores.of(runs)
 
 

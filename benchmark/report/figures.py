@@ -374,7 +374,7 @@ def distributions(
     """The PSNR-Y of every single image, by network: a dot an image, the quartiles as a box, the mean as a diamond.
 
     Args:
-        values: dB of each image, by network.
+        values: dB of each image, by network, as they count in means.
         rainy: of the rainy images themselves.
         folder: where to write.
         name: of the files.
@@ -388,13 +388,11 @@ def distributions(
     with _drawing(WIDTH, 0.9 + 0.28 * len(rows)) as figure:
         axes = figure.add_subplot()
         for place, (label, numbers) in enumerate(rows.items()):
-            finite = np.array([v for v in numbers if math.isfinite(v)])
-            if not len(finite):
-                continue
+            scores = np.array(numbers)
             y = len(rows) - place
             colour = "0.45" if label == "Rainy input" else BLUE
             axes.boxplot(
-                finite,
+                scores,
                 positions=[y],
                 orientation="horizontal",
                 widths=0.6,
@@ -405,17 +403,15 @@ def distributions(
                 capprops={"color": colour},
             )
             axes.plot(
-                finite,
-                y + rng.uniform(-0.18, 0.18, len(finite)),
+                scores,
+                y + rng.uniform(-0.18, 0.18, len(scores)),
                 ".",
                 color=colour,
                 alpha=0.5,
                 markersize=3.5,
             )
-            axes.plot(finite.mean(), y, "D", color=BLACK, markersize=3.5)
-        axes.axvline(
-            float(np.mean([v for v in rainy if math.isfinite(v)])), color="0.6", linewidth=0.8, linestyle=":"
-        )
+            axes.plot(scores.mean(), y, "D", color=BLACK, markersize=3.5)
+        axes.axvline(float(np.mean(rainy)), color="0.6", linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(rows), 0, -1), list(rows))
         axes.set_xlabel(
             "PSNR-Y of an image (dB): dot an image, box quartiles, red median, black diamond mean"

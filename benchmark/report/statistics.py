@@ -35,7 +35,7 @@ class Scores:
     Attributes:
         seeds: of its runs.
         images: names.
-        values: (seeds, images); what is not finite (PSNR of a picture identical to its target) is left out of
+        values: (seeds, images), as they count in means; what is not finite even so (no PSNR is) is left out of
             comparisons, for all networks alike.
     """
 

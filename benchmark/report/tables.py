@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark import catalog
 from benchmark.data.specs import COLUMNS, column_key, dataset_spec, folder_spec, result_key
+from benchmark.means import PSNR_CAP
 from benchmark.report.comparison import (
     average,
     compare,
@@ -135,7 +136,7 @@ def over_seeds(values: Sequence[float], wanted: int, paper: float | None, reason
 
 
 def infinite_notes(records: Sequence[Record], datasets: Sequence[str], convention: str) -> list[str]:
-    """A sentence for each mean of PSNR that leaves pictures out because they are identical to their targets."""
+    """A sentence for each mean of PSNR with pictures that are identical to their targets."""
     said = []
     for record in records:
         for dataset in datasets:
@@ -147,8 +148,8 @@ def infinite_notes(records: Sequence[Record], datasets: Sequence[str], conventio
                     shown = f"restored by {by}" if what == "restored" else "as they came"
                     where = f"{count} of {mean['n']} pictures of {dataset_spec(dataset).title}, {shown},"
                     said.append(
-                        f"{where} are identical to their targets: their "
-                        "PSNR is infinite and in no mean (where all are, the mean is ∞)."
+                        f"{where} are identical to their targets: their PSNR is infinite and counts as "
+                        f"{PSNR_CAP:g} dB, the most that any counts in a mean."
                     )
     return list(dict.fromkeys(said))
 

@@ -23,6 +23,7 @@ from benchmark.catalog import network
 from benchmark.config import RunConfig, differences, identity, run_name
 from benchmark.errors import UserError
 from benchmark.files import home, write_json
+from benchmark.means import mean_of
 from benchmark.sources import code_digest
 
 FORMAT = 1
@@ -82,7 +83,7 @@ _PARTS = {"identity": str, "name": str, "config": dict, "results": dict}
 
 
 def _wrong(record: Record) -> str | None:
-    """What says that a run's record is not as it was written; None if nothing does."""
+    """What says that a run's record is not as it was written; None if nothing does. Means become today's."""
     missing = [key for key, kind in _PARTS.items() if not isinstance(record.get(key), kind)]
     if missing:
         return f"not a whole record (no {' and no '.join(missing)})"
@@ -93,17 +94,31 @@ def _wrong(record: Record) -> str | None:
         if mean.get("n") != len(images):
             return f"changed by hand: {dataset} has {len(images)} images, and says {mean.get('n')}"
         for column, told in mean.items():
-            if column == "n" or not isinstance(told, (int, float)):
+            if column == "n" or not (isinstance(told, (int, float)) or told in ("inf", "-inf")):
                 continue
-            values = [image.get(column) if isinstance(image, dict) else None for image in images]
+            values: list[Any] = [image.get(column) if isinstance(image, dict) else None for image in images]
             if None in values or not values:
                 return f"changed by hand: an image of {dataset} has no {column}"
-            if any(isinstance(value, str) for value in values):  # infinite, and in no mean
+            try:
+                true = mean_of(column, values)
+            except (TypeError, ValueError):
+                return f"changed by hand: {column} of an image of {dataset} is no number"
+            if _same(told, true):
                 continue
-            true = math.fsum(values) / len(values)  # type: ignore[arg-type]
-            if abs(true - told) > _ROUNDING * max(1.0, abs(told)):
+            if not _same(told, _without_infinite(values)):
                 return f"changed by hand: {column} of {dataset} is {told}, the mean of its images {true}"
+            mean[column] = true
     return None
+
+
+def _same(told: float | str, true: float) -> bool:
+    return math.isclose(float(told), true, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+
+
+def _without_infinite(values: Iterable[float | str]) -> float:
+    """The mean as records had it before `benchmark.means`; such records are read by today's."""
+    finite = [v for v in map(float, values) if math.isfinite(v)]
+    return math.fsum(finite) / len(finite) if finite else math.inf
 
 
 _ROUNDING = 1e-6

@@ -1,8 +1,8 @@
 """Fault 18: means over the wrong things. Uneven shares, pictures seen twice, infinite values, mixed conventions.
 
 Further: `test_missing_seeds_are_not_dropped_in_silence` ("n of N"), `test_two_processes_train_like_one` (DDP, gloo),
-`test_meters_merge_as_processes_do`, `test_summary_is_a_mean_over_images_with_infinite_ones_apart`,
-`test_meters_leave_infinite_values_out_and_count_them`,
+`test_meters_merge_as_processes_do`, `test_summary_is_a_mean_over_images_in_which_a_perfect_one_counts`,
+`test_meters_count_a_perfect_picture_as_means_do`,
 `test_table_1_has_the_input_first_and_averages_only_what_is_whole`.
 """
 
@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmark.report.table import markdown
-from benchmark.report.tables import table1
+from benchmark.evaluation.evaluate import summary
+from benchmark.means import PSNR_CAP, identical, mean_of
+from benchmark.report.comparison import compare
+from benchmark.report.table import BEST, markdown
+from benchmark.report.tables import ranks, table1
+from benchmark.sweep.records import read_record, write_record
 
 WORKER = """
 import json, sys
@@ -94,7 +100,7 @@ def test_a_table_says_how_many_runs_a_mean_is_of() -> None:
     assert "30.00 ± 0.00 (2 of 3)" in markdown(table)
 
 
-def test_a_table_says_which_pictures_no_mean_has() -> None:
+def test_a_table_says_how_many_pictures_are_perfect() -> None:
     record = _record(infinite={"psnr_esdnet": 2})
     table = table1("t", ["embedded-light"], [record], models=["prenet"])
     assert any("2 of 8 pictures of embedded-light, restored by PReNet" in note for note in table.notes)
@@ -102,5 +108,71 @@ def test_a_table_says_which_pictures_no_mean_has() -> None:
         "pictures of" in note
         for note in table1("t", ["embedded-light"], [_record()], models=["prenet"]).notes
     )
-    whole = _record(psnr_esdnet=math.inf, infinite={"psnr_esdnet": 8})
-    assert "∞" in markdown(table1("t", ["embedded-light"], [whole], models=["prenet"]))
+
+
+def _scored(folder: Path, model: str, scores: list[float]) -> dict[str, Any]:
+    """A record as a run writes it, read again."""
+    columns = ("psnr_esdnet", "ssim_esdnet", "rainy_psnr_esdnet", "rainy_ssim_esdnet")
+    rows = [{"name": str(i), **dict.fromkeys(columns, 0.5), "psnr_esdnet": s} for i, s in enumerate(scores)]
+    record = {
+        **_record(model),
+        **{"identity": model, "name": model},
+        "results": {"embedded-light": {"mean": summary(rows), "images": rows}},
+    }
+    write_record(folder / model, record)
+    read = read_record(folder / model)
+    assert read is not None
+    return read
+
+
+def test_a_perfect_picture_never_lowers_a_mean_nor_a_place(tmp_path: Path) -> None:
+    """Two networks alike but for one picture, which the second restores to the last bit."""
+    scores = [30.0 + 0.1 * i for i in range(12)]
+    better = [*scores[:3], math.inf, *scores[4:]]
+    records = [_scored(tmp_path, "prenet", scores), _scored(tmp_path, "rescan", better)]
+    table = table1("t", ["embedded-light"], records, models=["prenet", "rescan"])
+    cells = {r.label: r.cells["embedded-light_psnr"] for r in table.rows}
+    assert cells["PReNet"].value == pytest.approx(sum(scores) / 12)
+    assert cells["RESCAN"].value == pytest.approx((sum(scores) - scores[3] + PSNR_CAP) / 12)
+    assert BEST in cells["RESCAN"].mark and BEST not in cells["PReNet"].mark
+    compared = compare({r["identity"]: [r] for r in records}, "embedded-light", "psnr_esdnet")
+    assert (compared.images, compared.left_out) == (12, 0)
+    for record in records:
+        whole = record["results"]["embedded-light"]["mean"]["psnr_esdnet"]
+        assert compared.observed[record["identity"]] == pytest.approx(whole)
+    assert any("1 of 12 pictures of" in n and "counts as 100 dB" in n for n in table.notes)
+    ranked = ranks("r", ["embedded-light"], records, models=["prenet", "rescan"])
+    assert [r.cells["psnr_rank"].value for r in ranked.rows] == [2, 1]
+
+
+@pytest.mark.parametrize("scores", [[30.0, math.inf, 31.0], [math.inf] * 3, [30.0, 120.0, math.inf]])
+def test_an_older_record_is_read_by_the_same_rule(tmp_path: Path, scores: list[float]) -> None:
+    _scored(tmp_path, "prenet", scores)
+    path = tmp_path / "prenet" / "record.json"
+    record = json.loads(path.read_text())
+    finite = [s for s in scores if math.isfinite(s)]
+    mean = record["results"]["embedded-light"]["mean"]
+    mean["psnr_esdnet"] = sum(finite) / len(finite) if finite else "inf"
+    path.write_text(json.dumps(record))
+    read = read_record(path.parent)
+    assert read is not None
+    expected = sum(min(s, PSNR_CAP) for s in scores) / 3
+    assert read["results"]["embedded-light"]["mean"]["psnr_esdnet"] == pytest.approx(expected)
+
+
+@given(st.lists(st.floats(0, 200) | st.just(math.inf), min_size=1), st.data())
+def test_no_better_picture_lowers_a_mean(scores: list[float], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(scores) - 1))
+    better = [*scores]
+    better[place] = data.draw(st.floats(scores[place], 300) if scores[place] <= 300 else st.just(math.inf))
+    for prefix in ("", "rainy_"):
+        column = f"{prefix}psnr_float"
+        assert mean_of(column, better) >= mean_of(column, scores)
+    assert mean_of("psnr_float", ["inf", 20.0]) == 60
+
+
+def test_other_scores_are_not_capped() -> None:
+    assert mean_of("ntire", [300.0, 400.0]) == 350
+    assert mean_of("mine", [1.0, math.inf]) == math.inf
+    assert math.isnan(mean_of("mine", [-math.inf, math.inf])) and math.isnan(mean_of("psnr_esdnet", []))
+    assert identical("mine", [math.inf]) == 0

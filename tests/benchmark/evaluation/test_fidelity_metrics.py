@@ -9,16 +9,17 @@ from skimage.metrics import structural_similarity
 
 from benchmark.errors import UserError
 from benchmark.evaluation import metrics
+from benchmark.evaluation.measures import Metric, open_metric
 from benchmark.evaluation.meters import PSNRY, SSIMY
 from benchmark.evaluation.metrics import (
     CONVENTIONS,
     Convention,
     fidelity,
-    finite_mean,
     least_side,
     psnr_y,
     ssim_y,
 )
+from benchmark.means import PSNR_CAP, mean_of
 
 
 def pair(n: int = 2, height: int = 40, width: int = 52) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,20 +140,41 @@ def test_inputs_are_left_alone() -> None:
         (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.rand(1, 3, 32, 32), "floating point.*uint8"),
         (torch.full((1, 3, 32, 32), math.nan), torch.rand(1, 3, 32, 32), "restored has NaN"),
         (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), math.inf), "target has NaN"),
-        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 200.0), "divide by 255"),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 200.0), "reaches 200: divide by 255"),
+        (
+            torch.rand(1, 3, 32, 32),
+            torch.full((1, 3, 32, 32), 1.5),
+            r"target must be in \[0, 1\].*reaches 1.5: clamp",
+        ),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 1.003), r"reaches 1.003"),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), -0.003), r"reaches -0.003"),
         (
             torch.rand(1, 3, 8, 32),
             torch.rand(1, 3, 8, 32),
             "cuts 4 pixels on every side: nothing .* of 8×32 pixels",
         ),
         (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), 2.5), r"reaches 2\.5: divide by 255"),
-        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), -1.5), r"reaches 1\.5"),
+        (torch.rand(1, 3, 32, 32), torch.full((1, 3, 32, 32), -1.5), r"reaches -1\.5"),
     ],
 )
 def test_wrong_input(restored: torch.Tensor, target: torch.Tensor, words: str) -> None:
-    for metric in (psnr_y, ssim_y):
-        with pytest.raises(ValueError, match=words):
+    other = Metric("x", "X", False, lambda file: lambda restored, target: torch.zeros(len(restored)))
+    entries = [psnr_y, ssim_y, lambda a, b: fidelity(a, b), PSNRY().update, SSIMY().update]
+    if restored.shape == target.shape and "on every side" not in words and restored.is_floating_point():
+        entries.append(open_metric(other, None))
+    for metric in entries:
+        if metric is entries[2] and restored.dtype == torch.uint8:
+            continue  # grey levels of a file are welcome there
+        with pytest.raises(ValueError, match=words) as caught:
             metric(restored, target)
+        assert "\n" not in str(caught.value)
+
+
+def test_half_a_grey_level_outside_rounds_away() -> None:
+    restored, target = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    beyond = target.clone()
+    beyond[..., :8, :], beyond[..., 8:16, :] = 1 + 0.4 / 255, -0.4 / 255
+    assert torch.equal(psnr_y(restored, beyond), psnr_y(restored, beyond.clamp(0, 1)))
 
 
 def test_one_value_that_is_not_finite_is_enough() -> None:
@@ -204,12 +226,6 @@ def test_unknown_convention_names_the_nearest() -> None:
         psnr_y(image, image, "matlb")
 
 
-def test_finite_mean() -> None:
-    assert finite_mean([30.0, 40.0, math.inf]) == (35.0, 1)
-    assert finite_mean([math.inf]) == (math.inf, 1)
-    assert math.isnan(finite_mean([])[0])
-
-
 @pytest.mark.parametrize(("meter", "metric"), [(PSNRY, psnr_y), (SSIMY, ssim_y)])
 def test_meters_average_over_images(meter: type, metric: object) -> None:
     restored, target = pair(5)
@@ -226,16 +242,17 @@ def test_meters_average_over_images(meter: type, metric: object) -> None:
     )  # type: ignore[operator]
 
 
-def test_meters_leave_infinite_values_out_and_count_them() -> None:
+def test_meters_count_a_perfect_picture_as_means_do() -> None:
     restored, target = pair(2)
     restored[0] = target[0]
     meter = PSNRY()
     meter.update(restored, target)
-    assert meter.compute().item() == pytest.approx(psnr_y(restored[1:], target[1:]).item())
-    assert meter.infinite == 1
+    values = psnr_y(restored, target).tolist()
+    assert values[0] == math.inf
+    assert meter.compute().item() == pytest.approx(mean_of("psnr_esdnet", values))
     only = PSNRY()
     only.update(target, target)
-    assert math.isinf(only.compute().item())
+    assert only.compute().item() == PSNR_CAP
 
 
 def test_meters_merge_as_processes_do() -> None:
