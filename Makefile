@@ -10,7 +10,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fuzz soak mutants coverage lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean
+.PHONY: help setup test fuzz soak mutants conformance coverage lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ soak: setup ## 500 small runs while processes are killed at random
 EACH ?= 50
 mutants: setup ## Break EACH (50) places of the modules that everything rests on: which do the tests notice?
 	nice -n 15 $(BIN)/python tests/mutants/mutants.py --each $(EACH)
+
+conformance: setup ## Parity with the authors' own code, cloned; or in clones that are there: AUTHORS=FOLDER
+	$(BIN)/python tests/conformance/conformance.py $(if $(AUTHORS),"$(AUTHORS)") $(if $(MODELS),--only $(MODELS))
 
 coverage: setup ## Run the tests and list the lines that none of them reaches
 	$(BIN)/python -m pytest -n auto --cov --cov-report=term-missing --cov-fail-under=90

@@ -286,6 +286,8 @@ def main() -> None:
         return
     asked = torch.load(given.files[0], weights_only=True)
     net = build().eval()
+    for parameter in net.parameters():
+        parameter.data = parameter.data.clone()  # RCDNet's thresholds are one number seen many times
     net.load_state_dict(drawn_weights(net, asked["gain"]))
     with torch.no_grad():
         y = run(net)(asked["x"])
