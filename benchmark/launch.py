@@ -76,6 +76,9 @@ def _devices(config: RunConfig) -> int:
     if (trainer.accelerator == "cuda" and not cuda) or (trainer.accelerator == "gpu" and not (cuda or mps)):
         raise UserError(f"{asked}: there is no usable GPU here; use trainer.accelerator=cpu")
     on_cuda = cuda and trainer.accelerator in ("auto", "gpu", "cuda")
+    if config.recipe.precision == "16-mixed" and not on_cuda and (trainer.accelerator == "cpu" or not mps):
+        # Lightning would train in bf16-mixed instead, and the record would say 16-mixed
+        raise UserError("recipe.precision=16-mixed needs a GPU; on a CPU use bf16-mixed")
     named = devices_named(trainer.devices)
     asked = f"trainer.devices={trainer.devices}"
     if on_cuda:

@@ -60,6 +60,8 @@ def test_a_loss_is_taken_by_a_network_or_refused(name: str, loss: str) -> None:
 
 @pytest.mark.parametrize("precision", list(CHOICES["recipe.precision"]()))
 def test_every_precision_trains(precision: str, tmp_path: Path) -> None:
+    if precision == "16-mixed" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU, and is refused without")
     execute(resolve([*TINY, f"recipe.precision={precision}", f"out={tmp_path}"]))
 
 
@@ -101,6 +103,8 @@ def test_the_least_batch_of_a_network_is_the_least_that_it_trains_on(name: str) 
         (["trainer.accelerator=gpu"], "no usable GPU here"),
         (["trainer.accelerator=cuda"], "no usable GPU here"),
         (["trainer.accelerator=mps"], "no Apple GPU"),
+        (["trainer.accelerator=cpu", "recipe.precision=16-mixed"], "needs a GPU; on a CPU use bf16-mixed"),
+        (["recipe.precision=16-mixed"], "needs a GPU; on a CPU use bf16-mixed"),
         (["trainer.devices=0,1"], "number of processes"),
         (["trainer.devices=-1"], "number of processes"),
         (["trainer.devices=1000", "recipe.batch=1000"], "at most"),
