@@ -220,7 +220,15 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="do the runs of a table, and print it")
     table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
     _table(table)
-    table.add_argument("--models", help="Tables 1 and 2: names with commas between (default: all)")
+    table.add_argument(
+        "--models", help="Tables 1 and 2: names with commas between (default: all), or none: --released alone"
+    )
+    table.add_argument(
+        "--released",
+        type=_path,
+        metavar="FILE",
+        help="Tables 1 and 2: rows that nobody trained here, weights or pictures (YAML)",
+    )
     table.add_argument(
         "--datasets",
         help="Table 1: columns, commas between: names (derain data list), folders, ./mine@rain200h",

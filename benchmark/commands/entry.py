@@ -611,6 +611,8 @@ def table(options: Namespace) -> int:
         if request.datasets and which == "2":
             raise UserError("--datasets is for Table 1; Table 2 has one: photographs=FOLDER gives others")
         return make_table1(request) if which == "1" else make_table2(request)
+    if request.released is not None:
+        raise UserError("--released is for Tables 1 and 2; an ablation varies a network that it trains")
     if not which.endswith((".yaml", ".yml")) and which not in ("3", "4", "5", *catalog.studies()):
         raise unknown("table", which, ["1", "2", "3", "4", "5", *catalog.studies()])
     if request.datasets:
@@ -700,6 +702,7 @@ def _request(
         plan_only=options.plan or options.dry_run,
         measure=not options.dry_run,
         save_plan=None if saved else options.save_plan,
+        released=getattr(options, "released", None),
     )
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import catalog
 from benchmark.config import RunConfig, from_dict, model_options, tiling
-from benchmark.errors import UserError
+from benchmark.errors import Diverged, UserError
 from benchmark.files import WEIGHTS, file_digest
 from benchmark.sweep.records import FAILURE, RECORD, Record, read_record
 
@@ -96,12 +96,27 @@ def network_of(run: Run, device: Any = None) -> nn.Module:
 
 
 def restore_photographs(
-    run: Run, photographs: Sequence[Photograph], folder: Path
+    run: Run,
+    photographs: Sequence[Photograph],
+    folder: Path,
+    whole: Literal["auto"] | None = "auto",
+    truncated: Path | None = None,
 ) -> Iterator[tuple[str, Path]]:
-    """Restore photographs by a run's network, tiled as the run was tested; whole where that is and fits into memory.
+    """Restore photographs by a run's network, tiled as the run was tested.
+
+    Args:
+        run: whose network.
+        photographs: what to restore.
+        folder: for the restored pictures.
+        whole: of networks that are tested on whole pictures: "auto", in tiles where they do not fit into memory; None,
+            whole in any case.
+        truncated: folder for the same pictures with 8 bits cut off instead of rounded; None: they are not made.
 
     Yields:
-        (name, path of the restored picture), one by one; those in `folder` already are not made again.
+        (name, path of the restored picture), one by one; those that are there already are not made again.
+
+    Raises:
+        Diverged: a restored picture is not finite.
     """
     from benchmark.evaluation.evaluate import png_path, write_restored
     from benchmark.evaluation.restoring import restore_pixels
@@ -110,11 +125,16 @@ def restore_photographs(
     tile, overlap = tiling(run.config)
     for name, pixels in photographs:
         path = png_path(folder, name)
-        if not path.is_file():
+        cut = None if truncated is None else png_path(truncated, name)
+        if not path.is_file() or not (cut is None or cut.is_file()):
             if network is None:
                 network = network_of(run)
-            restored, _ = restore_pixels(network, pixels(), "auto" if tile is None else tile, overlap)
+            restored, _ = restore_pixels(network, pixels(), whole if tile is None else tile, overlap)
+            if not bool(restored.isfinite().all()):
+                raise Diverged(f"{name}: the network's output has NaN or infinite values")
             write_restored(path, restored)
+            if cut is not None:
+                write_restored(cut, restored, truncated=True)
         yield name, path
 
 

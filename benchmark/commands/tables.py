@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
+from benchmark.commands import released as given_rows
 from benchmark.commands.planning import show_plan
-from benchmark.config import RunConfig
+from benchmark.commands.released import Asked, Measured
+from benchmark.config import RunConfig, resolve
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import ablations as drawn
+from benchmark.report.released import released_table
+from benchmark.report.rows import Given
 from benchmark.report.table import Table, show, write
 from benchmark.report.tables import measured_by, ranks, table1
 from benchmark.sweep import plan as plans
 from benchmark.sweep import planfile
+from benchmark.sweep import rows as rowsfile
 from benchmark.sweep.costs import counted_costs, full_costs, trained_costs
 from benchmark.sweep.current import require_current
 from benchmark.sweep.driver import drive
@@ -60,6 +65,7 @@ class Request:
         plan_only: print what would be run, and stop.
         measure: with `plan_only`, measure the steps that are not known.
         save_plan: a file to write the plan to, instead of running it.
+        released: a file of rows that nobody trained here.
     """
 
     root: str | None = None
@@ -75,6 +81,7 @@ class Request:
     plan_only: bool = False
     measure: bool = True
     save_plan: Path | None = None
+    released: Path | None = None
 
     @property
     def recipe_name(self) -> str:
@@ -142,6 +149,48 @@ def make_table2(request: Request) -> int:
     return max(_make(request, heading, plan), int(bool(photographs.left_out)))
 
 
+def _asked(request: Request, heading: planfile.Heading) -> Asked | None:
+    """The rows that nobody trained here, and what is to be measured of them.
+
+    Raises:
+        UserError: the file is wrong, or a row is called as a network is.
+    """
+    if heading.released is None:
+        return None
+    path = Path(heading.released)
+    rows = rowsfile.load(path, request.root)
+    rowsfile.require_different(
+        [*(n.title for n in catalog.networks().values()), *(r.name for r in rows)], path
+    )
+    datasets = plans.chosen_datasets(heading.datasets or (), request.root) if "1" in heading.tables else []
+    photographs = [rowsfile.PHOTOGRAPHS] if "2" in heading.tables else []
+    config = resolve([w for w in heading.settings or [] if w.startswith("evaluation.metrics=")])
+    return Asked(rows, [*datasets, *photographs], request.root, Path(request.runs), config.evaluation.metrics)
+
+
+def _given(asked: Asked | None, measured: Measured, folder: Path) -> list[Given]:
+    """The rows that nobody trained here, as tables take them."""
+    return [_as_given(row, asked, measured, folder) for row in asked.rows] if asked is not None else []
+
+
+def _as_given(row: rowsfile.Row, asked: Asked, measured: Measured, folder: Path) -> Given:
+    trained_on: dict[str, tuple[str, ...]] = {}
+    reasons: dict[str, str] = {}
+    for dataset in asked.datasets:
+        entry = row.entry_for(dataset)
+        if entry is not None:
+            trained_on[dataset] = entry.trained_on
+        reasons[dataset] = (
+            asked.absent.get(dataset) or measured.failures.get(row.name) or f"nothing of {row.name} is for it"
+        )
+    network = row.entries[0].model
+    runs = measured.runs.get(row.name, [])
+    cost = None
+    if network is not None and runs:
+        cost = counted_costs(network, runs[0].record["model_options"], folder)["full"]
+    return Given(row.name, row.kind, network, trained_on, reasons, cost)
+
+
 def make_ablations(studies: Sequence[str], request: Request, values: Sequence[Any] = ()) -> int:
     """Do what ablation studies need, print and write their tables; returns the exit status (1 if a run failed).
 
@@ -186,6 +235,7 @@ def _heading(request: Request, tables: Sequence[str]) -> planfile.Heading:
         recipe=request.recipe_name,
         datasets=list(request.datasets),
         settings=request.words,
+        released=str(request.released.absolute()) if request.released is not None else None,
     )
 
 
@@ -199,28 +249,37 @@ def _studies(names: Sequence[str], values: Sequence[Any] | None) -> list[Study]:
         raise UserError(f"--values {','.join(map(str, values))}: {error}") from None
 
 
-def _draw(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
+def _draw(
+    request: Request, heading: planfile.Heading, plan: plans.Plan, asked: Asked | None, measured: Measured
+) -> list[Path]:
     """Print and write every table of a plan; returns the files."""
     paths: list[Path] = []
     for table in heading.tables:
         if table == "1":
-            paths += _draw_table1(request, heading, plan)
+            paths += _draw_table1(request, heading, plan, asked, measured)
         elif table == "2":
-            paths += _draw_table2(request, heading, plan)
+            paths += _draw_table2(request, heading, plan, asked, measured)
         else:
             (study,) = _studies([table], heading.values)
             paths += _draw_study(study, request, plan)
     return paths
 
 
-def _draw_table1(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
+def _draw_table1(
+    request: Request, heading: planfile.Heading, plan: plans.Plan, asked: Asked | None, measured: Measured
+) -> list[Path]:
     records, failures = _found(plan.runs)
+    given = _given(asked, measured, Path(request.runs) / "costs")
+    if asked is not None:
+        records += measured.records(asked)
     names = list(dict.fromkeys(r.config.model.name for r in plan.runs))
     datasets = plans.chosen_datasets(heading.datasets or (), request.root)
     costs = full_costs(names, Path(request.runs) / "costs")
     paths: list[Path] = []
     tables: list[Table] = []
-    for name, convention in (("table1", "esdnet"), ("table1_matlab", "matlab")):
+    # others print theirs by every convention: given rows are measured by all
+    for convention in ("esdnet", "matlab", *(("statistic", "float") if given else ())):
+        name = "table1" if convention == "esdnet" else f"table1_{convention}"
         tables.append(
             table1(
                 name,
@@ -233,18 +292,26 @@ def _draw_table1(request: Request, heading: planfile.Heading, plan: plans.Plan) 
                 costs=costs,
                 convention=convention,
                 metrics=measured_by(records) if name == "table1" else {},
+                given=given,
                 notes=[request.note, *made_by(records)],
             )
         )
         paths += write(tables[-1], request.folder)
     kind = [EMBEDDED] if request.root is None else []
-    places = ranks("table1_ranks", datasets, records, models=names, notes=[*kind, *made_by(records)])
+    places = ranks(
+        "table1_ranks", datasets, records, models=names, given=given, notes=[*kind, *made_by(records)]
+    )
     show(tables[0])
     show(places)
-    return [*paths, *write(places, request.folder)]
+    paths += write(places, request.folder)
+    if given:
+        paths += write(released_table("released", datasets, records, given, made_by(records)), request.folder)
+    return paths
 
 
-def _draw_table2(request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
+def _draw_table2(
+    request: Request, heading: planfile.Heading, plan: plans.Plan, asked: Asked | None, measured: Measured
+) -> list[Path]:
     from benchmark.commands import realrain
     from benchmark.commands.gallery import Run
 
@@ -333,20 +400,32 @@ def _trained(run: plans.Planned) -> dict[str, Any] | None:
 
 def _make(request: Request, heading: planfile.Heading, plan: plans.Plan) -> int:
     """The way of every table: the plan's runs, then what is drawn from their records."""
+    if not plan.runs and heading.released is None:
+        raise UserError("--models none: leaves no row; --released FILE names rows that nobody trained here")
+    asked = _asked(request, heading)
+    if asked is not None:
+        given_rows.require(asked)
     if request.save_plan is not None:
         planfile.save(request.save_plan, heading, plan.runs, f"Made by: {command_line()}")
-        print(f"wrote {request.save_plan}: {len(plan.runs)} runs; to do it: derain run {request.save_plan}")
+        rows = f" and {len(asked.rows)} rows that nobody trained here" if asked is not None else ""
+        print(
+            f"wrote {request.save_plan}: {len(plan.runs)} runs{rows}; to do it: derain run {request.save_plan}"
+        )
         return 0
     for run in plan.runs:
         if (record := read_record(run.folder)) is not None:
             require_current(record, run.folder)
     if request.plan_only:
-        show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
+        if plan.runs:
+            show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
+        if asked is not None:
+            print("\n".join(given_rows.in_words(asked)))
         return 0
     require_writable(request.folder)
     states = do(plan, request)
-    print("\n".join(f"wrote {p}" for p in _draw(request, heading, plan)))
-    return _report(plan, states)
+    measured = given_rows.do(asked) if asked is not None else Measured()
+    print("\n".join(f"wrote {p}" for p in _draw(request, heading, plan, asked, measured)))
+    return max(_report(plan, states), int(bool(measured.failures)))
 
 
 def _report(plan: plans.Plan, states: Mapping[str, State]) -> int:
@@ -440,7 +519,7 @@ def held_out(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """How many training pairs chose the checkpoint instead of training it; the paper does not say that it kept any."""
     shares: dict[str, None] = {}
     for record in records:
-        data = record.get("training", {}).get("data", {})
+        data = {} if record.get("row") else record.get("training", {}).get("data", {})
         if data.get("held_out"):
             count = data["held_out"]
             shares[f"{count} of {data['images'] + count} pairs of {data['trained_on']}"] = None

@@ -24,6 +24,7 @@ from benchmark.report.comparison import (
     sentence,
 )
 from benchmark.report.paper import printed
+from benchmark.report.rows import Given, about, incomplete, row_of, title_of
 from benchmark.report.statistics import Resampled
 from benchmark.report.table import Cell, Column, Row, Table
 
@@ -83,14 +84,19 @@ def _sources(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return said
 
 
+_GIVEN = ""  # instead of what it was trained on: a record of a given row, which says by itself what it is for
+
+
 class _Own:
-    """The records of one network, by what it was trained on."""
+    """The records of one network by what it was trained on, or those of a given row."""
 
     def __init__(self, trained_on: Mapping[str, Sequence[Record]] = MappingProxyType({})) -> None:
         self.trained_on = trained_on
 
     def tested_on(self, dataset: str) -> Sequence[Record]:
         """Those of the runs that are to be tested on a set."""
+        if _GIVEN in self.trained_on:
+            return [r for r in self.trained_on[_GIVEN] if results_on(r, dataset)]
         return self.trained_on.get(dataset_spec(dataset).training, [])
 
     def whole(self, datasets: Sequence[str]) -> _Own:
@@ -109,8 +115,8 @@ def _by_model(records: Sequence[Record]) -> dict[str, _Own]:
     found: dict[str, dict[str, list[Record]]] = {}
     for record in records:
         config = record["config"]
-        own = found.setdefault(config["model"]["name"], {})
-        own.setdefault(_trained_on(config), []).append(record)
+        own = found.setdefault(row_of(record), {})
+        own.setdefault(_GIVEN if record.get("row") else _trained_on(config), []).append(record)
     return {model: _Own(trained_on) for model, trained_on in found.items()}
 
 
@@ -144,8 +150,7 @@ def infinite_notes(records: Sequence[Record], datasets: Sequence[str], conventio
             for column, what in ((f"psnr_{convention}", "restored"), (f"rainy_psnr_{convention}", "rainy")):
                 count = mean.get("infinite", {}).get(column)
                 if count:
-                    by = catalog.network(record["config"]["model"]["name"]).title
-                    shown = f"restored by {by}" if what == "restored" else "as they came"
+                    shown = f"restored by {title_of(record)}" if what == "restored" else "as they came"
                     where = f"{count} of {mean['n']} pictures of {dataset_spec(dataset).title}, {shown},"
                     said.append(
                         f"{where} are identical to their targets: their PSNR is infinite and counts as "
@@ -203,6 +208,7 @@ def table1(
     costs: Mapping[str, Mapping[str, Any]] | None = None,
     convention: str = "esdnet",
     metrics: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    given: Sequence[Given] = (),
     notes: Sequence[str] = (),
 ) -> Table:
     """Table 1: every network on every test set, with the paper's figures beside.
@@ -218,6 +224,7 @@ def table1(
         costs: parameters and operations of the full networks, by name.
         convention: of the metrics; figures of different conventions never share a table.
         metrics: further ones, as `measured_by` gives them.
+        given: rows that nobody trained here, behind the others; their records are among `records`.
         notes: printed above the table.
     """
     paper = printed("table1")
@@ -265,8 +272,14 @@ def table1(
             printed_value = printed_row.get("params_m" if key == "params_m" else "flops_g")
             cells[key] = Cell(value, printed_value, reason="not counted")
         cells_of[model] = cells
+    for row in given:
+        own = by_model.get(row.label, _Own())
+        cells_of[row.label] = _given_cells(
+            row, own, datasets, shown, metrics, paper if convention == "esdnet" else {}
+        )
     compared = _mark(cells_of, datasets, by_model, shown)
-    rows += [Row(catalog.network(model).title, cells) for model, cells in cells_of.items()]
+    labels = {row.label: row.label for row in given}
+    rows += [Row(labels.get(m) or catalog.network(m).title, cells) for m, cells in cells_of.items()]
     return Table(
         name,
         f"Table 1, PSNR-Y (dB) and SSIM-Y, convention `{convention}`",
@@ -278,8 +291,37 @@ def table1(
             *sentence(compared, records),
             *infinite_notes(records, datasets, convention),
             *_sources(metrics),
+            *incomplete(records, datasets),
+            *about(records),
         ],
     )
+
+
+def _given_cells(
+    row: Given,
+    own: _Own,
+    datasets: Sequence[str],
+    shown: Sequence[_Shown],
+    metrics: Mapping[str, Mapping[str, Any]],
+    paper: Mapping[str, Mapping[str, float]],
+) -> dict[str, Cell]:
+    """The cells of a row that nobody trained here."""
+    cells = {}
+    for dataset in datasets:
+        tested = own.tested_on(dataset)
+        printed_row = row.printed(paper, dataset, tested)
+        for m in shown:
+            reason = (_why_not(m.key, metrics) if tested else "") or row.reasons.get(dataset, "not measured")
+            printed_value = printed_row.get(f"{dataset_spec(dataset).columns}_{m.key}")
+            cells[f"{column_key(dataset)}_{m.key}"] = over_seeds(
+                means_on(tested, dataset, m.column), 1, printed_value, reason
+            )
+    for m in shown:
+        cells[f"average_{m.key}"] = _average_over_seeds(own, datasets, m.column, 1, None)
+    for key, counted, scale in (("params_m", "params", 1e6), ("operations_g", "operations", 1e9)):
+        reason = "no network of this suite" if row.network is None else "not counted"
+        cells[key] = Cell(row.cost[counted] / scale if row.cost else None, reason=reason)
+    return cells
 
 
 def ranks(
@@ -289,11 +331,13 @@ def ranks(
     *,
     models: Sequence[str],
     convention: str = "esdnet",
+    given: Sequence[Given] = (),
     notes: Sequence[str] = (),
 ) -> Table:
     """The rank table beside Table 1: mean ranks over test sets with intervals; arguments as `table1`'s."""
     by_model = _by_model(records)
-    whole = {m: by_model.get(m, _Own()).whole(datasets) for m in models}
+    labels = {m: catalog.network(m).title for m in models} | {row.label: row.label for row in given}
+    whole = {m: by_model.get(m, _Own()).whole(datasets) for m in labels}
     return rank_table(
         name,
         f"Mean ranks over {len(datasets)} test sets, convention `{convention}`",
@@ -308,9 +352,9 @@ def ranks(
             ]
             for key, title, _ in _METRICS
         },
-        {m: catalog.network(m).title for m in models},
+        labels,
         resampled_over(records),
-        notes,
+        [*notes, *incomplete(records, datasets), *about(records)],
     )
 
 

@@ -95,6 +95,8 @@ class Planner:
         )
 
 
+NONE = "none"  # instead of networks' names: a table of rows alone that nobody trained here
+
 _OPTIONS = {"seed": "--seeds", "model": "--models", "data": "--data", "recipe": "--recipe", "out": "--runs"}
 
 
@@ -120,7 +122,7 @@ def table1(
     out: str = "runs",
     datasets: Sequence[str] = (),
 ) -> Plan:
-    """The runs of Table 1: every network on every training set.
+    """The runs of Table 1: every network on every training set, or none where `models` is ["none"].
 
     Args:
         recipe: name of a recipe.
@@ -140,7 +142,7 @@ def table1(
     tested: dict[
         tuple[str, ...], list[str]
     ] = {}  # the words of a training set: test sets that are not its own
-    for name in chosen_datasets(datasets, root):
+    for name in chosen_datasets(datasets, root) if names else ():
         spec = dataset_spec(name)
         by_itself = result_key(name) == "folder"
         try:
@@ -155,7 +157,7 @@ def table1(
         also = tested.setdefault(training, [])
         if not by_itself and spec.name not in test_sets(spec.training):
             also.append(name.removesuffix(f"@{spec.training}"))
-    if not tested:
+    if names and not tested:
         reasons = "; ".join(absent.values())
         raise UserError(f"no dataset of Table 1 below {root}: {reasons}")
     planner = Planner(common(recipe, root, out), words)
@@ -264,6 +266,8 @@ def common(recipe: str, root: str | None, out: str) -> list[str]:
 
 
 def _networks(models: Sequence[str]) -> list[str]:
+    if list(models) == [NONE]:
+        return []
     return [catalog.network(m).name for m in models] or list(catalog.networks())
 
 

@@ -47,6 +47,7 @@ class Heading:
     datasets: list[str] | None = None
     settings: list[str] | None = None
     options: list[str] | None = None  # Table 2's own settings (photographs=…)
+    released: str | None = None  # file of rows that nobody trained here (`benchmark.sweep.rows`)
 
 
 def save(path: Path, heading: Heading, runs: Sequence[Planned], made_by: str = "") -> None:
@@ -145,9 +146,10 @@ def load(path: Path, out: str, cache: str | None = None) -> tuple[Heading, Plan]
         datasets=[str(d) for d in _list(told, "datasets", path)],
         settings=_words(_list(told, "settings", path), path, left_out),
         options=[_of_file(str(o), path) for o in _list(told, "options", path)],
+        released=None if told.get("released") is None else expanded(str(told["released"])),
     )
     entries = _list(told, "runs", path)
-    if not entries:
+    if not entries and heading.released is None:
         raise UserError(f"{path}: runs is a list of runs, such as 'model=prenet data=embedded seed=0'")
     last = [] if cache is None else [f"data.cache={cache}"]
     planner = Planner([*common(heading.recipe, heading.data, out), *(heading.settings or [])], last)
