@@ -23,6 +23,7 @@ from benchmark.evaluation.measures import asked, opened
 from benchmark.files import file_digest, write_json
 from benchmark.reading import path as expanded
 from benchmark.report.realrain import PIQE, table2
+from benchmark.report.rows import Given
 from benchmark.report.table import Table
 from benchmark.sources import code_digest
 from benchmark.sweep import plan as plans
@@ -51,9 +52,15 @@ PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus p
 
 @dataclass(frozen=True)
 class Options:
-    """The settings that are this table's own: `photographs=`, `piqe=`, `metaiqa.checkpoint=`, `metrics=`."""
+    """The settings that are this table's own: `photographs=`, `duplicates=`, `piqe=`, `metaiqa.checkpoint=`,
+    `metrics=`.
+
+    `photographs` is a folder, or a dataset of photographs below --data; of those that show nearly the same,
+    `duplicates=once` keeps one.
+    """
 
     photographs: str | None = None
+    duplicates: str = "all"
     piqe: str = "pyiqa"
     metaiqa: str | None = None
     metrics: tuple[str, ...] = ()
@@ -67,6 +74,23 @@ class Photographs:
     pictures: list[Photograph] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def keep_once(self) -> None:
+        """Keep one, the first, of photographs that show nearly the same (`benchmark.data.audit`)."""
+        from benchmark.data.audit import near_duplicates
+
+        groups = near_duplicates(pixels() for _, pixels in self.pictures)
+        several = [group for group in groups if len(group) > 1]
+        if not several:
+            return
+        names = ["/".join(self.pictures[i][0] for i in group) for group in several]
+        self.remarks.append(
+            f"{len(self.pictures)} photographs of which {sum(map(len, several))} show nearly what another shows: of "
+            f"each group the first is kept, {len(groups)} in all ({', '.join(names)})."
+        )
+        self.pictures = [self.pictures[group[0]] for group in groups]
+        self.digests = {name: self.digests[name] for name, _ in self.pictures}
 
     def add(self, name: str, pixels: Any) -> None:
         """Add a photograph: its name (made unique) and the function that gives its pixels."""
@@ -95,6 +119,7 @@ def draw(
     models: Sequence[str],
     place: Path,
     failures: Sequence[Record] = (),
+    given: Sequence[Given] = (),
     notes: Sequence[str] = (),
 ) -> Table:
     """Restore the photographs by every run, score them, and draw Table 2 from the records of the scores.
@@ -106,13 +131,14 @@ def draw(
         models: names of the networks, in the order of the rows.
         place: folder for restored pictures, their records and the scores by content.
         failures: of the runs that are not done.
+        given: rows that nobody trained here; their runs are among `runs`.
         notes: printed above the table.
     """
     folder = place / f"{_slug(photographs.title)}-{photographs.identity}"
     metrics = Metrics(options, place / "cache.json")
     rainy = metrics.record(photographs, folder / "rainy", photographs.pictures, {})
     records = [_score(run, photographs, folder, metrics) for run in runs if run.weights is not None]
-    left_out = [f"Left out: {reason}" for reason in photographs.left_out]
+    left_out = [*photographs.remarks, *(f"Left out: {reason}" for reason in photographs.left_out)]
     return table2(
         f"table2_{_slug(photographs.title)}" if options.photographs else "table2",
         rainy,
@@ -121,6 +147,7 @@ def draw(
         implementation=options.piqe,
         others={metric.name: metric.lower_better for metric, _ in map(asked, options.metrics)},
         failures=failures,
+        given=given,
         notes=[*notes, *left_out],
     )
 
@@ -136,13 +163,18 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
     Raises:
         UserError: no such implementation of PIQE, no such file, no such metric.
     """
-    names = {"photographs": "photographs", "piqe": "piqe", "metaiqa.checkpoint": "metaiqa"}
+    names = {
+        "photographs": "photographs",
+        "duplicates": "duplicates",
+        "piqe": "piqe",
+        "metaiqa.checkpoint": "metaiqa",
+    }
     own: dict[str, Any] = {}
     others = []
     for word in settings:
         key, sign, value = word.partition("=")
         if sign and key in names:
-            own[names[key]] = value if key == "piqe" else expanded(value)
+            own[names[key]] = value if key in ("piqe", "duplicates") else expanded(value)
         elif sign and key == "metrics":
             own["metrics"] = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
         else:
@@ -150,6 +182,8 @@ def take_options(settings: Iterable[str]) -> tuple[Options, list[str]]:
     options = Options(**own)
     if options.piqe not in PIQE:
         raise unknown("PIQE implementation", options.piqe, PIQE)
+    if options.duplicates not in ("all", "once"):
+        raise unknown("way with near-duplicates", options.duplicates, ("all", "once"))
     if options.metaiqa and not Path(options.metaiqa).is_file():
         raise UserError(f"metaiqa.checkpoint={options.metaiqa}: no such file")
     for word in options.metrics:
@@ -179,15 +213,20 @@ def plan(
         raise UserError(f"--data {root}: no such folder")
     data = training_set(embedded=root is None)
     planned = plans.table2(recipe, root, data, models, seeds, words, out)
-    if root is not None and any(state_of(run).name != DONE for run in planned.runs):
+    if planned.runs and root is not None and any(state_of(run).name != DONE for run in planned.runs):
         from benchmark.data.layouts import find_split
 
         find_split(dataset_spec(data), root, "train")
     return planned
 
 
-def open_photographs(given: str | None, root: str | None) -> Photographs:
-    """The rainy photographs: a folder's, RW-Data below `root`, or the rainy pictures of the embedded test sets.
+def open_photographs(given: str | None, root: str | None, once: bool = False) -> Photographs:
+    """The rainy photographs: a folder's, a dataset's (RW-Data) below `root`, or those of the embedded test sets.
+
+    Args:
+        given: a folder, or the name of a dataset of photographs; None: RW-Data, or the embedded test sets.
+        root: folder of the datasets; None for the embedded ones.
+        once: keep one of those that show nearly the same.
 
     Raises:
         UserError: there are none, or none can be read.
@@ -202,15 +241,23 @@ def open_photographs(given: str | None, root: str | None) -> Photographs:
             rendered = render_split(dataset, "test")
             for name, picture in zip(rendered.names, rendered.rainy, strict=True):
                 found.add(f"{dataset.removeprefix('embedded-')}-{name}", lambda p=picture: p)
+        if once:
+            found.keep_once()
         return found
     from benchmark.data import open_photographs as open_folder
 
-    opened = open_folder(given) if given else open_folder(SET, root)
-    found = Photographs(Path(given).resolve().name if given else dataset_spec(SET).title)
+    name = given or SET
+    if name in DATASETS and not DATASETS[name].paired and not Path(name).exists():
+        opened, title = open_folder(name, root), DATASETS[name].title
+    else:
+        opened, title = open_folder(name), Path(name).resolve().name
+    found = Photographs(title)
     for path in opened.paths:
         found.add(path.stem, lambda p=path: read_image(p))
     if not found.pictures:
         raise UserError(f"{given or root}: no photograph can be read ({found.left_out[0]})")
+    if once:
+        found.keep_once()
     return found
 
 
@@ -219,6 +266,7 @@ def _score(run: Run, photographs: Photographs, place: Path, metrics: Metrics) ->
     folder = place / run.folder.name
     about = {
         "model": run.model,
+        **({"row": run.record["row"]} if run.record.get("row") else {}),
         "seed": run.record["config"]["seed"],
         "run": run.record["name"],
         "identity": run.record["identity"],
@@ -284,7 +332,7 @@ class Metrics:
         self, photographs: Photographs, folder: Path, pictures: Sequence[Photograph], about: Record
     ) -> Record:
         """Score pictures, write their record and return it."""
-        rows = self._rows(pictures, str(about.get("model", "rainy")))
+        rows = self._rows(pictures, str(about.get("row", {}).get("name") or about.get("model", "rainy")))
         record = {
             **about,
             "photographs": {

@@ -30,7 +30,7 @@ from benchmark.evaluation.metrics import CONVENTIONS, least_side
 from benchmark.files import WEIGHTS, require_writable, write_text
 from benchmark.sources import code_digest
 from benchmark.sweep.claims import Claim
-from benchmark.sweep.current import require_current, test_digests
+from benchmark.sweep.current import forget, require_current, test_digests
 from benchmark.sweep.records import (
     FAILURE,
     Record,
@@ -115,6 +115,7 @@ def require(asked: Asked) -> None:
             another size; two files would do; the test pictures are others than those that a record was made of.
     """
     _, about = opened(asked.metrics)
+    forget()
     for dataset in asked.datasets:
         if dataset == PHOTOGRAPHS:
             continue

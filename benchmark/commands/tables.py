@@ -316,16 +316,26 @@ def _draw_table2(
     from benchmark.commands.gallery import Run
 
     options, _ = realrain.take_options(heading.options or ())
-    photographs = realrain.open_photographs(options.photographs, request.root)
+    photographs = realrain.open_photographs(options.photographs, request.root, options.duplicates == "once")
     records, failures = _found(plan.runs)
+    given = _given(asked, measured, Path(request.runs) / "costs")
+    runs = [Run(p.folder, r) for p in plan.runs if (r := _record(p)) is not None]
+    for row in asked.rows if asked is not None else ():
+        entry = row.entry_for(rowsfile.PHOTOGRAPHS)
+        if entry is not None:
+            runs += [r for r in measured.runs.get(row.name, []) if r.record["identity"] == entry.identity]
     table = realrain.draw(
         options,
         photographs,
-        [Run(p.folder, r) for p in plan.runs if (r := _record(p)) is not None],
+        runs,
         list(dict.fromkeys(p.config.model.name for p in plan.runs)),
         Path(request.runs) / "realrain",
         failures,
-        [realrain.note(options, request.root), *made_by(records)],
+        given,
+        [
+            realrain.note(options, request.root),
+            *made_by([*records, *(r.record for r in runs if r.record.get("row"))]),
+        ],
     )
     show(table)
     return write(table, request.folder)

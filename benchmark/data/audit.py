@@ -490,6 +490,40 @@ def _shown_before(pictures: Sequence[_Looked]) -> tuple[int, tuple[int, int] | N
     return int(seen.sum()), pair
 
 
+def near_duplicates(pictures: Iterable[Picture]) -> list[list[int]]:
+    """Positions of pictures that show nearly the same, or the same, in groups; a group of one for what stands alone.
+
+    Two belong together if their hashes are within as few bits as `check` reports, or both are near to a third. Flat
+    pictures, whose hashes say nothing, are compared pixel by pixel.
+
+    Args:
+        pictures: uint8 (H, W, 3), read one by one.
+    """
+    looked = [_looked(str(i), picture, None) for i, picture in enumerate(pictures)]
+    owner = list(range(len(looked)))
+
+    def root(i: int) -> int:
+        while owner[i] != i:
+            i = owner[i]
+        return i
+
+    clear = [i for i, one in enumerate(looked) if one.contrast >= _FLAT]
+    same: dict[int, int] = {}
+    pairs = [(i, same.setdefault(one.pixels, i)) for i, one in enumerate(looked)]
+    if clear:
+        bits = np.unpackbits(np.stack([looked[i].hashes[0] for i in clear]), axis=1).astype(np.int16)
+        for k, i in enumerate(clear):
+            near = np.nonzero(np.abs(bits[k + 1 :] - bits[k]).sum(axis=1) <= _NEAR)[0]
+            pairs += [(i, clear[k + 1 + int(j)]) for j in near]
+    for i, j in pairs:
+        first, second = sorted((root(i), root(j)))
+        owner[second] = first
+    groups: dict[int, list[int]] = {}
+    for i in range(len(looked)):
+        groups.setdefault(root(i), []).append(i)
+    return list(groups.values())
+
+
 def _overlap(looked: dict[tuple[str | None, str | None], list[_Looked]], report: Report) -> None:
     """Test pictures whose background is in the training split of the same dataset."""
     for (dataset, split), tests in looked.items():

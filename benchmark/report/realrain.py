@@ -11,11 +11,14 @@ from typing import Any
 
 from benchmark import catalog
 from benchmark.report.paper import printed
+from benchmark.report.rows import Given, about, label
+from benchmark.report.statistics import LEVEL, RESAMPLES, Scores, interval, resample
 from benchmark.report.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
 
 PIQE = ("pyiqa", "reference")
+PHOTOGRAPHS = "photographs"  # among a given row's reasons
 # pyiqa against pypiqe 1.2 and MATLAB's algorithm in Octave, on 40 photographs of any size
 IMPLEMENTATIONS_APART = 0.6
 
@@ -29,6 +32,7 @@ def table2(
     implementation: str = "pyiqa",
     others: Mapping[str, bool] = MappingProxyType({}),
     failures: Sequence[Record] = (),
+    given: Sequence[Given] = (),
     notes: Sequence[str] = (),
 ) -> Table:
     """Table 2: the quality of real-rain photographs, as taken and as restored by every network.
@@ -41,11 +45,13 @@ def table2(
         implementation: of PIQE, whose figures stand beside the printed ones.
         others: further metrics by name, and whether a lower score is better.
         failures: of the runs that ended without a record.
+        given: rows that nobody trained here, behind the others; their records have "row".
         notes: printed above the table.
 
     A record has "photographs" {"title", "count"}, "implementations" {metric: what computed it, or the reason why it
     was not computed}, "images" [{"name", metric: score}] and, but for the rainy one, "model" and "seed".
-    Figures are means over photographs, ± standard error of that mean.
+    Figures are means over photographs, ± standard error of that mean; for each metric a second column has the mean
+    difference to the photographs as taken, with its interval by a paired bootstrap over photographs.
     """
     paper = printed("table2")
     used = rainy["implementations"]
@@ -59,17 +65,54 @@ def table2(
     ]
     printed_as = {keys[0]: "piqe", "metaiqa": "metaiqa"}
     columns = [Column(key, title.rstrip(), 3, spread="sem") for key, title in zip(keys, titles, strict=True)]
-    rows = [Row("Rainy input", {k: _cell([rainy], k, None, used) for k in keys})]
+    columns += [
+        Column(_changed(key), f"{title.partition(chr(10))[0]}\nagainst the input", 3)
+        for key, title in zip(keys, titles, strict=True)
+    ]
+    rows = [
+        Row(
+            "Rainy input",
+            {k: _cell([rainy], k, None, used) for k in keys} | {_changed(k): Cell() for k in keys},
+        )
+    ]
     for model in models:
         entry = catalog.network(model)
-        own = [r for r in records if r["model"] == model]
+        own = [r for r in records if r["model"] == model and not r.get("row")]
         reason = "" if own else _failure(model, failures)
         printed_row = paper.get(entry.paper_row or "", {})
         cells = {k: _cell(own, k, printed_row.get(printed_as.get(k, "")), used, reason) for k in keys}
-        rows.append(Row(entry.title, cells))
+        rows.append(Row(entry.title, cells | _changes(rainy, own, keys, used, reason)))
+    for row in given:
+        own = [r for r in records if r.get("row") and label(r["row"]["name"], r["row"]["kind"]) == row.label]
+        reason = "" if own else row.reasons.get(PHOTOGRAPHS, "not measured")
+        cells = {k: _cell(own, k, None, used, reason) for k in keys}
+        rows.append(Row(row.label, cells | _changes(rainy, own, keys, used, reason)))
     taken = rainy["photographs"]
     title = f"Table 2, {taken['count']} rainy photographs ({taken['title']}): mean ± standard error over photographs"
-    return Table(name, title, columns, rows, [*notes, *_footnotes([rainy, *records], paper)])
+    said = [*notes, *_footnotes([rainy, *records], paper), *about([{**r, "results": {}} for r in records])]
+    return Table(name, title, columns, rows, said)
+
+
+def _changed(key: str) -> str:
+    return f"{key}_change"
+
+
+def _changes(
+    rainy: Record, records: Sequence[Record], keys: Sequence[str], used: Mapping[str, str], reason: str
+) -> dict[str, Cell]:
+    """The mean differences to the photographs as taken, with intervals."""
+    cells = {}
+    for key in keys:
+        before = Scores.of({0: _values(rainy, key)})
+        after = Scores.of({int(r["seed"]): v for r in records if (v := _values(r, key))})
+        if before is None or after is None:
+            cells[_changed(key)] = Cell(reason=reason or used.get(key, "not measured"))
+            continue
+        drawn = resample({"before": before, "after": after}, str(rainy["photographs"].get("digest", "")))
+        change = drawn.observed["after"] - drawn.observed["before"]
+        limits = interval(drawn.means["after"] - drawn.means["before"]) if drawn.images > 1 else None
+        cells[_changed(key)] = Cell(change, interval=limits)
+    return cells
 
 
 def _source(used: Mapping[str, str], key: str) -> str:
@@ -121,5 +164,8 @@ def _footnotes(records: Sequence[Record], paper: Mapping[str, Mapping[str, float
         f"photograph and by up to 3.1{here}. A published difference smaller than that between two implementations "
         f"is not a difference: so it is with {close} of the {len(pairs)} pairs of printed rows. The paper does not "
         "say which implementation it used, nor what the photographs themselves score.",
+        f"Against the input: the mean over photographs of restored minus as taken, in brackets its {LEVEL:.0%} "
+        f"interval by a paired bootstrap ({RESAMPLES:,} resamples) over photographs; one that leaves out 0 is a "
+        "difference of these scores, not of what is seen.",
         "The rainy input's own row says whether a figure means anything: set the paper's level of 18 beside it.",
     ]
