@@ -26,7 +26,6 @@ from benchmark.data.specs import dataset_spec, result_key
 from benchmark.errors import Diverged, UserError, WorkError, out_of_memory
 from benchmark.evaluation.measures import Measure, opened
 from benchmark.evaluation.measures import asked as metric_asked
-from benchmark.evaluation.metrics import CONVENTIONS, least_side
 from benchmark.files import WEIGHTS, require_writable, write_text
 from benchmark.sources import code_digest
 from benchmark.sweep.claims import Claim
@@ -189,6 +188,8 @@ def _left(record: Record | None, datasets: Sequence[str], about: Mapping[str, An
     """The test sets that a record has not, or not by all conventions and metrics that are asked for."""
     if record is None:
         return list(datasets)
+    from benchmark.evaluation.metrics import CONVENTIONS
+
     told = {name: _without_places(one) for name, one in about.items()}
     other = any(record.get("metrics", {}).get(name) != one for name, one in told.items())
     wanted = {f"psnr_{name}" for name in CONVENTIONS}
@@ -295,6 +296,7 @@ def _without_places(told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _open(dataset: str, asked: Asked) -> PairedImages:
     from benchmark.data import open_pairs
+    from benchmark.evaluation.metrics import least_side
 
     metrics = [metric_asked(word)[0].least for word in asked.metrics]
     return open_pairs(dataset, asked.root, "test", least=max([least_side(), *metrics]))
@@ -367,6 +369,7 @@ def measured(
     import torch
 
     from benchmark.evaluation.evaluate import measure_pictures
+    from benchmark.evaluation.metrics import CONVENTIONS
 
     columns: dict[str, float] = {}
     for prefix, picture in (("", restored), ("rainy_", rainy)):
