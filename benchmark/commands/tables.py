@@ -41,8 +41,8 @@ EMBEDDED = (
     "photographs. It shows that the suite works and orders nothing."
 )
 EMBEDDED_NOTE = (
-    f"{EMBEDDED} The paper's figures, of full networks on the published sets, stand in brackets for orientation (with "
-    "the difference), not for comparison. The parameter and operation columns are those of the full networks."
+    f"{EMBEDDED} From five seeds on the paper's figures, of full networks on the published sets, stand in brackets for "
+    "orientation, not for comparison. The parameter and operation columns are those of the full networks."
 )
 PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus printed."
 
@@ -302,6 +302,10 @@ def _draw_table1(
         "table1_ranks", datasets, records, models=names, given=given, notes=[*kind, *made_by(records)]
     )
     show(tables[0])
+    if places is None:  # what an earlier command ranked is not of these runs
+        for suffix in (".md", ".csv", ".tex", ".json"):
+            (request.folder / f"table1_ranks{suffix}").unlink(missing_ok=True)
+        return paths
     show(places)
     paths += write(places, request.folder)
     if given:

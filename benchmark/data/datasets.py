@@ -17,7 +17,7 @@ from benchmark.data.cache import files_digest, open_cache, pair_size, read_pair
 from benchmark.data.embedded import Rendered, render_split
 from benchmark.data.images import read_image
 from benchmark.data.layouts import Pair, dataset_of, list_photographs, pairs_of
-from benchmark.data.specs import DATASETS, Dataset, dataset_spec
+from benchmark.data.specs import DATASETS, Dataset, dataset_spec, scene_of
 from benchmark.errors import UserError, unknown
 
 Picture = NDArray[np.uint8]
@@ -93,8 +93,9 @@ def to_tensor(picture: Picture) -> Tensor:
 
 
 class PairedImages(TorchDataset[dict[str, Any]]):
-    """Whole pairs: {"rainy", "target": float32 (3, H, W) in [0, 1], "name": str}.
+    """Whole pairs: {"rainy", "target": float32 (3, H, W) in [0, 1], "name": str, "scene": str or None}.
 
+    The scene is what the set's entry tells from a name (`benchmark.data.specs.scene_of`), None where it tells none.
     `remarks` are lines a user should see (a count that differs from the published one).
     """
 
@@ -118,7 +119,9 @@ class PairedImages(TorchDataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rainy, target = self.arrays(index)
-        return {"rainy": to_tensor(rainy), "target": to_tensor(target), "name": self.names[index]}
+        name = self.source.names[self.indices[index]]
+        scene = scene_of(self.spec, name)
+        return {"rainy": to_tensor(rainy), "target": to_tensor(target), "name": name, "scene": scene}
 
     def arrays(self, index: int) -> tuple[Picture, Picture]:
         """Rainy and clean as uint8 (H, W, 3)."""

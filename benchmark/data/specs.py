@@ -6,6 +6,7 @@ A package from outside adds one by an entry point of the group `derain.datasets`
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +44,12 @@ class Dataset:
     terms: str = ""  # as its authors state them; empty: not stated where `where` points
     where: str = ""  # where its authors point, as read on `READ`
     root: str | None = None  # the folder that it lies in or below, where that is not data.root
+    scene: str | None = None  # pattern over a picture's name whose one group says the scene: `scene_of`
+    backgrounds: str | None = None  # shared by the sets in which scenes of one name are the same
+
+    def __post_init__(self) -> None:
+        if self.scene is not None and re.compile(self.scene).groups != 1:
+            raise ValueError(f"dataset '{self.name}': the pattern of its scene needs one group: {self.scene}")
 
     @property
     def embedded(self) -> bool:
@@ -62,6 +69,7 @@ class Dataset:
 
 READ = "2026-11-26"
 _BSDS = "targets are BSDS500's photographs"
+_SHIPPED = r"\d+-([a-z]+)"  # 002-coffee-medium; the two eyes of a stereo picture are one scene
 _JORDER = "Yang et al., CVPR 2017; flyywh/JORDER-E-Deep-Image-Deraining-TPAMI-2019-Journal"
 
 # fmt: off
@@ -79,13 +87,14 @@ _DATASETS = (
         about="light rain over BSDS500, Yang et al., CVPR 2017 (updated edition)",
         aliases=("rain200l", "rain200light", "raindatatrainlight", "raindatatestlight"),
         layout="{train,test}/{input,target}/1.png; also rain_X2/1x2.png + norain/1.png",
+        scene=r"(\d+)", backgrounds="rain200",
         overlaps=f"Rain200H has the same targets; {_BSDS} (its test set: BSDS500's test photographs)", where=_JORDER,
     ),
     Dataset(
         name="rain200h", title="Rain200H", columns="rain200h", published={"train": 1800, "test": 200},
         about="heavy rain over BSDS500, Yang et al., CVPR 2017 (updated edition)",
         aliases=("rain200h", "rain200heavy", "raindatatrainheavy", "raindatatestheavy"),
-        layout="as Rain200L", where=_JORDER,
+        layout="as Rain200L", where=_JORDER, scene=r"(\d+)", backgrounds="rain200",
         overlaps=f"Rain200L has the same targets; {_BSDS}; its own training and test sets share backgrounds",
     ),
     Dataset(
@@ -118,6 +127,7 @@ _DATASETS = (
         name="rain1400", title="Rain1400", published={"train": 12600, "test": 1400},
         aliases=("rain1400", "rain14000", "rain12600", "ddndata"),
         about="many rains over each photograph, Fu et al., CVPR 2017 (DDN); also called Rain14000",
+        scene=r"(\d+)_\d+", backgrounds="rain1400",
         layout="rainy_image/902_1.jpg … + ground_truth/902.jpg", where="xueyangfu.github.io/projects/cvpr2017.html",
     ),
     Dataset(
@@ -140,6 +150,7 @@ _DATASETS = (
     Dataset(
         name="test2800", title="Test2800", trains_on="rain13k", aliases=("test2800",), own_splits=("test",),
         about="a test set of the Rain13K family", layout="{input,target}/1.png", where="swz30/MPRNet, Deraining",
+        scene=r"(\d+)_\d+", backgrounds="rain1400", overlaps="Rain1400's test set",
     ),
     Dataset(
         name="spa", title="SPA-Data", published={"test": 1000}, own_splits=("train", "test"),
@@ -157,13 +168,13 @@ _DATASETS = (
         name="gt-rain", title="GT-RAIN", aliases=("gtrain",),
         about="real rain and the same scene after it, Ba et al., ECCV 2022",
         layout="a folder for each scene: NAME-R-000.png … + NAME-C-000.png", counts="31,524 pairs of 101 videos in all",
-        terms="research purposes only", where="UCLA-VMG/GT-RAIN",
+        terms="research purposes only", where="UCLA-VMG/GT-RAIN", scene=r"(.+)[-_]R[-_]\d+",
     ),
     Dataset(
         name="lhp-rain", title="LHP-Rain", aliases=("lhprain",),
         about="real rain with recovered backgrounds, Guo et al., ICCV 2023",
         layout="input/… + gt/…, also a folder for each video", counts="3,000 videos, 1 million pairs of 1920×1080",
-        where="yunguo224/LHP-Rain",
+        where="yunguo224/LHP-Rain", scene=r"(.+)/[^/]+",
     ),
     Dataset(
         name="realrain-1k", title="RealRain-1k", aliases=("realrain1k", "realrain1kl", "realrain1kh"),
@@ -207,18 +218,22 @@ _DATASETS = (
     Dataset(
         name="embedded-12", title="embedded-12", columns="rain12", published={"test": 13}, regime="twelve",
         trains_on="embedded", about="stands for Rain12: faint rain over thirteen shipped photographs",
+        scene=_SHIPPED, backgrounds="shipped",
     ),
     Dataset(
         name="embedded-light", title="embedded-light", columns="rain200l", published={"test": 13}, regime="light",
         trains_on="embedded", about="stands for Rain200L: light rain over thirteen shipped photographs",
+        scene=_SHIPPED, backgrounds="shipped",
     ),
     Dataset(
         name="embedded-heavy", title="embedded-heavy", columns="rain200h", published={"test": 13}, regime="heavy",
         trains_on="embedded", about="stands for Rain200H: heavy rain over thirteen shipped photographs",
+        scene=_SHIPPED, backgrounds="shipped",
     ),
     Dataset(
         name="embedded-mixed", title="embedded-mixed", columns="rain1200", published={"test": 13}, regime="mixed",
         trains_on="embedded", about="stands for Rain1200: three densities over thirteen shipped photographs",
+        scene=_SHIPPED, backgrounds="shipped",
     ),
 )
 # fmt: on
@@ -278,6 +293,25 @@ def dataset_spec(name: str) -> Dataset:
     if Path(name).is_dir():
         raise UserError(f"unknown dataset '{name}'; the folder is written ./{name}")
     raise unknown("dataset", name, DATASETS)
+
+
+def scene_of(spec: Dataset, name: str) -> str | None:
+    """The scene that a picture's name tells, for sets whose entry says how; None where it does not.
+
+    Pictures of one scene (one photograph in several rains, windows, densities or sets; frames of one video) say little
+    more than one of them does, so statistics draw them together. Rain200L and Rain200H have the same backgrounds
+    under the same numbers, the embedded sets windows of the same photographs. Of the other sets a record says
+    instead which pictures have the same clean pixels (`benchmark.evaluation.evaluate`).
+
+    Args:
+        spec: of its set.
+        name: the picture's, as its record has it.
+
+    Returns:
+        "rain200:17", with what the sets that share scenes have in common before the colon.
+    """
+    found = re.search(spec.scene, name) if spec.scene else None
+    return f"{spec.backgrounds or spec.name}:{found.group(1).lstrip('0') or '0'}" if found else None
 
 
 def folder_spec(path: str) -> Dataset:

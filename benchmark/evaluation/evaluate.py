@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,9 @@ Pair = Mapping[str, Any]
 Row = dict[str, Any]
 Picture = NDArray[np.uint8]
 
+ABOUT = ("name", "width", "height", "scene", "clean")
+"""What a row says of its picture; all else is measured."""
+
 
 def evaluate(
     model: nn.Module,
@@ -45,8 +49,8 @@ def evaluate(
 
     Args:
         model: a network; it is moved to `device` and left there, its mode (training or not) is kept.
-        pairs: mappings with "rainy" and "target", (3, H, W) in [0, 1], and "name"; a list, a data set, or a
-            loader that makes no batches.
+        pairs: mappings with "rainy" and "target", (3, H, W) in [0, 1], "name" and, where it is known, "scene"; a
+            list, a data set, or a loader that makes no batches.
         tile: side of the tiles, None for whole pictures.
         overlap: pixels that tiles share.
         batch: tiles, or whole pictures of the same size, restored at once; None chooses by size and device.
@@ -57,8 +61,9 @@ def evaluate(
         measures: further metrics.
 
     Returns:
-        One row an image, in the order of `pairs`: name, width, height, and for each convention C psnr_C,
-        ssim_C, rainy_psnr_C, rainy_ssim_C (dB may be infinite); for each further metric M also M and rainy_M.
+        One row an image, in the order of `pairs`: name, width, height, scene (where it is known), clean (a digest of
+        the target: pictures that have it in common are of one scene), and for each convention C psnr_C, ssim_C,
+        rainy_psnr_C, rainy_ssim_C (dB may be infinite); for each further metric M also M and rainy_M.
 
     Raises:
         UserError: no pairs, a pair of different sizes, no such convention, an impossible tile.
@@ -92,6 +97,8 @@ def evaluate(
                     "name": str(pair["name"]),
                     "width": int(rainy.shape[-1]),
                     "height": int(rainy.shape[-2]),
+                    **({"scene": pair["scene"]} if pair.get("scene") else {}),
+                    "clean": _digest(pair["target"]),
                     **{column: values[i] for column, values in columns.items()},
                 }
             advance(len(group))
@@ -154,7 +161,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         PSNR (columns without any are not listed; see `benchmark.means` for what they count); and each column's mean.
     """
     means: dict[str, Any] = {"n": len(rows), "infinite": {}}
-    columns = [c for c in (rows[0] if rows else {}) if c not in ("name", "width", "height")]
+    columns = [c for c in (rows[0] if rows else {}) if c not in ABOUT]
     for column in columns:
         means[column] = mean_of(column, (row[column] for row in rows))
         if same := identical(column, (row[column] for row in rows)):
@@ -201,6 +208,11 @@ def _measured(
         values[f"{prefix}psnr_{name}"] = psnr.tolist()
         values[f"{prefix}ssim_{name}"] = ssim.tolist()
     return values
+
+
+def _digest(target: Tensor) -> str:
+    pixels = np.ascontiguousarray(target.cpu().numpy())
+    return hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=8).hexdigest()
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.data.specs import dataset_spec
-from benchmark.report.comparison import compare, marked, seeds_note, sentence
+from benchmark.report.comparison import Family, Scenes, compare, marked, seeds_note, sentences
 from benchmark.report.figures import mark_logarithms
 from benchmark.report.paper import printed
 from benchmark.report.table import Cell, Column, Row, Table
-from benchmark.report.tables import means_on, over_seeds
+from benchmark.report.tables import means_on, over_seeds, shows_only_that_it_works
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,7 +106,8 @@ def ablation_table(
         for key in ("psnr", "ssim"):
             values = means_on(variant.records, dataset, f"{key}_{convention}")
             # the printed figures are Rain200H's, or, for orientation, stand beside what stands for it
-            shown = own.get(key) if spec.columns == "rain200h" and convention == "esdnet" else None
+            beside = spec.columns == "rain200h" and convention == "esdnet"
+            shown = own.get(key) if beside and not shows_only_that_it_works([dataset], seeds) else None
             cells[key] = over_seeds(values, seeds, shown, reason)
         cells["params_m"] = _scaled(variant.full, "params", 1e6)
         cells["flops_g"] = _scaled(variant.counted, "operations", 1e9, own.get("flops_g"))
@@ -119,17 +120,25 @@ def ablation_table(
             cells[key] = over_seeds(found, seeds, None, why)
         cells_of[variant.label] = cells
     proposed = _proposed(variants, figures)
-    compared = []
+    scenes = Scenes(measured, [dataset])
+    by_label = {v.label: v.records for v in variants}
+    family = Family(
+        {k: compare(by_label, dataset, f"{k}_{convention}", scenes) for k in ("psnr", "ssim")},
+        proposed,
+        {"psnr": "PSNR-Y", "ssim": "SSIM-Y"},
+    )
     for key in ("psnr", "ssim"):
-        resampled = compare({v.label: v.records for v in variants}, dataset, f"{key}_{convention}")
-        for label, cell in marked({v: c[key] for v, c in cells_of.items()}, resampled, proposed).items():
+        for label, cell in marked({v: c[key] for v, c in cells_of.items()}, family, key, proposed).items():
             cells_of[label][key] = cell
-        compared.append(resampled)
     rows += [Row(label, cells) for label, cells in cells_of.items()]
     disagreement = contradiction(figures, paper_row) if figures else None
     statistics = [
         *seeds_note(seeds),
-        *sentence(compared, measured, f"the paper's proposed row ({proposed})" if proposed else "the best"),
+        *sentences(
+            family,
+            {"PSNR-Y": 2, "SSIM-Y": 4},
+            f"the paper's proposed row ({proposed})" if proposed else "the best",
+        ),
     ]
     every = [*notes, *statistics, *([disagreement] if disagreement else []), COSTS_NOTE]
     return Table(

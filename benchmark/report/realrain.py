@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmark import catalog
+from benchmark.report.intervals import LEVEL, mean_interval
 from benchmark.report.paper import printed
 from benchmark.report.rows import Given, about, label
-from benchmark.report.statistics import LEVEL, RESAMPLES, Scores, interval, resample
 from benchmark.report.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
@@ -51,7 +51,7 @@ def table2(
     A record has "photographs" {"title", "count"}, "implementations" {metric: what computed it, or the reason why it
     was not computed}, "images" [{"name", metric: score}] and, but for the rainy one, "model" and "seed".
     Figures are means over photographs, ± standard error of that mean; for each metric a second column has the mean
-    difference to the photographs as taken, with its interval by a paired bootstrap over photographs.
+    difference to the photographs as taken, with its interval over photographs (`benchmark.report.intervals`).
     """
     paper = printed("table2")
     used = rainy["implementations"]
@@ -103,14 +103,18 @@ def _changes(
     """The mean differences to the photographs as taken, with intervals."""
     cells = {}
     for key in keys:
-        before = Scores.of({0: _values(rainy, key)})
-        after = Scores.of({int(r["seed"]): v for r in records if (v := _values(r, key))})
-        if before is None or after is None:
+        before, after = _values(rainy, key), {int(r["seed"]): v for r in records if (v := _values(r, key))}
+        names = sorted(set(before).intersection(*after.values())) if after else []
+        if not names:
             cells[_changed(key)] = Cell(reason=reason or used.get(key, "not measured"))
             continue
-        drawn = resample({"before": before, "after": after}, str(rainy["photographs"].get("digest", "")))
-        change = drawn.observed["after"] - drawn.observed["before"]
-        limits = interval(drawn.means["after"] - drawn.means["before"]) if drawn.images > 1 else None
+        differences = [[scores[n] - before[n] for n in names] for scores in after.values()]
+        several = len(after) > 1
+        found = mean_interval(
+            differences if several else differences[0], names, list(after) if several else None
+        )
+        change = found.mean
+        limits = None if found.low is None or found.high is None else (found.low, found.high)
         cells[_changed(key)] = Cell(change, interval=limits)
     return cells
 
@@ -165,7 +169,7 @@ def _footnotes(records: Sequence[Record], paper: Mapping[str, Mapping[str, float
         f"is not a difference: so it is with {close} of the {len(pairs)} pairs of printed rows. The paper does not "
         "say which implementation it used, nor what the photographs themselves score.",
         f"Against the input: the mean over photographs of restored minus as taken, in brackets its {LEVEL:.0%} "
-        f"interval by a paired bootstrap ({RESAMPLES:,} resamples) over photographs; one that leaves out 0 is a "
+        f"interval over photographs (Student's t; with several seeds over both); one that leaves out 0 is a "
         "difference of these scores, not of what is seen.",
         "The rainy input's own row says whether a figure means anything: set the paper's level of 18 beside it.",
     ]

@@ -14,18 +14,19 @@ from benchmark import catalog
 from benchmark.data.specs import COLUMNS, column_key, dataset_spec, folder_spec, result_key
 from benchmark.means import PSNR_CAP
 from benchmark.report.comparison import (
+    FEW_SEEDS,
+    Family,
+    Scenes,
     average,
     compare,
     marked,
     rank_table,
-    resampled_over,
     results_on,
     seeds_note,
-    sentence,
+    sentences,
 )
 from benchmark.report.paper import printed
 from benchmark.report.rows import Given, about, incomplete, row_of, title_of
-from benchmark.report.statistics import Resampled
 from benchmark.report.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
@@ -206,6 +207,7 @@ def table1(
     failures: Sequence[Record] = (),
     absent: Mapping[str, str] | None = None,
     costs: Mapping[str, Mapping[str, Any]] | None = None,
+    of_full: bool = True,
     convention: str = "esdnet",
     metrics: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     given: Sequence[Given] = (),
@@ -221,7 +223,8 @@ def table1(
         seeds: how many runs a cell should have.
         failures: of the runs that ended without a record.
         absent: datasets that are not there, with the reason.
-        costs: parameters and operations of the full networks, by name.
+        costs: parameters and operations by name.
+        of_full: whether these costs are of the full networks, whose figures were printed.
         convention: of the metrics; figures of different conventions never share a table.
         metrics: further ones, as `measured_by` gives them.
         given: rows that nobody trained here, behind the others; their records are among `records`.
@@ -239,6 +242,7 @@ def table1(
         Column("params_m", "Parameters\n(M)", 3, difference=False),
         Column("operations_g", "Operations\nat 256² (GMAC)", 3, difference=False),
     ]
+    beside_printed = not shows_only_that_it_works(datasets, seeds)
     # the printed average is over the paper's four sets: beside a mean over others it would say nothing
     as_printed = sorted(str(dataset_spec(d).columns) for d in datasets) == sorted(COLUMNS)
     rows = []
@@ -250,7 +254,8 @@ def table1(
     for model in models:
         entry = catalog.network(model)
         own = by_model.get(model, _Own())
-        printed_row = paper.get(entry.paper_row or "", {}) if convention == "esdnet" else {}
+        full_row = paper.get(entry.paper_row or "", {})
+        printed_row = full_row if convention == "esdnet" and beside_printed else {}
         cells: dict[str, Cell] = {}
         for dataset in datasets:
             reason = _reason(model, dataset, own, failures, absent or {})
@@ -269,7 +274,8 @@ def table1(
         cost = (costs or {}).get(model)
         for key, field, scale in (("params_m", "params", 1e6), ("operations_g", "operations", 1e9)):
             value = cost[field] / scale if cost and cost.get(field) is not None else None
-            printed_value = printed_row.get("params_m" if key == "params_m" else "flops_g")
+            printed_value = full_row.get("params_m" if key == "params_m" else "flops_g")
+            printed_value = printed_value if of_full and convention == "esdnet" else None
             cells[key] = Cell(value, printed_value, reason="not counted")
         cells_of[model] = cells
     for row in given:
@@ -277,7 +283,7 @@ def table1(
         cells_of[row.label] = _given_cells(
             row, own, datasets, shown, metrics, paper if convention == "esdnet" else {}
         )
-    compared = _mark(cells_of, datasets, by_model, shown)
+    family = _mark(cells_of, datasets, by_model, shown, Scenes(records, datasets))
     labels = {row.label: row.label for row in given}
     rows += [Row(labels.get(m) or catalog.network(m).title, cells) for m, cells in cells_of.items()]
     return Table(
@@ -288,13 +294,18 @@ def table1(
         [
             *notes,
             *seeds_note(seeds),
-            *sentence(compared, records),
+            *sentences(family, {m.title: m.digits for m in shown}),
             *infinite_notes(records, datasets, convention),
             *_sources(metrics),
             *incomplete(records, datasets),
             *about(records),
         ],
     )
+
+
+def shows_only_that_it_works(datasets: Sequence[str], seeds: int) -> bool:
+    """Whether a table is of embedded sets and too few seeds to stand beside printed figures."""
+    return seeds < FEW_SEEDS and all(dataset_spec(d).embedded for d in datasets)
 
 
 def _given_cells(
@@ -333,11 +344,15 @@ def ranks(
     convention: str = "esdnet",
     given: Sequence[Given] = (),
     notes: Sequence[str] = (),
-) -> Table:
-    """The rank table beside Table 1: mean ranks over test sets with intervals; arguments as `table1`'s."""
+) -> Table | None:
+    """The rank table beside Table 1: mean ranks over test sets with intervals; arguments as `table1`'s.
+
+    None where the comparisons are withheld.
+    """
     by_model = _by_model(records)
     labels = {m: catalog.network(m).title for m in models} | {row.label: row.label for row in given}
     whole = {m: by_model.get(m, _Own()).whole(datasets) for m in labels}
+    scenes = Scenes(records, datasets)
     return rank_table(
         name,
         f"Mean ranks over {len(datasets)} test sets, convention `{convention}`",
@@ -347,13 +362,13 @@ def ranks(
                     {m: own.tested_on(d) for m, own in whole.items()},
                     d,
                     f"{key}_{convention}",
+                    scenes,
                 )
                 for d in datasets
             ]
             for key, title, _ in _METRICS
         },
         labels,
-        resampled_over(records),
         [*notes, *incomplete(records, datasets), *about(records)],
     )
 
@@ -363,26 +378,25 @@ def _mark(
     datasets: Sequence[str],
     by_model: Mapping[str, _Own],
     shown: Sequence[_Shown],
-) -> list[Resampled]:
+    scenes: Scenes,
+) -> Family:
     """Mark the best of each column and what cannot be told from it; returns what that was found from."""
-    compared = []
     own = {m: by_model.get(m, _Own()) for m in cells}
-    whole = {m: o.whole(datasets) for m, o in own.items()}
+    columns, metrics = {}, {}
     for metric in shown:
-        column = metric.column
-        on_each = {d: compare({m: o.tested_on(d) for m, o in own.items()}, d, column) for d in datasets}
-        over_all = (
-            list(on_each.values())
-            if all(whole[m] is own[m] for m in cells)
-            else [compare({m: o.tested_on(d) for m, o in whole.items()}, d, column) for d in datasets]
-        )
-        for title, resampled in [*on_each.items(), ("average", average(over_all))]:
-            name = f"{column_key(title)}_{metric.key}"
-            columns = {m: c[name] for m, c in cells.items()}
-            for model, cell in marked(columns, resampled, lower_better=metric.lower_better).items():
-                cells[model][name] = cell
-            compared.append(resampled)
-    return compared
+        on_each = {
+            d: compare({m: o.tested_on(d) for m, o in own.items()}, d, metric.column, scenes)
+            for d in datasets
+        }
+        for title, compared in [*on_each.items(), ("average", average(list(on_each.values())))]:
+            key = f"{column_key(title)}_{metric.key}"
+            columns[key], metrics[key] = compared, metric
+    family = Family(columns, metrics={key: m.title for key, m in metrics.items()})
+    for key, metric in metrics.items():
+        column = {m: c[key] for m, c in cells.items()}
+        for model, cell in marked(column, family, key, lower_better=metric.lower_better).items():
+            cells[model][key] = cell
+    return family
 
 
 def _input_row(

@@ -43,8 +43,9 @@ MODULES = {
         f"{BENCH}/cost/test_counter_spiking.py",
         f"{BENCH}/cost/test_cost_command.py",
     ],
-    "benchmark/report/statistics.py": [
-        f"{BENCH}/report/test_statistics.py",
+    "benchmark/report/intervals.py": [
+        f"{BENCH}/report/test_intervals.py",
+        f"{BENCH}/report/test_comparison.py",
         f"{BENCH}/report/test_table.py",
         f"{BENCH}/report/test_ablation_tables.py",
     ],

@@ -72,7 +72,7 @@ def test_tiles_and_conventions() -> None:
     (whole,) = evaluate(Brighten(), given, conventions=["matlab"], progress=False)
     (tiled,) = evaluate(Brighten(), given, tile=16, overlap=4, conventions=["matlab"], progress=False)
     assert set(whole) == {
-        "name", "width", "height", "psnr_matlab", "ssim_matlab", "rainy_psnr_matlab", "rainy_ssim_matlab",
+        "name", "width", "height", "clean", "psnr_matlab", "ssim_matlab", "rainy_psnr_matlab", "rainy_ssim_matlab",
     }  # fmt: skip
     assert whole == pytest.approx(tiled, abs=1e-3)
 
