@@ -331,7 +331,7 @@ def _measure(
     entry: Entry, run: Run, dataset: str, asked: Asked, measures: Sequence[Measure]
 ) -> dict[str, Any]:
     """Restore a test set, or take the pictures that others restored, and measure it by all conventions."""
-    from benchmark.evaluation.evaluate import summary
+    from benchmark.evaluation.evaluate import about_pair, summary
 
     pairs = _open(dataset, asked)
     name = dataset_spec(dataset).name
@@ -358,7 +358,7 @@ def _measure(
         if cut is not None:
             cut_off = measured(read_image(cut / path.relative_to(place)), None, target)
             columns |= {f"{TRUNCATED}{key}": value for key, value in cut_off.items()}
-        rows.append({"name": pairs.names[i], "width": target.shape[1], "height": target.shape[0], **columns})
+        rows.append({**about_pair(pairs[i]), **columns})
     return {**how, "mean": summary(rows), "images": rows}
 
 

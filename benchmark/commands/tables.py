@@ -305,9 +305,9 @@ def _draw_table1(
     if places is None:  # what an earlier command ranked is not of these runs
         for suffix in (".md", ".csv", ".tex", ".json"):
             (request.folder / f"table1_ranks{suffix}").unlink(missing_ok=True)
-        return paths
-    show(places)
-    paths += write(places, request.folder)
+    else:
+        show(places)
+        paths += write(places, request.folder)
     if given:
         paths += write(released_table("released", datasets, records, given, made_by(records)), request.folder)
     return paths

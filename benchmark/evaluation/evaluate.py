@@ -94,11 +94,7 @@ def evaluate(
                 if save is not None:
                     write_restored(png_path(save, str(pair["name"])), restored[i])
                 found[index] = {
-                    "name": str(pair["name"]),
-                    "width": int(rainy.shape[-1]),
-                    "height": int(rainy.shape[-2]),
-                    **({"scene": pair["scene"]} if pair.get("scene") else {}),
-                    "clean": _digest(pair["target"]),
+                    **about_pair(pair),
                     **{column: values[i] for column, values in columns.items()},
                 }
             advance(len(group))
@@ -208,6 +204,18 @@ def _measured(
         values[f"{prefix}psnr_{name}"] = psnr.tolist()
         values[f"{prefix}ssim_{name}"] = ssim.tolist()
     return values
+
+
+def about_pair(pair: Pair) -> Row:
+    """What a row says of its pair (`ABOUT`)."""
+    target = pair["target"]
+    return {
+        "name": str(pair["name"]),
+        "width": int(target.shape[-1]),
+        "height": int(target.shape[-2]),
+        **({"scene": pair["scene"]} if pair.get("scene") else {}),
+        "clean": _digest(target),
+    }
 
 
 def _digest(target: Tensor) -> str:

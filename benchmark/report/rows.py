@@ -77,7 +77,7 @@ def title_of(record: Record) -> str:
 def whole_set(tested: Sequence[Record], dataset: str) -> bool:
     """Whether records were tested on as many pictures as the set was published with."""
     published = dataset_spec(dataset).published.get("test")
-    counts = {len(results_on(r, dataset).get("images", ())) for r in tested}
+    counts = {results_on(r, dataset)["mean"]["n"] for r in tested}
     return published is None or counts <= {published}
 
 
@@ -88,7 +88,7 @@ def incomplete(records: Sequence[Record], datasets: Sequence[str]) -> list[str]:
         tested = [r for r in records if results_on(r, dataset)]
         if tested and not whole_set(tested, dataset):
             spec = dataset_spec(dataset)
-            counts = sorted({len(results_on(r, dataset)["images"]) for r in tested})
+            counts = sorted({results_on(r, dataset)["mean"]["n"] for r in tested})
             here = " and ".join(map(str, counts))
             said[
                 f"{spec.title}: {here} pairs here, {spec.published['test']} published: what was printed of all is no "
