@@ -377,6 +377,19 @@ def text_of(file: Path) -> str:
         raise UnreadableError(f"it is not UTF-8 ({error})") from None
 
 
+def plain_of(file: Path) -> Any:
+    """The plain data of a user's YAML or JSON file, in which nothing refers to anything.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError, ValueError: it cannot be read.
+    """
+    text = text_of(file)
+    told = json_of(text) if file.suffix == ".json" else yaml_of(text)
+    refuse_references(told)
+    return told
+
+
 def read_yaml(file: Path, references: bool = False) -> Any:
     """The plain data of a YAML file; arguments as for `yaml_of`.
 

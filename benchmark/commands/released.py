@@ -36,6 +36,7 @@ from benchmark.sweep.records import (
     provenance,
     read_record,
     without_home,
+    without_places,
     write_record,
 )
 from benchmark.sweep.rows import PHOTOGRAPHS, PICTURES, SHIPPED, Entry, Row
@@ -190,7 +191,7 @@ def _left(record: Record | None, datasets: Sequence[str], about: Mapping[str, An
         return list(datasets)
     from benchmark.evaluation.metrics import CONVENTIONS
 
-    told = {name: _without_places(one) for name, one in about.items()}
+    told = {name: without_places(one) for name, one in about.items()}
     other = any(record.get("metrics", {}).get(name) != one for name, one in told.items())
     wanted = {f"psnr_{name}" for name in CONVENTIONS}
     return [
@@ -227,7 +228,7 @@ def _do(
                 parameters,
                 {**done["results"], result_key(dataset): result},
                 done["data"]["test"] | test_digests(_where(asked.root), [dataset]),
-                done.get("metrics", {}) | {name: _without_places(one) for name, one in about.items()},
+                done.get("metrics", {}) | {name: without_places(one) for name, one in about.items()},
             )
             claim.hold()
             write_record(folder, done)
@@ -288,10 +289,6 @@ def record_of(
 def _where(root: str | None) -> RunConfig:
     """A configuration that says where test sets lie."""
     return resolve(["data=folder", *([f"data.root={root}"] if root is not None else [])])
-
-
-def _without_places(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: without_home(value) if isinstance(value, str) else value for key, value in told.items()}
 
 
 def _open(dataset: str, asked: Asked) -> PairedImages:

@@ -19,6 +19,7 @@ from benchmark.commands.gallery import (
     restored_tests,
     test_pictures,
 )
+from benchmark.commands.tables import EMBEDDED
 from benchmark.config import model_options, tiling
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, WorkError
@@ -350,10 +351,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
         f"made by {commits}."
     ]
     if any(r.record["config"]["recipe"].get("embedded") for r in found.runs):
-        about.append(
-            "Embedded benchmark: small variants of the networks, trained for seconds on rain rendered over a few "
-            "shipped photographs. It shows that every part works, and is not a ranking of networks."
-        )
+        about.append(EMBEDDED)
     return Report(
         title=f"Deraining benchmark, recipe {found.recipe}",
         about=about,

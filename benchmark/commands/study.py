@@ -22,9 +22,10 @@ from benchmark.data.layouts import pairs_of
 from benchmark.data.specs import folder_spec
 from benchmark.errors import UserError
 from benchmark.files import make_folder, require_writable, write_json
+from benchmark.means import counted
 from benchmark.reading import json_of, read_yaml, text_of, written
-from benchmark.sweep.plan import Plan, Planned, Planner, unique
-from benchmark.sweep.records import read_record
+from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
+from benchmark.sweep.records import FAILURE, read_record
 from benchmark.sweep.states import DONE
 
 PARTS = ("rates", "networks", "ablations", "lengths")
@@ -135,7 +136,7 @@ class Runs:
 
     def __init__(self, study: Declared, sets: Sets, out: str, words: Sequence[str]) -> None:
         self.study, self.sets = study, sets
-        common = [*_words(study.settings), f"data.root={sets.train.resolve()}", f"out={out}"]
+        common = [*words_of(study.settings), f"data.root={sets.train.resolve()}", f"out={out}"]
         self._planner = Planner(common, words)
 
     def rates(self) -> list[Planned]:
@@ -143,7 +144,7 @@ class Runs:
         asked = self.study.rates
         return [
             self._planner.plan(
-                [*self._network(name), *_words(asked["settings"]), f"recipe.optimizer.lr={rate}"],
+                [*self._network(name), *words_of(asked["settings"]), f"recipe.optimizer.lr={rate}"],
                 asked["seed"],
                 f"rates {name} {rate}",
                 [("rates", f"{name}@{rate}")],
@@ -169,14 +170,14 @@ class Runs:
         asked = self.study.ablations
         common = [
             "model=esdnet",
-            *_words({f"model.{k}": v for k, v in asked["options"].items()}),
-            *_words(asked["settings"]),
+            *words_of({f"model.{k}": v for k, v in asked["options"].items()}),
+            *words_of(asked["settings"]),
             f"recipe.optimizer.lr={rate['esdnet']}",
             self._tests(self.sets.small),
         ]
         return [
             self._planner.plan(
-                [*common, *_words(study.base), *_words(row.settings)],
+                [*common, *words_of(study.base), *words_of(row.settings)],
                 seed,
                 f"{study.name} {row.name}",
                 [(study.name, row.name)],
@@ -206,15 +207,11 @@ class Runs:
 
     def _network(self, name: str) -> list[str]:
         options = self.study.options()[name]
-        return [f"model={name}", *_words({f"model.{k}": v for k, v in options.items()})]
+        return [f"model={name}", *words_of({f"model.{k}": v for k, v in options.items()})]
 
     @staticmethod
     def _tests(sets: Iterable[Path]) -> str:
         return f"evaluation.also={written([str(p.resolve()) for p in sets])}"
-
-
-def _words(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={written(value)}" for key, value in settings.items()]
 
 
 def chosen_rates(runs: Iterable[Planned]) -> dict[str, float]:
@@ -229,7 +226,7 @@ def chosen_rates(runs: Iterable[Planned]) -> dict[str, float]:
         record = read_record(run.folder)
         if record is not None:
             found.setdefault(name, {})[rate] = record["training"]["validation_psnr_y"]
-        elif not (run.folder / "failure.json").is_file():
+        elif not (run.folder / FAILURE).is_file():
             waiting.add(name)
     return {n: max(rates, key=lambda r: rates[r]) for n, rates in found.items() if n not in waiting}
 
@@ -305,11 +302,11 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
         scores = {}
         for name, result in record["results"].items():
             images = result["images"]
-            scores[name] = {m: [_short(i[f"{m}_esdnet"]) for i in images] for m in ("psnr", "ssim")}
+            scores[name] = {m: _scores(images, f"{m}_esdnet") for m in ("psnr", "ssim")}
             known.setdefault(
                 name,
                 {"pictures": [i["name"] for i in images]}
-                | {m: [_short(i[f"rainy_{m}_esdnet"]) for i in images] for m in ("psnr", "ssim")},
+                | {m: _scores(images, f"rainy_{m}_esdnet") for m in ("psnr", "ssim")},
             )
         training = record["training"]
         told = {
@@ -334,8 +331,8 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
     return count
 
 
-def _short(value: Any) -> Any:
-    return round(value, 5) if isinstance(value, float) else value
+def _scores(images: Iterable[Mapping[str, Any]], column: str) -> list[float]:
+    return [round(counted(column, image[column]), 5) for image in images]
 
 
 def _cost(run: Planned) -> dict[str, Any] | None:

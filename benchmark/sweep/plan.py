@@ -314,15 +314,20 @@ def rows(
         _look(dataset, root)
     planner = Planner(common(recipe, root, out), words)
     asked = {word.partition("=")[0] for word in words}
-    before = [f"model={model}", f"data={dataset}", *_words({k: v for k, v in base.items() if k not in asked})]
+    before = [
+        f"model={model}",
+        f"data={dataset}",
+        *words_of({k: v for k, v in base.items() if k not in asked}),
+    ]
     return [
-        planner.plan([*before, *_words(own)], seed, f"{study} {row}", [(study, row)])
+        planner.plan([*before, *words_of(own)], seed, f"{study} {row}", [(study, row)])
         for row, own in settings.items()
         for seed in seeds
     ]
 
 
-def _words(settings: Mapping[str, Any]) -> list[str]:
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of the command line."""
     return [f"{key}={written(value)}" for key, value in settings.items()]
 
 

@@ -29,8 +29,8 @@ from typing import Any
 
 from benchmark.errors import UserError, unknown
 from benchmark.files import write_text
-from benchmark.reading import json_of, refuse_references, text_of, whole, written, yaml_of
 from benchmark.reading import path as expanded
+from benchmark.reading import plain_of, whole, written
 from benchmark.sweep.plan import Plan, Planned, Planner, common, unique
 
 FORMAT = 1
@@ -203,9 +203,7 @@ def _list(told: Mapping[str, Any], key: str, path: Path) -> list[Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = text_of(path)
-        told = json_of(text) if path.suffix == ".json" else yaml_of(text)
-        refuse_references(told)
+        told = plain_of(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; derain table 1 --save-plan {path} makes one") from None
     except (OSError, ValueError) as error:

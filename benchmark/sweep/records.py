@@ -171,6 +171,11 @@ def without_home(text: str) -> str:
     return re.sub(re.escape(place) + r"(?=[/\s]|$)", "~", text) if place not in ("", "/") else text
 
 
+def without_places(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a metric tells of itself, the home folder in its texts written as ~."""
+    return {key: without_home(value) if isinstance(value, str) else value for key, value in told.items()}
+
+
 _typed: list[str] = []
 
 

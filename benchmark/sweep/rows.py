@@ -36,8 +36,8 @@ from benchmark.config import RunConfig, digest, resolve
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
-from benchmark.reading import json_of, refuse_references, text_of, written, yaml_of
 from benchmark.reading import path as expanded
+from benchmark.reading import plain_of, written
 
 FORMAT = 1
 FOLDER = "released"  # of the records, among the runs
@@ -425,9 +425,7 @@ def _below(base: Path, value: Any) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = text_of(path)
-        told = json_of(text) if path.suffix == ".json" else yaml_of(text)
-        refuse_references(told)
+        told = plain_of(path)
     except FileNotFoundError:
         raise UserError(f"--released {path}: no such file") from None
     except (OSError, ValueError) as error:

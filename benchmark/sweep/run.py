@@ -51,6 +51,7 @@ from benchmark.sweep.records import (
     read_record,
     run_folder,
     without_home,
+    without_places,
     write_record,
 )
 from benchmark.sweep.states import DIVERGED, FAILED, INTERRUPTED, OUT_OF_MEMORY, mark_of
@@ -245,7 +246,7 @@ def _train_and_test(
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
         "missing": missing,
-        **({"metrics": {name: _without_places(told) for name, told in about.items()}} if about else {}),
+        **({"metrics": {name: without_places(told) for name, told in about.items()}} if about else {}),
         **provenance(config.model.name),
     }
 
@@ -293,10 +294,6 @@ def _twin(config: RunConfig) -> Record | None:
         if record.get("data", {}).get("train") == training_digest(config):
             return record
     return None
-
-
-def _without_places(told: dict[str, Any]) -> dict[str, Any]:
-    return {key: without_home(value) if isinstance(value, str) else value for key, value in told.items()}
 
 
 def test_pairs(config: RunConfig, least: int = 1) -> tuple[dict[str, PairedImages], dict[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark import catalog
 from benchmark.cli import main
-from benchmark.commands.study import Runs, chosen_rates, declared, open_sets
+from benchmark.commands.study import Runs, chosen_rates, declared, keep, open_sets
 from benchmark.commands.tables import Request
 from benchmark.data.images import write_image
 from benchmark.sweep.plan import unique
@@ -140,3 +140,34 @@ def test_words_of_a_request_win(photographs: Path, tmp_path: Path) -> None:
     request = Request(settings=["recipe.steps=7"])
     runs = Runs(STUDY, sets, str(tmp_path), request.settings)
     assert {run.config.recipe.steps for run in runs.rates()} == {7}
+
+
+def test_what_is_kept_is_small_and_counts_perfect_pictures_as_means_do(
+    photographs: Path, tmp_path: Path
+) -> None:
+    sets = open_sets(photographs, None, tmp_path / "made", STUDY, dry_run=True)
+    runs = Runs(STUDY, sets, str(tmp_path / "runs"), [])
+    run, other = runs.networks(dict.fromkeys(STUDY.options(), 0.001), 0)[:2]
+    columns = {f"{p}{m}_esdnet": 0.25 for p in ("", "rainy_") for m in ("psnr", "ssim")}
+    images = [
+        {"name": "a", **columns, "psnr_esdnet": 31.1234567},
+        {"name": "b", **columns, "psnr_esdnet": "inf"},
+    ]
+    training = {"steps": 3, "seconds": 1.0, "final_loss": 0.1, "validation_psnr_y": None}
+    made = dict.fromkeys(("command", "commit", "code", "machine", "versions", "date"), "x")
+    told = {
+        "identity": run.identity,
+        "name": run.name,
+        "config": {},
+        "training": training,
+        "model_options": {},
+    }
+    told |= {"parameters": {"trained": 5}, "data": {}, **made}
+    write_record(run.folder, {**told, "results": {"scenes-heavy": {"mean": {"n": 2}, "images": images}}})
+    assert keep([run, other], tmp_path / "kept") == 1
+    (place,) = (tmp_path / "kept" / "runs").iterdir()
+    kept = json.loads(place.read_text())
+    assert kept["scores"] == {"scenes-heavy": {"psnr": [31.12346, 100.0], "ssim": [0.25, 0.25]}}
+    assert kept["rows"] == [["networks", run.config.model.name]] and kept["cost"] is None
+    assert json.loads((tmp_path / "kept" / "sets.json").read_text())["scenes-heavy"]["pictures"] == ["a", "b"]
+    assert str(tmp_path) not in place.read_text()
