@@ -220,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="do the runs of a table, and print it")
     table.add_argument("number", metavar="TABLE", help="1 … 5, an ablation study, or its YAML file")
     _table(table)
+    _full_costs(table)
     table.add_argument(
         "--models", help="Tables 1 and 2: names with commas between (default: all), or none: --released alone"
     )
@@ -236,6 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--values", help="a study over one setting: other values, such as 1,3,8 for Table 4")
     ablations = commands.add_parser("ablations", help="Tables 3, 4 and 5, or other ablation studies")
     _table(ablations, "STUDY … KEY=VALUE …", "names of studies (default: table3 table4 table5), and settings")
+    _full_costs(ablations)
     ablations.add_argument("--list", action="store_true", help="list the studies, and stop")
     run = commands.add_parser(
         "run", help="do a saved plan (derain table … --save-plan FILE), print its tables"
@@ -378,6 +380,12 @@ def _table(
         "--save-plan", type=_path, metavar="FILE", help="write the plan to a YAML or JSON file, and stop"
     )
     _runs(parser)
+
+
+def _full_costs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--full-costs", action="store_true", help="parameters and operations of the full networks"
+    )
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:

@@ -605,6 +605,8 @@ def table(options: Namespace) -> int:
 
     which, values = options.number, _listed(options.values)
     request = _request(options, options.settings, _listed(options.models), _listed(options.datasets))
+    if request.full_costs and which == "2":
+        raise UserError("--full-costs is for Tables 1 and 3 to 5; Table 2 has no costs")
     if which in ("1", "2"):
         if values:
             raise UserError("--values is for a study over one setting, such as derain table 4 --values 1,3,8")
@@ -703,6 +705,7 @@ def _request(
         measure=not options.dry_run,
         save_plan=None if saved else options.save_plan,
         released=getattr(options, "released", None),
+        full_costs=getattr(options, "full_costs", False),
     )
 
 

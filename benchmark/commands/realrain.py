@@ -22,6 +22,7 @@ from benchmark.errors import UserError, unknown
 from benchmark.evaluation.measures import asked, opened
 from benchmark.files import file_digest, write_json
 from benchmark.reading import path as expanded
+from benchmark.report.comparison import FEW_SEEDS
 from benchmark.report.realrain import PIQE, table2
 from benchmark.report.rows import Given
 from benchmark.report.table import Table
@@ -43,8 +44,9 @@ _SMALLEST = 16  # PIQE's block
 
 EMBEDDED_NOTE = (
     "Embedded benchmark: the networks' small variants, trained for a minute on dead leaves, on the rainy pictures of "
-    "all embedded test sets. These are rendered rain, standing in for photographs. The printed figures, of full "
-    "networks on 185 photographs of real rain, stand in brackets for orientation, not for comparison."
+    "all embedded test sets. These are rendered rain, standing in for photographs. From five seeds on the "
+    "printed figures, of full networks on 185 photographs of real rain, stand in brackets for orientation, not for "
+    "comparison."
 )
 OWN_NOTE = "The photographs are not the paper's: printed figures stand in brackets for orientation, not for comparison."
 PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus printed."
@@ -75,6 +77,7 @@ class Photographs:
     digests: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    embedded: bool = False
 
     def keep_once(self) -> None:
         """Keep one, the first, of photographs that show nearly the same (`benchmark.data.audit`)."""
@@ -148,6 +151,7 @@ def draw(
         others={metric.name: metric.lower_better for metric, _ in map(asked, options.metrics)},
         failures=failures,
         given=given,
+        beside_printed=not photographs.embedded or len({r["seed"] for r in records}) >= FEW_SEEDS,
         notes=[*notes, *left_out],
     )
 
@@ -236,7 +240,7 @@ def open_photographs(given: str | None, root: str | None, once: bool = False) ->
     if given is None and root is None:
         from benchmark.data.embedded import render_split
 
-        found = Photographs("rainy pictures of the embedded test sets")
+        found = Photographs("rainy pictures of the embedded test sets", embedded=True)
         for dataset in table_datasets(embedded=True):
             rendered = render_split(dataset, "test")
             for name, picture in zip(rendered.names, rendered.rainy, strict=True):

@@ -14,7 +14,7 @@ from benchmark import catalog
 from benchmark.commands import released as given_rows
 from benchmark.commands.planning import show_plan
 from benchmark.commands.released import Asked, Measured
-from benchmark.config import RunConfig, resolve
+from benchmark.config import RunConfig, model_options, resolve
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import ablations as drawn
@@ -42,7 +42,7 @@ EMBEDDED = (
 )
 EMBEDDED_NOTE = (
     f"{EMBEDDED} From five seeds on the paper's figures, of full networks on the published sets, stand in brackets for "
-    "orientation, not for comparison. The parameter and operation columns are those of the full networks."
+    "orientation, not for comparison."
 )
 PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus printed."
 
@@ -66,6 +66,7 @@ class Request:
         measure: with `plan_only`, measure the steps that are not known.
         save_plan: a file to write the plan to, instead of running it.
         released: a file of rows that nobody trained here.
+        full_costs: tables have the costs of the full networks, also where variants were trained.
     """
 
     root: str | None = None
@@ -82,6 +83,7 @@ class Request:
     measure: bool = True
     save_plan: Path | None = None
     released: Path | None = None
+    full_costs: bool = False
 
     @property
     def recipe_name(self) -> str:
@@ -236,6 +238,7 @@ def _heading(request: Request, tables: Sequence[str]) -> planfile.Heading:
         datasets=list(request.datasets),
         settings=request.words,
         released=str(request.released.absolute()) if request.released is not None else None,
+        full_costs=request.full_costs,
     )
 
 
@@ -261,7 +264,7 @@ def _draw(
             paths += _draw_table2(request, heading, plan, asked, measured)
         else:
             (study,) = _studies([table], heading.values)
-            paths += _draw_study(study, request, plan)
+            paths += _draw_study(study, request, heading, plan)
     return paths
 
 
@@ -274,7 +277,7 @@ def _draw_table1(
         records += measured.records(asked)
     names = list(dict.fromkeys(r.config.model.name for r in plan.runs))
     datasets = plans.chosen_datasets(heading.datasets or (), request.root)
-    costs = full_costs(names, Path(request.runs) / "costs")
+    costs, variants = _costs(plan.runs, heading.full_costs, Path(request.runs) / "costs")
     paths: list[Path] = []
     tables: list[Table] = []
     # others print theirs by every convention: given rows are measured by all
@@ -290,6 +293,7 @@ def _draw_table1(
                 failures=failures,
                 absent=plan.absent,
                 costs=costs,
+                variants=variants,
                 convention=convention,
                 metrics=measured_by(records) if name == "table1" else {},
                 given=given,
@@ -311,6 +315,17 @@ def _draw_table1(
     if given:
         paths += write(released_table("released", datasets, records, given, made_by(records)), request.folder)
     return paths
+
+
+def _costs(
+    runs: Sequence[plans.Planned], of_full: bool, folder: Path
+) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """What the trained networks cost, and which of them are not the full ones; with `of_full`, the full ones'."""
+    options = {r.config.model.name: model_options(r.config) for r in runs}
+    variants = {name for name, own in options.items() if own and not of_full}
+    costs = full_costs([name for name in options if name not in variants], folder)
+    costs |= {name: counted_costs(name, options[name], folder)["full"] for name in variants}
+    return costs, variants
 
 
 def _draw_table2(
@@ -349,15 +364,16 @@ def _seeds(runs: Sequence[plans.Planned]) -> int:
     return len({r.config.seed for r in runs})
 
 
-def _draw_study(study: Study, request: Request, plan: plans.Plan) -> list[Path]:
+def _draw_study(study: Study, request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
     variants = []
     shown = [r for r in plan.runs if any(name == study.name for name, _ in r.rows)]
+    of_full = heading.full_costs or not any(r.config.recipe.embedded for r in shown)
     for variant in study.variants:
         runs = [r for r in shown if (study.name, variant.name) in r.rows]
         if not runs:  # taken out of the plan
             continue
         records, failures = _found(runs)
-        full, counted = _counted(variant, runs[0].config, request)
+        full, counted = _counted(variant, runs[0].config, of_full, Path(request.runs) / "costs")
         variants.append(
             drawn.Variant(
                 variant.name,
@@ -381,6 +397,7 @@ def _draw_study(study: Study, request: Request, plan: plans.Plan) -> list[Path]:
         paper=study.paper,
         paper_row=catalog.network(study.model).paper_row,
         seeds=_seeds(shown),
+        of_variants=not of_full,
         notes=[*study.notes, *([request.note] if study.paper else []), *made_by(every)],
     )
     show(table)
@@ -388,12 +405,11 @@ def _draw_study(study: Study, request: Request, plan: plans.Plan) -> list[Path]:
 
 
 def _counted(
-    variant: Variant, config: RunConfig, request: Request
+    variant: Variant, config: RunConfig, of_full: bool, folder: Path
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """What the full network costs, and under `paper` what the network costs whose FLOPs were printed."""
-    options = config.model.options
-    as_printed = {k.removeprefix("model."): v for k, v in variant.counted.items()}
-    folder = Path(request.runs) / "costs"
+    """What the network costs, and under `paper` what the network costs whose FLOPs were printed."""
+    options = config.model.options if of_full else model_options(config)
+    as_printed = {k.removeprefix("model."): v for k, v in variant.counted.items()} if of_full else {}
     try:
         full = counted_costs(config.model.name, options, folder)
         printed = counted_costs(config.model.name, {**options, **as_printed}, folder) if as_printed else full
@@ -409,7 +425,7 @@ def _trained(run: plans.Planned) -> dict[str, Any] | None:
     except (UserError, WorkError) as error:
         print(f"{run.label}: its cost is not counted: {error}", file=sys.stderr)
         return None
-    return costs["full"] if costs else None
+    return {**costs["full"], "energy_45nm_uj": costs["45nm"]["energy_uj"]} if costs else None
 
 
 def _make(request: Request, heading: planfile.Heading, plan: plans.Plan) -> int:

@@ -27,19 +27,31 @@ COLUMNS = (
     Column("params_m", "Parameters\n(M)", 3, difference=False),
     Column("flops_g", "FLOPs, paper\n(G)", 3, difference=False),
     Column("energy_uj", "Energy, paper\n(µJ)", 0, difference=False),
-    Column("operations_g", "Operations, full\n(G)", 3, difference=False),
+    Column("operations_g", "Operations\n(G)", 3, difference=False),
     Column("macs_g", "of them MACs\n(G)", 3, difference=False),
     Column("rate", "Spike rate\nas trained (%)", 1, difference=False),
+    Column("trained_energy_45nm_uj", "Energy, 45nm\nas trained (µJ)", 0, difference=False),
     Column("trained_energy_uj", "Energy, full\nas trained (µJ)", 0, difference=False),
 )
+_AS_PRINTED = ("flops_g", "energy_uj")
 
-COSTS_NOTE = (
-    "Costs are of one 256 × 256 image. Parameters, operations and the columns `paper` (the count that the printed "
-    "figures come from, 12.5 pJ each) are of the full network. `full` counts every product over all time steps: MACs "
-    "have a real-valued input, the others are driven by spikes and counted densely. Spike rate and energy `full` "
-    "(12.5 pJ a MAC, 77 fJ a synaptic operation) are of the network that was trained here, at the rates of its test "
-    "pictures."
+_COSTS = (
+    "Costs are of one 256 × 256 image. Operations are all products over all time steps: MACs have a real-valued input, "
+    "the others are driven by spikes and counted densely. "
 )
+_TRAINED = (
+    "Spike rate and energy (`45nm`: 4.6 pJ a MAC, 0.9 pJ a synaptic operation; `full`: 12.5 pJ and 77 fJ) are of the "
+    "network that was trained here, at the rates of its test pictures."
+)
+OF_FULL = (
+    _COSTS
+    + "Parameters, operations and the columns `paper` (the count that the printed figures come from, 12.5 pJ "
+    "each) are of the full network. " + _TRAINED
+)
+OF_VARIANTS = (
+    _COSTS
+    + "Parameters and operations are of the variant that was trained; --full-costs gives the full network's. "
+) + _TRAINED
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Variant:
         records: of its runs.
         failures: of its runs that ended without a record.
         trained: costs of its trained networks, one a run.
-        full: cost of the full network under `full`.
+        full: cost under `full`, of the full network or, in a table `of_variants`, of the one that was trained.
         counted: cost under `paper` of the network whose count was printed.
         value: its place on the axis, where the study varies a number.
     """
@@ -76,6 +88,7 @@ def ablation_table(
     paper: str | None = None,
     paper_row: str | None = None,
     seeds: int = 1,
+    of_variants: bool = False,
     convention: str = "esdnet",
     notes: Sequence[str] = (),
 ) -> Table:
@@ -89,16 +102,19 @@ def ablation_table(
         paper: the printed table ("table3"), if the paper has this one.
         paper_row: the network's row in the printed Table 1, with which the ablation tables are compared.
         seeds: how many runs a row should have.
+        of_variants: parameters and operations are those of the variants that were trained; the count that the printed
+            figures come from is of the full network, and left out.
         convention: of the metrics.
         notes: printed with the table.
     """
     figures = printed(paper) if paper else {}
+    columns = [c for c in COLUMNS if not (of_variants and c.key in _AS_PRINTED)]
     spec = dataset_spec(dataset)
     rows = []
     cells_of: dict[str, dict[str, Cell]] = {}
     measured = [r for v in variants for r in v.records if dataset in r["results"]]
     if measured:
-        rows.append(_input_row(measured[0], dataset, convention))
+        rows.append(_input_row(measured[0], dataset, convention, columns))
     for variant in variants:
         own = figures.get(variant.name, {})
         reason = _reason(variant, dataset)
@@ -110,11 +126,16 @@ def ablation_table(
             shown = own.get(key) if beside and not shows_only_that_it_works([dataset], seeds) else None
             cells[key] = over_seeds(values, seeds, shown, reason)
         cells["params_m"] = _scaled(variant.full, "params", 1e6)
-        cells["flops_g"] = _scaled(variant.counted, "operations", 1e9, own.get("flops_g"))
-        cells["energy_uj"] = _scaled(variant.counted, "energy_uj", 1, own.get("energy_uj"))
+        if not of_variants:
+            cells["flops_g"] = _scaled(variant.counted, "operations", 1e9, own.get("flops_g"))
+            cells["energy_uj"] = _scaled(variant.counted, "energy_uj", 1, own.get("energy_uj"))
         cells["operations_g"] = _scaled(variant.full, "operations", 1e9)
         cells["macs_g"] = _scaled(variant.full, "macs", 1e9)
-        for key, column, scale in (("rate", "rate", 1e-2), ("trained_energy_uj", "energy_uj", 1)):
+        for key, column, scale in (
+            ("rate", "rate", 1e-2),
+            ("trained_energy_45nm_uj", "energy_45nm_uj", 1),
+            ("trained_energy_uj", "energy_uj", 1),
+        ):
             found = [c[column] / scale for c in variant.trained if c.get(column) is not None]
             why = "no spikes" if variant.trained else "its weights are gone" if variant.records else reason
             cells[key] = over_seeds(found, seeds, None, why)
@@ -140,9 +161,10 @@ def ablation_table(
             f"the paper's proposed row ({proposed})" if proposed else "the best",
         ),
     ]
-    every = [*notes, *statistics, *([disagreement] if disagreement else []), COSTS_NOTE]
+    every = [*notes, *statistics, *([disagreement] if disagreement else [])]
+    every.append(OF_VARIANTS if of_variants else OF_FULL)
     return Table(
-        name, f"{title}; {spec.title}, convention `{convention}`", COLUMNS, rows, [n for n in every if n]
+        name, f"{title}; {spec.title}, convention `{convention}`", columns, rows, [n for n in every if n]
     )
 
 
@@ -173,8 +195,8 @@ def contradiction(figures: Mapping[str, Mapping[str, float]], paper_row: str | N
     )
 
 
-def _input_row(record: Record, dataset: str, convention: str) -> Row:
-    cells = {c.key: Cell(reason="") for c in COLUMNS}
+def _input_row(record: Record, dataset: str, convention: str, columns: Sequence[Column]) -> Row:
+    cells = {c.key: Cell(reason="") for c in columns}
     for key in ("psnr", "ssim"):
         values = means_on([record], dataset, f"rainy_{key}_{convention}")
         cells[key] = Cell(values[0]) if values else Cell(reason="not run")
@@ -212,7 +234,10 @@ def plots(table: Table, variants: Sequence[Variant], symbol: str | None, folder:
     if not any(_finite(row.cells["psnr"].value) for row in rows):
         return []
     drawings: list[Callable[[Axes], None]] = [lambda axes: _against_energy(axes, rows, printed=False)]
-    if any(_finite(row.cells["energy_uj"].paper) and _finite(row.cells["psnr"].paper) for row in rows):
+    if any(
+        "energy_uj" in r.cells and _finite(r.cells["energy_uj"].paper) and _finite(r.cells["psnr"].paper)
+        for r in rows
+    ):
         drawings.append(lambda axes: _against_energy(axes, rows, printed=True))
     if len(values) > 1:
         drawings.append(lambda axes: _against_value(axes, rows, values, symbol or ""))
@@ -245,7 +270,7 @@ def _against_energy(axes: Axes, rows: Sequence[Row], printed: bool) -> None:
     """One kind of figures an axis: measured and printed ones are of other networks, tenfold apart."""
     points = []
     for row in rows:
-        psnr, energy = row.cells["psnr"], row.cells["energy_uj" if printed else "trained_energy_uj"]
+        psnr, energy = row.cells["psnr"], row.cells["energy_uj" if printed else "trained_energy_45nm_uj"]
         value, y = (energy.paper, psnr.paper) if printed else (energy.value, psnr.value)
         points.append(
             (None if value is None else value / 1e3, y, None if printed else psnr.deviation, row.label)
@@ -257,7 +282,7 @@ def _against_energy(axes: Axes, rows: Sequence[Row], printed: bool) -> None:
         mark_logarithms(axes.xaxis)
     axes.margins(0.25, 0.15)
     axes.set_title(
-        "printed: scores and energy" if printed else "measured; energy: full, as trained", fontsize="small"
+        "printed: scores and energy" if printed else "measured; energy: 45nm, as trained", fontsize="small"
     )
     axes.set_xlabel("energy of a 256 × 256 image (mJ)")
     _finish(axes)

@@ -33,6 +33,7 @@ def table2(
     others: Mapping[str, bool] = MappingProxyType({}),
     failures: Sequence[Record] = (),
     given: Sequence[Given] = (),
+    beside_printed: bool = True,
     notes: Sequence[str] = (),
 ) -> Table:
     """Table 2: the quality of real-rain photographs, as taken and as restored by every network.
@@ -46,6 +47,7 @@ def table2(
         others: further metrics by name, and whether a lower score is better.
         failures: of the runs that ended without a record.
         given: rows that nobody trained here, behind the others; their records have "row".
+        beside_printed: the printed figures stand in brackets.
         notes: printed above the table.
 
     A record has "photographs" {"title", "count"}, "implementations" {metric: what computed it, or the reason why it
@@ -54,6 +56,7 @@ def table2(
     difference to the photographs as taken, with its interval over photographs (`benchmark.report.intervals`).
     """
     paper = printed("table2")
+    shown = paper if beside_printed else {}
     used = rainy["implementations"]
     second = next(p for p in PIQE if p != implementation)
     keys = [f"piqe_{implementation}", f"piqe_{second}", "metaiqa", *others]
@@ -79,7 +82,7 @@ def table2(
         entry = catalog.network(model)
         own = [r for r in records if r["model"] == model and not r.get("row")]
         reason = "" if own else _failure(model, failures)
-        printed_row = paper.get(entry.paper_row or "", {})
+        printed_row = shown.get(entry.paper_row or "", {})
         cells = {k: _cell(own, k, printed_row.get(printed_as.get(k, "")), used, reason) for k in keys}
         rows.append(Row(entry.title, cells | _changes(rainy, own, keys, used, reason)))
     for row in given:
@@ -89,8 +92,32 @@ def table2(
         rows.append(Row(row.label, cells | _changes(rainy, own, keys, used, reason)))
     taken = rainy["photographs"]
     title = f"Table 2, {taken['count']} rainy photographs ({taken['title']}): mean ± standard error over photographs"
-    said = [*notes, *_footnotes([rainy, *records], paper), *about([{**r, "results": {}} for r in records])]
+    said = [
+        *notes,
+        *_footnotes([rainy, *records], paper),
+        _resolution(rows, columns),
+        *about([{**r, "results": {}} for r in records]),
+    ]
     return Table(name, title, columns, rows, said)
+
+
+def _resolution(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """The smallest difference to the input that could have been told, by metric."""
+    found = []
+    for column in columns:
+        halves = [
+            (cell.interval[1] - cell.interval[0]) / 2
+            for row in rows
+            if (cell := row.cells[column.key]).interval is not None
+        ]
+        if halves:
+            metric = column.title.partition("\n")[0]
+            found.append(f"{metric} {statistics.median(halves):.2f} (median; {max(halves):.2f} at most)")
+    told = "; ".join(dict.fromkeys(found)) or "none"
+    return (
+        f"Resolution, the smallest difference to the input that could have been told ({LEVEL:.0%}, each alone): "
+        f"{told}. Rows are not compared with each other."
+    )
 
 
 def _changed(key: str) -> str:

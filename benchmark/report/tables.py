@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -84,6 +84,11 @@ def _sources(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
     return said
 
+
+_OF_VARIANTS = (
+    "Parameters and operations (multiplications and accumulates, dense, over all time steps) are those of the variants "
+    "that were trained; --full-costs gives the full networks'."
+)
 
 _GIVEN = ""  # instead of what it was trained on: a record of a given row, which says by itself what it is for
 
@@ -207,7 +212,7 @@ def table1(
     failures: Sequence[Record] = (),
     absent: Mapping[str, str] | None = None,
     costs: Mapping[str, Mapping[str, Any]] | None = None,
-    of_full: bool = True,
+    variants: Collection[str] = (),
     convention: str = "esdnet",
     metrics: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     given: Sequence[Given] = (),
@@ -224,7 +229,7 @@ def table1(
         failures: of the runs that ended without a record.
         absent: datasets that are not there, with the reason.
         costs: parameters and operations by name.
-        of_full: whether these costs are of the full networks, whose figures were printed.
+        variants: networks whose costs are not those of the full network, whose figures were printed.
         convention: of the metrics; figures of different conventions never share a table.
         metrics: further ones, as `measured_by` gives them.
         given: rows that nobody trained here, behind the others; their records are among `records`.
@@ -275,7 +280,7 @@ def table1(
         for key, field, scale in (("params_m", "params", 1e6), ("operations_g", "operations", 1e9)):
             value = cost[field] / scale if cost and cost.get(field) is not None else None
             printed_value = full_row.get("params_m" if key == "params_m" else "flops_g")
-            printed_value = printed_value if of_full and convention == "esdnet" else None
+            printed_value = printed_value if model not in variants and convention == "esdnet" else None
             cells[key] = Cell(value, printed_value, reason="not counted")
         cells_of[model] = cells
     for row in given:
@@ -294,6 +299,7 @@ def table1(
         [
             *notes,
             *seeds_note(seeds),
+            *([_OF_VARIANTS] if variants else []),
             *sentences(family, {m.title: m.digits for m in shown}),
             *infinite_notes(records, datasets, convention),
             *_sources(metrics),

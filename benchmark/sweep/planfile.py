@@ -48,6 +48,7 @@ class Heading:
     settings: list[str] | None = None
     options: list[str] | None = None  # Table 2's own settings (photographs=…)
     released: str | None = None  # file of rows that nobody trained here (`benchmark.sweep.rows`)
+    full_costs: bool = False  # the full networks', beside the scores of variants
 
 
 def save(path: Path, heading: Heading, runs: Sequence[Planned], made_by: str = "") -> None:
@@ -147,6 +148,7 @@ def load(path: Path, out: str, cache: str | None = None) -> tuple[Heading, Plan]
         settings=_words(_list(told, "settings", path), path, left_out),
         options=[_of_file(str(o), path) for o in _list(told, "options", path)],
         released=None if told.get("released") is None else expanded(str(told["released"])),
+        full_costs=_flag(told, "full_costs", path),
     )
     entries = _list(told, "runs", path)
     if not entries and heading.released is None:
@@ -190,6 +192,13 @@ def _planned(entry: Any, number: int, planner: Planner, path: Path, left_out: li
         raise UserError(f"{path}: run {number}: {entry!r} is not a list of settings ({error})") from None
     except UserError as error:
         raise UserError(f"{path}: run {number}: {error}") from None
+
+
+def _flag(told: Mapping[str, Any], key: str, path: Path) -> bool:
+    value = told.get(key, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{path}: {key} is true or false, not {value!r}")
+    return value
 
 
 def _list(told: Mapping[str, Any], key: str, path: Path) -> list[Any]:

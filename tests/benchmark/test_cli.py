@@ -155,7 +155,10 @@ def test_the_embedded_table_from_three_tiny_runs(tmp_path, capsys) -> None:
     assert "PReNet" in printed and "Rainy input" in printed
     folder = tmp_path / "tables" / "embedded"
     first = (folder / "table1.md").read_text()
-    assert "12.811" not in first and "66.249" in first
+    assert "| 0.002 | 0.116 |" in first and "66.249" not in first
+    assert main([*arguments, "--full-costs"]) == 0
+    of_full = (folder / "table1.md").read_text()
+    assert "| 0.169 (0.168) | 66.249 (66.249) |" in of_full and "12.811" not in of_full
     assert main(arguments) == 0
     assert (folder / "table1.md").read_text() == first
     assert main([*arguments, "--plan"]) == 0

@@ -28,9 +28,13 @@ def record(psnr: float, seed: int = 0, dataset: str = "rain200h") -> dict[str, A
 
 def variants() -> list[Variant]:
     failure = {"state": "diverged", "reason": "at step 3"}
-    trained = [{"rate": 0.1, "energy_uj": 2e6}, {"rate": 0.2, "energy_uj": 3e6}]
+    trained = [
+        {"rate": 0.1, "energy_uj": 2e6, "energy_45nm_uj": 4e6},
+        {"rate": 0.2, "energy_uj": 3e6, "energy_45nm_uj": 8e6},
+    ]
+    ann = [{"rate": None, "energy_uj": 1e6, "energy_45nm_uj": 2e6}]
     return [
-        Variant("ANN-ResNet", "ANN-ResNet", [record(28.0)], trained=[{"rate": None, "energy_uj": 1e6}]),
+        Variant("ANN-ResNet", "ANN-ResNet", [record(28.0)], trained=ann),
         Variant("MS-ResNet", "MS-ResNet", failures=[failure]),
         Variant("SRB", "SRB", [record(29.0), record(30.0, 1)], trained=trained, full=FULL, counted=COUNTED),
     ]
@@ -50,6 +54,7 @@ def test_rows_have_measured_printed_and_costs() -> None:
     assert (srb["flops_g"].value, srb["flops_g"].paper) == (7.320375128, 7.32)
     assert srb["energy_uj"].paper == 91_500
     assert srb["rate"].value == pytest.approx(15) and srb["trained_energy_uj"].value == 2.5e6
+    assert srb["trained_energy_45nm_uj"].value == 6e6
     assert made.rows[0].cells["psnr"].value == 13.0
 
 
@@ -85,12 +90,23 @@ def test_printed_figures_stand_beside_nothing_but_what_stands_for_rain200h() -> 
     assert heavy.rows[-1].cells["psnr"].paper == 29.31
 
 
+def test_costs_of_variants_do_not_stand_beside_the_count_of_the_full_network() -> None:
+    of_full, of_variants = table(), table(of_variants=True)
+    assert {c.key for c in of_full.columns} - {c.key for c in of_variants.columns} == {"flops_g", "energy_uj"}
+    assert "of the full network." in of_full.notes[-1] and "--full-costs" in of_variants.notes[-1]
+    assert all(r.cells.keys() == {c.key for c in of_variants.columns} for r in of_variants.rows)
+
+
 def test_plots_are_pictures_and_the_same_for_the_same_table(tmp_path: Path) -> None:
     from PIL import Image
 
     steps = [
         Variant(
-            f"{t:g}", f"T = {t:g}", [record(28.0 + t / 10)], trained=[{"rate": 0.1, "energy_uj": t}], value=t
+            f"{t:g}",
+            f"T = {t:g}",
+            [record(28.0 + t / 10)],
+            trained=[{"rate": 0.1, "energy_45nm_uj": t}],
+            value=t,
         )
         for t in (1.0, 2.0)
     ]

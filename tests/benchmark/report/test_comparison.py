@@ -80,10 +80,12 @@ def test_embedded_tables_of_few_seeds_have_no_printed_figures(seeds: int, shown:
     datasets = table_datasets(embedded=True)
     training = dataset_spec(datasets[0]).training
     records = [_record("esdnet", training, s, [30.0, 31.0], tuple(datasets)) for s in range(seeds)]
-    table = table1("t", datasets, records, models=["esdnet"], seeds=seeds, of_full=False)
+    costs = {"esdnet": {"params": 73_000, "operations": 2e9}}
+    table = table1("t", datasets, records, models=["esdnet"], seeds=seeds, costs=costs, variants=["esdnet"])
     cells = table.rows[-1].cells
     assert any(c.paper is not None for c in cells.values()) == shown
-    assert cells["params_m"].paper is None
+    assert cells["params_m"].value == 0.073 and cells["params_m"].paper is None
+    assert any("variants that were trained" in n for n in table.notes)
 
 
 def test_a_missing_seed_shows_in_the_average_too() -> None:

@@ -40,6 +40,14 @@ def test_the_rainy_input_comes_first_with_its_standard_error() -> None:
     assert prenet.cells["piqe_pyiqa"].difference == pytest.approx(22 - 18.309)
 
 
+def test_printed_figures_can_be_left_out_and_the_resolution_is_said() -> None:
+    rainy, own = _record([30.0, 40.0, 50.0]), _record([20.0, 22.0, 24.0], "prenet")
+    table = table2("t", rainy, [own], models=["prenet"], beside_printed=False)
+    assert all(c.paper is None for row in table.rows for c in row.cells.values())
+    # differences −10, −18, −26: a standard error of 4.62, Student's t of 4.30 with two degrees of freedom
+    assert any("Resolution" in n and "PIQE ↓ 19.87 (median; 19.87 at most)" in n for n in table.notes)
+
+
 def test_which_implementation_was_used_is_printed_and_bears_the_printed_figure() -> None:
     rainy, own = _record([30.0, 40.0]), _record([20.0, 22.0], "prenet")
     first = table2("t", rainy, [own], models=["prenet"])
