@@ -6,8 +6,9 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -17,10 +18,21 @@ _Value = TypeVar("_Value", int, float)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and takes no abbreviations: a shortened flag may come to mean another."""
+    """Says what is wrong in one line, and takes no abbreviations: a shortened flag may come to mean another.
+
+    Every command can be told to be quiet or to say more, before its name or behind it.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
+        for flags, what in (
+            (("-q", "--quiet"), "print results and errors, no progress and no remarks"),
+            (
+                ("-v", "--verbose"),
+                "also say where an error came from, and at the end time, memory and kernels",
+            ),
+        ):
+            self.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=what)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -75,7 +87,8 @@ def _within(
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
     parser = _Parser(
         prog="derain", description="Train, measure and tabulate single-image deraining networks."
     )
@@ -86,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("name", nargs="?", help="show this one")
     models.add_argument("--markdown", action="store_true", help="as a Markdown table")
     models.add_argument("--bibtex", action="store_true", help="the citations")
+    _figures(models)
 
     data = commands.add_parser(
         "data", help="check or import a dataset, or render rain over clean photographs"
@@ -131,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
     _dry_run(train)
+    _figures(train)
 
     config = commands.add_parser("config", help="print the configuration that settings resolve to")
     config.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
@@ -143,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--metrics", help="further ones, commas between: lpips:FILE, dists:FILE, ntire:FILE, niqe, …"
     )
-    evaluate.add_argument("--csv", type=_path, help="also write one row an image")
+    _figures(evaluate, "one row an image")
     evaluate.add_argument("--save", type=_path, help="also write the restored pictures to this folder")
     evaluate.add_argument(
         "--overwrite", action="store_true", help="replace pictures that --save wrote before"
@@ -157,8 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument(
         "target", type=_path, help="folder of clean pictures of the same names, or one picture"
     )
-    score.add_argument("--csv", type=_path, help="also write one row a picture")
-    score.add_argument("--json", action="store_true", help="print means, rows and faults as JSON")
+    _figures(score, "one row a picture")
 
     restore = commands.add_parser(
         "restore",
@@ -204,8 +218,12 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--per-layer", action="store_true", help="a row a layer, under the first convention")
     cost.add_argument("--sort", metavar="COLUMN", help="with --per-layer: the largest first")
     cost.add_argument("--plot", type=_path, metavar="FOLDER", help="draw spike rates and energy shares")
-    for form in ("csv", "json", "latex"):
-        cost.add_argument(f"--{form}", type=_path, metavar="FILE", help=f"also write the table as {form}")
+    cost.add_argument(
+        "--csv", type=_path, metavar="FILE", help="also write the table as CSV; - prints it alone"
+    )
+    cost.add_argument("--json", type=_path, metavar="FILE", nargs="?", const=Path("-"),
+                      help="also write the table as JSON; without FILE print it alone")  # fmt: skip
+    cost.add_argument("--latex", type=_path, metavar="FILE", help="also write the table for LaTeX")
     cost.add_argument("--networks", action="store_true", help="the corrected Table 1: printed, thop's, true")
     cost.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE",
                       help="--networks: also with these trained weights")  # fmt: skip
@@ -287,6 +305,7 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=_whole(1, 4096), help="threads of every side (default: one for each core)"
     )
     bench.add_argument("-o", "--out", type=_path, help="folder (default results/bench)")
+    _figures(bench)
 
     sweep = commands.add_parser("sweep", help="start a W&B sweep, for agents on any number of machines")
     sweep.add_argument(
@@ -330,6 +349,14 @@ def _parser() -> argparse.ArgumentParser:
     sync.add_argument("runs", nargs="?", type=_path, default=Path("runs"), help="folder of the runs (runs)")
     sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
 
+    doctor = commands.add_parser(
+        "doctor", help="what this machine offers: versions, compiler, kernels, memory, GPU, W&B, folders"
+    )
+    doctor.add_argument("--runs", type=_text_path, default="runs", help="folder of the runs (default runs)")
+    _figures(doctor)
+    completion = commands.add_parser("completion", help="print a completion for your shell")
+    completion.add_argument("shell", help='bash, zsh or tcsh: eval "$(derain completion bash)"')
+
     inspect = commands.add_parser(
         "inspect",
         help="see what neurons do in rain: potentials and spikes of a layer, rates in rain and out of it",
@@ -354,8 +381,20 @@ def _parser() -> argparse.ArgumentParser:
         "--above", type=_whole(0, 254), default=0, help="rain differs by more than this, of 255 (default 0)"
     )
     inspect.add_argument("--limit", type=_whole(1), help="at most so many pairs of the dataset")
-    inspect.add_argument("--csv", type=_path, help="also write the rates, one row a neuron")
+    _figures(inspect, "the rates, one row a neuron")
     return parser
+
+
+def _figures(parser: argparse.ArgumentParser, rows: str = "the table") -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print the figures as JSON, and nothing else there"
+    )
+    parser.add_argument(
+        "--csv",
+        type=_path,
+        metavar="FILE",
+        help=f"also write {rows} as CSV; - prints it, and nothing else there",
+    )
 
 
 def _dry_run(parser: argparse.ArgumentParser) -> None:
@@ -400,6 +439,7 @@ def _runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="as --plan, but measure no steps and write nothing"
     )
+    _figures(parser, "the (first) table")
     parser.add_argument(
         "--retry", metavar="STATES", help="try again: failed, diverged, out-of-memory (commas), or all"
     )
@@ -431,8 +471,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0 done, 1 the work failed, 2 the command line is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_what_is_closed()
-    parser = _parser()
+    parser = build_parser()
     speak_any_name()
+    options = argparse.Namespace()
     try:
         if words and not words[0].startswith("-"):
             known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
@@ -447,10 +488,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.inputs += map(_path, rest)
         elif rest:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
-        status = _run(options, parser)
+        with _loudness(options):
+            status = _run(options, parser)
         sys.stdout.flush()  # what cannot be written is seen here, not when Python ends
         return status
     except (UserError, WorkError, Stop) as error:
+        if getattr(options, "verbose", False):
+            traceback.print_exc()
         print(f"derain: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
@@ -465,6 +509,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("derain: interrupted", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _loudness(options: argparse.Namespace) -> Iterator[None]:
+    """As loud as -q and -v ask for.
+
+    Raises:
+        UserError: both are asked for.
+    """
+    quiet, verbose = (getattr(options, name, False) for name in ("quiet", "verbose"))
+    if quiet and verbose:
+        raise UserError("--quiet and --verbose: give one of them")
+    if quiet:
+        with redirect_stderr(_Errors(sys.stderr)):
+            yield
+    elif verbose:
+        from benchmark.commands.doctor import told
+
+        with told():
+            yield
+    else:
+        yield
+
+
+class _Errors:
+    """A standard error that keeps errors (`derain: …`) and drops progress and remarks."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._begun = stream, ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def isatty(self) -> bool:
+        """No bar is drawn."""
+        return False
+
+    def write(self, text: str) -> int:
+        """Write the whole lines that are errors."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            if line.startswith("derain: "):
+                self._stream.write(line + "\n")
+        return len(text)
 
 
 def _resource(error: BaseException) -> UserError | WorkError | None:
@@ -488,12 +576,14 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parser.print_help()
         return 0
     from benchmark.commands import entry
+    from benchmark.output import output
 
     command = getattr(entry, options.command)
     if options.command not in _LONG:
-        return int(command(options))
+        with output(options):
+            return int(command(options))
     out, err = _Patient(sys.stdout), _Patient(sys.stderr)
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), output(options):
         return int(command(options))
 
 

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from benchmark.plain import HANDLER
+
 
 def printable(text: object) -> str:
     """Text (a file's name, another program's words) for a line on a terminal: what is not printable is written out.
@@ -22,10 +24,10 @@ def printable(text: object) -> str:
 
 
 def speak_any_name() -> None:
-    """Let standard output and error write out (`\\xe9`) what the terminal's encoding has no character for."""
+    """Let standard output and error spell (`+/-`, `\\xe9`) what the terminal's encoding has no character for."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
+            stream.reconfigure(errors=HANDLER)
 
 
 class _OneLineError(Exception):

@@ -237,13 +237,13 @@ def require_output(flag: str, path: Path, suffix: str | None, inputs: Iterable[P
         raise UserError(f"{flag} {path}: is an input and would be overwritten; give another name")
 
 
-def require_table(path: Path, command: str, columns: str, inputs: Iterable[Path | None] = ()) -> None:
+def require_table(path: Path, command: str, *columns: str, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse a --csv that would replace something else than an earlier table of the same command.
 
     Args:
         path: of the table to be.
         command: that writes it, for the message.
-        columns: the words that its tables begin with.
+        columns: the words that its tables begin with, any of them.
         inputs: files that this command reads.
 
     Raises:
@@ -253,7 +253,7 @@ def require_table(path: Path, command: str, columns: str, inputs: Iterable[Path 
     if not path.exists():
         return
     with path.open("rb") as file:
-        if file.read(len(columns)) != columns.encode():
+        if not any(file.seek(0) or file.read(len(c)) == c.encode() for c in columns):
             raise UserError(f"--csv {path}: exists and is no table of {command}; give another name")
 
 

@@ -17,7 +17,8 @@ from torch.overrides import _get_current_function_mode
 from esdnet import layout, native
 
 
-def _library() -> ctypes.CDLL | None:
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where torch's operations serve."""
     return native.compiled("attention.c", "-ffp-contract=fast")
 
 
@@ -27,13 +28,13 @@ def usable(frames: Tensor) -> bool:
         return False
     if torch.is_autocast_enabled("cpu") or native.watched() or _get_current_function_mode() is not None:
         return False
-    lib = _library()
+    lib = library()
     return lib is not None and layout.is_channels_last(frames) and frames.shape[2] % lib.lanes() == 0
 
 
 def _call(name: str, *arguments: Tensor | None, shape: torch.Size, parts: int) -> None:
     T, N, C, H, W = shape
-    function = getattr(_library(), name)
+    function = getattr(library(), name)
     function(*map(native.address, arguments), *map(ctypes.c_long, (T, N, H * W, C)), parts)
 
 

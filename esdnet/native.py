@@ -117,6 +117,11 @@ def _build(compiler: str, source: Path, options: Sequence[str], folder: Path | N
     raise OSError(said.strip().splitlines()[0] if said.strip() else "no reason given")
 
 
+def compiler() -> str | None:
+    """The C compiler: $CC, else what is on the path."""
+    return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
 @functools.cache
 def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     """The functions of one C file beside this, or None. `ESDNET_NATIVE=0` keeps them from being used.
@@ -124,11 +129,11 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     What was compiled is kept in a folder of this user's own (`esdnet.owned`), with a digest; what is not whole, or
     might be somebody else's, is compiled anew. Where there is no such folder it is compiled for this process alone.
     """
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if os.environ.get("ESDNET_NATIVE") == "0" or not compiler:
+    with_what = compiler()
+    if os.environ.get("ESDNET_NATIVE") == "0" or not with_what:
         return None
     source = _FOLDER / file
-    identity = "\n".join((source.read_text(), compiler, _processor(), repr((_COMMON, _TRIED, options))))
+    identity = "\n".join((source.read_text(), with_what, _processor(), repr((_COMMON, _TRIED, options))))
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = owned.own_folder("native")
     kept = None if folder is None else folder / f"{source.stem}-{key}.so"
@@ -141,12 +146,12 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     try:
         code = None if kept is None else owned.unsealed(key, kept)
         if code is None:
-            code = _build(compiler, source, options, folder)
+            code = _build(with_what, source, options, folder)
             if kept is not None:
                 _keep(kept, owned.seal(key, code))
         return owned.load(code, folder)
     except (OSError, subprocess.SubprocessError) as error:
-        warnings.warn(f"{file} is not compiled, torch's operations serve: {compiler}: {error}", stacklevel=2)
+        warnings.warn(f"{file} is not compiled, torch's operations serve: {with_what}: {error}", stacklevel=2)
         return None
 
 

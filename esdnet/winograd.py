@@ -21,13 +21,14 @@ _FEWEST = 32
 """Channels below which torch's convolution is as fast."""
 
 
-def _library() -> ctypes.CDLL | None:
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where torch's operations serve."""
     return native.compiled("winograd.c", "-ffp-contract=fast")
 
 
 def fits(conv: nn.Conv2d) -> bool:
     """Whether that convolution is of the kind that is computed here, on this machine."""
-    lib = _library()
+    lib = library()
     return (
         lib is not None
         and conv.kernel_size == (3, 3)
@@ -41,7 +42,7 @@ def fits(conv: nn.Conv2d) -> bool:
 
 def layout(images: Tensor) -> torch.memory_format:
     """The order of memory for a network of convolutions: channels last for these, and for a GPU's tensor cores."""
-    suits = images.is_cuda or (native.plain(images) and _library() is not None)
+    suits = images.is_cuda or (native.plain(images) and library() is not None)
     return torch.channels_last if suits else torch.contiguous_format
 
 
@@ -62,7 +63,7 @@ def _transformed(weight: Tensor, turned: bool = False) -> Tensor:
     """(16, in, out) from (out, in, 3, 3); for the gradient of the images (16, out, in), of the kernels turned."""
     K, C = weight.shape[:2]
     made = weight.new_empty((16, K, C) if turned else (16, C, K))
-    lib: Any = _library()
+    lib: Any = library()
     source = weight.contiguous()
     lib.transform_weights(
         native.address(source),
@@ -86,7 +87,7 @@ def _run(
     N, C, H, W = images.shape
     K = transformed.shape[2]
     out = images.new_empty((N, H, W, K)).permute(0, 3, 1, 2) if onto is None else onto
-    lib: Any = _library()
+    lib: Any = library()
     with torch.profiler.record_function("esdnet::winograd"):  # profilers see torch's operations alone
         failed = lib.convolve(
             native.address(images),
@@ -123,7 +124,7 @@ class _Convolution(torch.autograd.Function):
             N, C, H, W = images.shape
             K = weight.shape[0]
             parts = weight.new_zeros((threads, 16, C, K))
-            lib: Any = _library()
+            lib: Any = library()
             failed = lib.differentiate_weights(
                 native.address(images),
                 native.address(gradient),

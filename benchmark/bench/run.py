@@ -9,13 +9,16 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmark import output
 from benchmark.bench import results
 from benchmark.bench.case import Case, Setting, load
 from benchmark.bench.cases import CASES, STUDIES, choose, parts
 from benchmark.files import require_writable, write_json, write_text
+from benchmark.report.terminal import Head, Line, grid
 from benchmark.resident import keep_freed_memory
 
 Progress = Callable[[str], None]
@@ -45,7 +48,7 @@ def bench(options: Namespace) -> int:
         if cases:
             rows = _cases(cases, threads, options, folder, name, provenance, progress, advance)
             progress("")
-            _show(rows)
+            output.give({"rows": rows}, output.frame_of(list(map(_flat, rows))), partial(_show, rows))
         for study, chosen in studies.items():
             _study(study, chosen, folder, name, threads, options.quick, provenance, progress)
             advance()
@@ -137,28 +140,40 @@ def _profile(case: Case, setting: Setting, folder: Path, name: str) -> str:
     return relative
 
 
-def _show(rows: Sequence[results.Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _flat(row: results.Row) -> dict[str, Any]:
+    """A row for CSV: nested figures by dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{k}": v for k, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
 
-    grid = Table(header_style="bold", pad_edge=False)
-    for head in ("case", "beside", "ours", "peer's", "ratio", "of CPU time", "asked", "reached"):
-        grid.add_column(head, justify="right" if head in ("ours", "peer's") else "left")
-    for row in rows:
-        colour = {True: "green", False: "red", None: "dim" if row["reason"] else ""}[row["reached"]]
-        grid.add_row(
+
+def _show(rows: Sequence[results.Row]) -> None:
+    figures = ("ours", "peer's")
+    heads = [
+        Head(h, figures=h in figures)
+        for h in ("beside", *figures, "ratio", "of CPU time", "asked", "reached")
+    ]
+    lines = [
+        Line(
             row["case"] + (" (memory)" if row["quantity"] == "memory" else ""),
-            row["peer"] or "",
-            results.amount(row, "ours"),
-            results.amount(row, "theirs"),
-            results.ratio(row),
-            results.processor_ratio(row),
-            results.asked(row),
-            results.reached(row) + (f" ({row['profile']})" if row["profile"] else ""),
-            style=colour,
+            [
+                row["peer"] or "",
+                results.amount(row, "ours"),
+                results.amount(row, "theirs"),
+                results.ratio(row),
+                results.processor_ratio(row),
+                results.asked(row),
+                results.reached(row) + (f" ({row['profile']})" if row["profile"] else ""),
+            ],
+            {True: "green", False: "red", None: "dim" if row["reason"] else ""}[row["reached"]],
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(grid)
+        for row in rows
+    ]
+    grid("case", heads, lines)
     for note in results.notes(rows):
         print(note)
     open_rows = [row for row in rows if row["reached"] is False and not row["profile"]]

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import catalog
+from benchmark import catalog, output
 from benchmark.errors import UserError, unknown
 from benchmark.files import require_writable, write_json
 from benchmark.reading import path as expanded
 from benchmark.report.paper import printed
+from benchmark.report.terminal import Head, Line, grid
 from benchmark.sweep.costs import KeptForwards
 from benchmark.sweep.records import in_words, provenance, read_record
 
@@ -58,15 +59,15 @@ def cost(options: Namespace) -> int:
     print(f"{options.model} at {options.size}×{options.size}; spike rates on {measured.images}, {weights}")
     if options.per_layer:
         table = measured.sorted(options.sort) if options.sort else measured.layers
-        _show(table[list(_SCREEN)].rename(columns=_SCREEN))
+        _give(table, table[list(_SCREEN)].rename(columns=_SCREEN))
     else:
         table = by_convention(measured, conventions)
-        _show(table)
+        _give(table)
     for line in _remarks(measured):
         print(line)
-    for form, suffix in (("csv", ".csv"), ("json", ".json"), ("latex", ".tex")):
+    for form, suffix in (("json", ".json"), ("latex", ".tex")):
         path = getattr(options, form)
-        if path is not None:
+        if path is not None and path != output.STDOUT:
             if path.suffix != suffix:
                 raise UserError(f"--{form} {path}: the name must end in {suffix}")
             print(f"wrote {write(table, path)}")
@@ -115,16 +116,17 @@ def _remarks(measured: Cost) -> list[str]:
 
 
 def _show(table: pd.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    heads = [Head(str(c), figures=table[c].dtype.kind not in "OUST") for c in table.columns[1:]]
+    lines = [Line(_text(row[0]), [_text(v) for v in row[1:]]) for row in table.itertuples(index=False)]
+    grid(str(table.columns[0]), heads, lines)
 
-    grid = Table(header_style="bold", pad_edge=False)
-    for column in table.columns:
-        grid.add_column(str(column), justify="left" if table[column].dtype.kind in "OUST" else "right")
-    for row in table.itertuples(index=False):
-        grid.add_row(*(_text(value) for value in row))
-    console = Console()
-    (console if console.is_terminal else Console(width=160)).print(grid)
+
+def _give(table: pd.DataFrame, shown: pd.DataFrame | None = None) -> None:
+    def records() -> list[dict[str, Any]]:
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        return [{str(k): v for k, v in row.items()} for row in rows]
+
+    output.give({"rows": records()}, lambda: table, lambda: _show(table if shown is None else shown))
 
 
 def _text(value: Any) -> str:
@@ -161,6 +163,9 @@ def _networks(options: Namespace) -> int:
             measured += measure_networks([name], options.size, options.images, build, options.limit)
     paths = make_tables(folder, measured, printed("table1"))
     write_json(folder / "provenance.json", provenance())
+    import pandas as pd
+
+    _give(pd.read_csv(folder / "table1.csv"))
     for path in [*paths, folder / "provenance.json"]:
         print(f"wrote {path}")
     return 0
@@ -209,7 +214,7 @@ def _scalability(options: Namespace) -> int:
         progress=lambda line: print(line, file=sys.stderr, flush=True),
         timed=kept,
     )
-    _show(table)
+    _give(table)
     made = provenance()
     preface = (
         "Full networks, untrained; one picture. Energy is under the conventions `full`, `45nm` and `paper`, with rates "

@@ -9,6 +9,7 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +28,23 @@ if TYPE_CHECKING:
 
 def models(options: Namespace) -> int:
     """`derain models`."""
-    from benchmark import catalog
+    from benchmark import catalog, output
     from benchmark.report import models as pages
 
     entries = [catalog.network(options.name)] if options.name else list(catalog.networks().values())
-    if options.bibtex:
-        print("\n\n".join(e.citation for e in entries))
-    elif options.name:
-        print(pages.details(entries[0]))
-    elif options.markdown:
-        print(pages.markdown(entries), end="")
-    else:
-        pages.show(entries)
+
+    def show() -> None:
+        if options.bibtex:
+            print("\n\n".join(e.citation for e in entries))
+        elif options.name:
+            print(pages.details(entries[0]))
+        elif options.markdown:
+            print(pages.markdown(entries), end="")
+        else:
+            pages.show(entries)
+
+    found = pages.listed(entries)
+    output.give(found, output.frame_of(found["networks"]), show)
     return 0
 
 
@@ -135,15 +141,25 @@ def train(options: Namespace) -> int:
 
     with _stopping(), _training_bar() as progress:
         record = execute(resolved, progress)
-    for dataset, result in record["results"].items():
-        mean = result["mean"]
-        print(
-            f"{dataset}: PSNR-Y {mean['psnr_esdnet']:.2f} dB (rainy {mean['rainy_psnr_esdnet']:.2f}), "
-            f"SSIM-Y {mean['ssim_esdnet']:.4f} (rainy {mean['rainy_ssim_esdnet']:.4f}), {mean['n']} images"
-        )
+    from benchmark import output
+
+    place = run_folder(resolved) / RECORD
+    means = {dataset: result["mean"] for dataset, result in record["results"].items()}
+
+    def show() -> None:
+        for dataset, mean in means.items():
+            print(
+                f"{dataset}: PSNR-Y {mean['psnr_esdnet']:.2f} dB (rainy {mean['rainy_psnr_esdnet']:.2f}), "
+                f"SSIM-Y {mean['ssim_esdnet']:.4f} (rainy {mean['rainy_ssim_esdnet']:.4f}), {mean['n']} images"
+            )
+
+    rows = [{"dataset": d, **{k: v for k, v in m.items() if k != "infinite"}} for d, m in means.items()]
+    output.give(
+        {"results": means, "missing": record["missing"], "record": str(place)}, output.frame_of(rows), show
+    )
     for dataset, reason in record["missing"].items():
         print(f"{dataset}: not tested: {reason}")
-    print(f"record: {run_folder(resolved) / RECORD}")
+    print(f"record: {place}")
     return 0
 
 
@@ -237,13 +253,31 @@ def evaluate(options: Namespace) -> int:
     except DiskFull as full:  # what was saved would be in the way
         raise full if options.overwrite else full.then("run it again with --overwrite") from None
     mean = summary(rows)
-    print(f"{mean['n']} images, {f'tiles of {tile}, overlap {overlap}' if tile else 'whole images'}")
-    print(f"{'convention':<12}{'PSNR-Y':>9}{'SSIM-Y':>9}{'rainy PSNR-Y':>15}{'rainy SSIM-Y':>15}")
-    for name in CONVENTIONS:
-        print(
-            f"{name:<12}{mean[f'psnr_{name}']:>9.3f}{mean[f'ssim_{name}']:>9.4f}"
-            f"{mean[f'rainy_psnr_{name}']:>15.3f}{mean[f'rainy_ssim_{name}']:>15.4f}"
+    how = f"tiles of {tile}, overlap {overlap}" if tile else "whole images"
+    from benchmark import output
+
+    output.give(
+        {"n": mean["n"], "how": how, "mean": mean, "metrics": about, "images": rows},
+        output.frame_of(rows),
+        partial(_show_means, mean, about, how, list(CONVENTIONS)),
+    )
+    return 0
+
+
+def _show_means(mean: dict[str, Any], about: dict[str, Any], how: str, conventions: Sequence[str]) -> None:
+    from benchmark.report.terminal import Head, Line, grid
+
+    print(f"{mean['n']} images, {how}")
+    digits_of = {"psnr": 3, "ssim": 4}
+    heads = [Head(f"{m.upper()}-Y", side) for side in ("restored", "rainy") for m in digits_of]
+    lines = [
+        Line(
+            name,
+            [f"{mean[f'{side}{m}_{name}']:.{d}f}" for side in ("", "rainy_") for m, d in digits_of.items()],
         )
+        for name in conventions
+    ]
+    grid("convention", heads, lines)
     for name, told in about.items():
         if "reason" in told:
             print(f"{name}: not measured: {told['reason']}")
@@ -256,14 +290,6 @@ def evaluate(options: Namespace) -> int:
         )
     if mean["infinite"]:
         print(identical_note(mean["infinite"]))
-    if options.csv:
-        import pandas as pd
-
-        from benchmark.escapes import write_csv
-
-        write_csv(options.csv, pd.DataFrame(rows))
-        print(f"one row an image: {printable(options.csv)}")
-    return 0
 
 
 _COLUMNS = "name,width,height,"  # what a table of `derain evaluate` begins with
@@ -276,9 +302,10 @@ def _require_outputs(options: Namespace) -> None:
         UserError: --csv is another kind of file; a picture of --save is there already, or is one of the data set.
     """
     from benchmark.files import real, require_table
+    from benchmark.output import is_output
 
-    if options.csv is not None:
-        require_table(options.csv, "derain evaluate", _COLUMNS, [options.checkpoint])
+    if is_output(options.csv):
+        require_table(options.csv, "derain evaluate", _COLUMNS, inputs=[options.checkpoint])
     if options.save is None:
         return
     from benchmark.data.layouts import list_pairs
@@ -446,11 +473,12 @@ def inspect(options: Namespace) -> int:
         raise UserError("nothing to inspect: give --image PICTURE, --data DATASET or --layers")
     from benchmark.commands.inspecting import draw_image, list_layers, measure_dataset
     from benchmark.files import require_output
+    from benchmark.output import is_output
 
     inputs = (options.image, options.clean, options.checkpoint)
     if options.image:
         require_output("--out", options.out, None, inputs)
-    if options.csv:
+    if is_output(options.csv):
         require_output("--csv", options.csv, ".csv", inputs)
     network, _, tile, _ = _loaded(options)
     if options.checkpoint is None:
@@ -461,7 +489,7 @@ def inspect(options: Namespace) -> int:
         patch = _patch(options.patch) if options.patch else None
         draw_image(network, options.image, options.clean, options.layer, patch, tile, options.out)
     if options.data:
-        measure_dataset(network, options.model, options.data, tile, options.above, options.limit, options.csv)
+        measure_dataset(network, options.model, options.data, tile, options.above, options.limit)
     return 0
 
 
@@ -760,6 +788,22 @@ def sync(options: Namespace) -> int:
     from benchmark.sweep.tracking import sync as send
 
     return send(options.runs, options.dry_run)
+
+
+def doctor(options: Namespace) -> int:
+    """`derain doctor`."""
+    from benchmark.commands.doctor import doctor as look
+
+    return look(options)
+
+
+def completion(options: Namespace) -> int:
+    """`derain completion`."""
+    from benchmark.cli import build_parser
+    from benchmark.commands.completion import script
+
+    print(script(build_parser(), options.shell))
+    return 0
 
 
 def _listed(text: str | None) -> list[str]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import catalog
+from benchmark import catalog, output
 from benchmark.errors import UserError
+from benchmark.report.terminal import Head, Line, grid
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +22,9 @@ def list_layers(network: nn.Module) -> int:
     """Print the names of the layers of neurons, in order."""
     from benchmark.evaluation.inspection import neurons
 
-    print("\n".join(neurons(network)))
+    names = list(neurons(network))
+    rows = [{"layer": name} for name in names]
+    output.give({"names": names}, output.frame_of(rows), lambda: print("\n".join(names)))
     return 0
 
 
@@ -127,7 +130,6 @@ def measure_dataset(
     tile: int | None,
     above: int,
     limit: int | None,
-    csv: Path | None,
 ) -> None:
     """Print spike rates on rain and on background over a dataset, by part of the network.
 
@@ -157,28 +159,22 @@ def measure_dataset(
     places: dict[str, list[Rates]] = {}
     for rate in rates:
         places.setdefault(rate.layer.partition(".")[0], []).append(rate)
-    print(f"{'':<14}{'on rain':>10}{'background':>12}{'ratio':>8}{'layers':>8}")
-    for place, parts in places.items():
-        print(_line(together(parts, place), len(parts)))
     whole = together(rates, "all")
-    print(_line(whole, len(rates)))
+    lines = [_line(together(parts, place), len(parts)) for place, parts in places.items()]
+    lines.append(_line(whole, len(rates)))
+    rows = _rows([*rates, whole])
+    heads = [Head(title) for title in ("on rain", "background", "ratio", "layers")]
+    output.give({"layers": rows}, output.frame_of(rows), lambda: grid("", heads, lines))
     more = sum(r.rain > r.background for r in rates)
     print(f"{more} of {len(rates)} layers fire more on rain than on the background")
-    if csv is not None:
-        _write(csv, [*rates, whole])
-        print(f"one row a layer: {csv}")
 
 
-def _line(rate: Rates, layers: int) -> str:
+def _line(rate: Rates, layers: int) -> Line:
     ratio = f"{rate.rain / rate.background:.2f}" if rate.background else "–"
-    return f"{rate.layer:<14}{rate.rain:>10.2%}{rate.background:>12.2%}{ratio:>8}{layers:>8}"
+    return Line(rate.layer, [f"{rate.rain:.2%}", f"{rate.background:.2%}", ratio, str(layers)])
 
 
-def _write(path: Path, rates: list[Rates]) -> None:
-    import pandas as pd
-
-    from benchmark.escapes import write_csv
-
+def _rows(rates: list[Rates]) -> list[dict[str, Any]]:
     rows = []
     for rate in rates:
         row: dict[str, Any] = {"layer": rate.layer, "rain": rate.rain, "background": rate.background}
@@ -186,7 +182,7 @@ def _write(path: Path, rates: list[Rates]) -> None:
             for t, (rain, background) in enumerate(zip(*rate.by_step, strict=True), 1):
                 row |= {f"rain_{t}": rain, f"background_{t}": background}
         rows.append(row)
-    write_csv(path, pd.DataFrame(rows))
+    return rows
 
 
 def _read(path: Path) -> Tensor:

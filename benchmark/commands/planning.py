@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from benchmark import output
 from benchmark.sweep.executors import ExecutorConfig
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.forecast import Forecast, Forecaster
@@ -37,6 +39,7 @@ def show_plan(
         print(f"measuring a step of {network} …", file=sys.stderr, flush=True)
 
     lines: list[str] = []
+    rows: list[dict[str, Any]] = []
     counts: Counter[str] = Counter()
     seconds, unknown, to_do = 0.0, 0, 0
     memory: float | None = None
@@ -44,7 +47,7 @@ def show_plan(
     for run in plan.runs:
         state = states[run.name]
         counts[state.name] += 1
-        expected = ""
+        expected, forecast = "", None
         if state.name != DONE and state.name != RUNNING and (state.name not in BROKEN or state.name in retry):
             to_do += 1
             forecast = forecaster.forecast(run, measuring if measure else None)
@@ -55,6 +58,16 @@ def show_plan(
                 seconds += forecast.seconds
             if forecast.memory_gb is not None:
                 memory = max(memory or 0.0, forecast.memory_gb)
+        rows.append(
+            {
+                "state": state.name,
+                "run": run.label,
+                "seconds": forecast and forecast.seconds,
+                "gigabytes": forecast and forecast.memory_gb,
+                "source": forecast.source if forecast else "",
+                "reason": state.reason,
+            }
+        )
         reason = f"  ({state.reason[:_SHOWN]})" if state.reason else ""
         lines.append(f"{state.name:<13} {run.label:<{wide}}  {expected}{reason}".rstrip())
     lines += [f"left out {dataset}: {reason}" for dataset, reason in plan.absent.items()]
@@ -65,7 +78,9 @@ def show_plan(
     broken = [name.replace(" ", "-") for name in BROKEN if counts[name] and name not in retry]
     if broken:
         lines.append(f"not tried again by itself: --retry {','.join(broken)}")
-    print("\n".join(lines))
+    output.give(
+        {"runs": rows, "absent": dict(plan.absent)}, output.frame_of(rows), lambda: print("\n".join(lines))
+    )
 
 
 def _expected(forecast: Forecast) -> str:

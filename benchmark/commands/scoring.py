@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark import output
 from benchmark.data.images import image_size, list_images, not_kept
 from benchmark.data.layouts import pair
 from benchmark.errors import UserError, WorkError, printable
@@ -30,7 +31,7 @@ def score(options: Namespace) -> int:
     for flag, path in (("RESTORED", options.restored), ("TARGET", options.target)):
         if not path.exists():
             raise UserError(f"{flag} {path}: no such file or folder")
-    if options.csv is not None:
+    if output.is_output(options.csv):
         from benchmark.files import require_table
 
         require_table(options.csv, "derain score", COLUMNS)
@@ -68,20 +69,11 @@ def score(options: Namespace) -> int:
         raise UserError(f"{options.restored}: no picture could be measured against {options.target}")
     of = len(rows) + len(faults)
     mean = summary(rows)
-    if options.json:
-        print(
-            json.dumps({"n": len(rows), "of": of, "mean": mean, "images": rows, "faults": faults}, indent=1)
-        )
-    else:
-        _print(mean, len(rows), of, list(CONVENTIONS))
-    if options.csv is not None:
-        import pandas as pd
-
-        from benchmark.escapes import write_csv
-
-        write_csv(options.csv, pd.DataFrame(rows))
-        if not options.json:
-            print(f"one row a picture: {printable(options.csv)}")
+    output.give(
+        {"n": len(rows), "of": of, "mean": mean, "images": rows, "faults": faults},
+        output.frame_of(rows),
+        partial(_print, mean, len(rows), of, list(CONVENTIONS)),
+    )
     return 1 if faults else 0
 
 
@@ -108,8 +100,9 @@ def _pairs(restored: Path, target: Path) -> tuple[list[tuple[Path, Path]], list[
 
 def _print(mean: dict[str, Any], n: int, of: int, conventions: list[str]) -> None:
     print(f"{n} pictures" if n == of else f"{n} of {of} pictures: the means are of these alone")
-    print(f"{'convention':<12}{'PSNR-Y':>9}{'SSIM-Y':>9}")
-    for name in conventions:
-        print(f"{name:<12}{mean[f'psnr_{name}']:>9.3f}{mean[f'ssim_{name}']:>9.4f}")
+    from benchmark.report.terminal import Head, Line, grid
+
+    lines = [Line(c, [f"{mean[f'psnr_{c}']:.3f}", f"{mean[f'ssim_{c}']:.4f}"]) for c in conventions]
+    grid("convention", [Head("PSNR-Y"), Head("SSIM-Y")], lines)
     if mean["infinite"]:
         print(identical_note(mean["infinite"]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import catalog
+from benchmark import catalog, output
 from benchmark.commands.planning import show_plan
 from benchmark.commands.tables import Request, do, made_by
 from benchmark.config import PRESETS
@@ -354,7 +354,7 @@ def draw(folder: Path) -> list[Path]:
     """The study's tables and figure, from what is kept in a folder; returns the files."""
     from benchmark.report import figures
     from benchmark.report import study as drawn
-    from benchmark.report.table import show, write
+    from benchmark.report.table import write
 
     kept = [_json(p) for p in sorted((folder / "runs").glob("*.json"))]
     if not kept:
@@ -378,8 +378,8 @@ def draw(folder: Path) -> list[Path]:
         shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
         paths += figures.lengths(shown, folder, "lengths", drawn.PRIMARY)
     tables.append(drawn.claims_table(study, notes)[0])
+    output.tables(tables)
     for table in tables:
-        show(table)
         paths += write(table, folder)
     return paths
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark import catalog
+from benchmark import catalog, output
 from benchmark.commands import released as given_rows
 from benchmark.commands.planning import show_plan
 from benchmark.commands.released import Asked, Measured
@@ -20,7 +20,7 @@ from benchmark.files import require_writable
 from benchmark.report import ablations as drawn
 from benchmark.report.released import released_table
 from benchmark.report.rows import Given
-from benchmark.report.table import Table, show, write
+from benchmark.report.table import Table, write
 from benchmark.report.tables import measured_by, ranks, table1
 from benchmark.sweep import plan as plans
 from benchmark.sweep import planfile
@@ -305,12 +305,11 @@ def _draw_table1(
     places = ranks(
         "table1_ranks", datasets, records, models=names, given=given, notes=[*kind, *made_by(records)]
     )
-    show(tables[0])
+    output.tables([tables[0], *([places] if places is not None else [])])
     if places is None:  # what an earlier command ranked is not of these runs
         for suffix in (".md", ".csv", ".tex", ".json"):
             (request.folder / f"table1_ranks{suffix}").unlink(missing_ok=True)
     else:
-        show(places)
         paths += write(places, request.folder)
     if given:
         paths += write(released_table("released", datasets, records, given, made_by(records)), request.folder)
@@ -356,7 +355,7 @@ def _draw_table2(
             *made_by([*records, *(r.record for r in runs if r.record.get("row"))]),
         ],
     )
-    show(table)
+    output.tables([table])
     return write(table, request.folder)
 
 
@@ -400,7 +399,7 @@ def _draw_study(study: Study, request: Request, heading: planfile.Heading, plan:
         of_variants=not of_full,
         notes=[*study.notes, *([request.note] if study.paper else []), *made_by(every)],
     )
-    show(table)
+    output.tables([table])
     return [*write(table, request.folder), *drawn.plots(table, variants, study.symbol, request.folder)]
 
 

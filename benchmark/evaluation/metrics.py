@@ -190,7 +190,7 @@ def _ssim(a: Tensor, b: Tensor, convention: Convention) -> Tensor:
 
 
 @functools.cache
-def _compiled() -> ctypes.CDLL | None:
+def compiled_metrics() -> ctypes.CDLL | None:
     """metrics.c, where there is a compiler: the same values, similarities to 1e-13, in a third of the time."""
     library = native.compiled(str(Path(__file__).parent / "metrics.c"), "-ffp-contract=off")
     if library is not None:
@@ -199,7 +199,7 @@ def _compiled() -> ctypes.CDLL | None:
 
 
 def _mean_similarity(a: Tensor, b: Tensor) -> Tensor:
-    compiled = _compiled() if a.device.type == "cpu" else None
+    compiled = compiled_metrics() if a.device.type == "cpu" else None
     if compiled is not None and a.stride(1) == b.stride(1) == 1:
         weights = (ctypes.c_double * (WINDOW // 2 + 1))(*_weights()[: WINDOW // 2 + 1])
         sizes = (ctypes.c_long(n) for n in (a.stride(0), b.stride(0), *a.shape))
@@ -286,7 +286,7 @@ def check_images(image: Tensor, what: str) -> tuple[float, float]:
 
 def _luma(image: Tensor) -> Tensor:
     """Y of ITU-R BT.601 in studio range (16 … 235), not rounded, (N, H, W)."""
-    compiled = _compiled() if image.dtype == torch.uint8 and native.plain(image) else None
+    compiled = compiled_metrics() if image.dtype == torch.uint8 and native.plain(image) else None
     if compiled is not None:
         out = torch.empty(image[:, 0].shape, dtype=torch.float64)
         for picture, one in zip(image, out, strict=True):

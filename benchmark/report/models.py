@@ -6,10 +6,12 @@ import csv
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from benchmark.catalog import Network
 from benchmark.escapes import in_markdown
 from benchmark.report.paper import printed, results
+from benchmark.report.terminal import Head, Line, grid
 from benchmark.shipped import Shipped, shipped
 
 HEADERS = (
@@ -110,18 +112,27 @@ def markdown(entries: Sequence[Network]) -> str:
 
 def show(entries: Sequence[Network]) -> None:
     """The list, and the weights that ship, in the terminal."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    for i, (headers, rows) in enumerate(_tables(entries)):
+        if i:
+            print()
+        heads = [Head(header, figures=header in _NUMBERS) for header in headers[1:]]
+        grid(headers[0], heads, [Line(row[0], row[1:]) for row in rows])
 
-    console = Console()
-    for headers, rows in _tables(entries):
-        table = Table(header_style="bold", pad_edge=False)
-        for header in headers:
-            table.add_column(header, justify="right" if header in _NUMBERS else "left")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        (console if console.is_terminal else Console(width=160)).print(table)
+
+def listed(entries: Sequence[Network]) -> dict[str, list[dict[str, Any]]]:
+    """The list, and the weights that ship, as data; figures are numbers, None where there is none."""
+    names = {entry.name for entry in entries}
+    networks = []
+    for entry in entries:
+        row: dict[str, Any] = dict(zip(HEADERS, _cells(entry), strict=True))
+        counted = _counted().get(entry.title, {})
+        row[HEADERS[3]] = entry.year
+        row[HEADERS[4]], row[HEADERS[5]] = counted.get("params_m"), counted.get("operations_g")
+        networks.append(row)
+    ships = [
+        {"name": s.name, "network": s.network, **s.card} for s in shipped().values() if s.network in names
+    ]
+    return {"networks": networks, "weights": ships}
 
 
 def details(entry: Network) -> str:

@@ -1,4 +1,4 @@
-"""A table of measured figures beside printed ones, and its forms: Markdown, CSV, LaTeX, terminal."""
+"""A table of measured figures beside printed ones, and its forms: Markdown, CSV, LaTeX, JSON."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def _letter(index: int) -> str:
     )
 
 
-def _number(value: float, digits: int, sign: bool = False) -> str:
+def number(value: float, digits: int, sign: bool = False) -> str:
+    """A figure to so many digits, with a proper minus."""
     text = (
         f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
     )
@@ -105,11 +106,11 @@ def _number(value: float, digits: int, sign: bool = False) -> str:
 def measured(cell: Cell, digits: int) -> str:
     """The measured figure in words: deviation or interval, how many of the wanted runs, the mark of a tie."""
     assert cell.value is not None
-    text = _number(cell.value, digits)
+    text = number(cell.value, digits)
     if cell.deviation is not None:
-        text += f" ± {_number(cell.deviation, digits)}"
+        text += f" ± {number(cell.deviation, digits)}"
     if cell.interval is not None:
-        text += f" [{_number(cell.interval[0], digits)}, {_number(cell.interval[1], digits)}]"
+        text += f" [{number(cell.interval[0], digits)}, {number(cell.interval[1], digits)}]"
     if cell.n < cell.wanted:
         text += f" ({cell.n} of {cell.wanted})"
     if TIED in cell.mark:
@@ -120,9 +121,9 @@ def measured(cell: Cell, digits: int) -> str:
 def _printed(cell: Cell, column: Column, separator: str = ", ") -> str:
     if cell.paper is None:
         return ""
-    text = _number(cell.paper, column.digits)
+    text = number(cell.paper, column.digits)
     if cell.difference is not None and column.difference:
-        text += f"{separator}{_number(cell.difference, column.digits, sign=True)}"
+        text += f"{separator}{number(cell.difference, column.digits, sign=True)}"
     return text
 
 
@@ -209,7 +210,7 @@ def latex(table: Table) -> str:
             if BEST in cell.mark:
                 text = f"\\textbf{{{text}}}"
             if cell.paper is not None:
-                text += f" ({in_latex(_number(cell.paper, column.digits))})"
+                text += f" ({in_latex(number(cell.paper, column.digits))})"
             texts.append(text.strip())
         lines.append(" & ".join(texts) + " \\\\")
     lines += ["\\bottomrule", "\\end{tabular}"]
@@ -253,34 +254,3 @@ def _read_cell(data: dict[str, Any]) -> Cell:
     numbers = {k: float(v) for k in ("value", "paper", "deviation") if (v := data[k]) is not None}
     interval = tuple(map(float, data["interval"])) if data.get("interval") else None
     return Cell(**{**data, **numbers, "interval": interval})
-
-
-def show(table: Table) -> None:
-    """Print the table to the terminal: the measured figure, beneath it the printed one, beneath that the difference."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    letters = table.reasons()
-    grid = RichTable(title=escape(table.title), title_justify="left", header_style="bold", pad_edge=False)
-    grid.add_column("")
-    for column in table.columns:
-        grid.add_column(escape(column.title), justify="right", no_wrap=False)
-    for row in table.rows:
-        texts = []
-        for column in table.columns:
-            cell = table.cell(row, column)
-            own = measured(cell, column.digits) if cell.value is not None else letters.get(cell.reason, "")
-            own = own.replace("[", "\\[")  # a bracket is markup to rich
-            own = f"[bold]{own}[/bold]" if BEST in cell.mark else own
-            printed = _printed(cell, column, "\n")
-            texts.append(f"{own}\n[dim]{printed}[/dim]" if printed else own)
-        grid.add_row(escape(row.label), *texts)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(grid)
-    for reason, letter in letters.items():
-        console.print(f"{letter}: {reason}", markup=False, highlight=False)
-    for note in table.notes:
-        console.print(note, markup=False, highlight=False)

@@ -140,7 +140,7 @@ class Tracker:
                 raise RuntimeError(f"{error}: pip install wandb, or logger=csv") from None
             mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
             # asked first: an attempt to start online that failed would leave the run's id taken
-            if mode == "online" and (why := _unreachable()):
+            if mode == "online" and (why := unreachable()):
                 print(
                     f"derain: W&B is not reached ({why}); logged offline, derain sync sends it",
                     file=sys.stderr,
@@ -237,7 +237,7 @@ class Tracker:
             self._run = None
 
 
-def _unreachable() -> str:
+def unreachable() -> str:
     """Why W&B's server gives no answer; empty where it does, whatever the answer."""
     import urllib.error
     import urllib.request

@@ -203,7 +203,7 @@ def test_block_means_of_a_batch() -> None:
 
 
 def test_what_is_compiled_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    if metrics._compiled() is None:
+    if metrics.compiled_metrics() is None:
         pytest.skip("no C compiler")
 
     def filtered(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -285,7 +285,7 @@ def test_grey_levels_are_what_a_file_of_the_picture_holds() -> None:
 
 @pytest.mark.parametrize("size", [(11, 11), (11, 40), (12, 27), (75, 33)])
 def test_the_compiled_similarity_is_that_of_torch(size: tuple[int, int]) -> None:
-    if metrics._compiled() is None:
+    if metrics.compiled_metrics() is None:
         pytest.skip("no C compiler")
     a, b = (255 * torch.rand(size[0] + 6, size[1] + 8, dtype=torch.float64) for _ in range(2))
     b = 0.7 * a + 0.3 * b
@@ -299,7 +299,7 @@ def test_the_compiled_similarity_is_that_of_torch(size: tuple[int, int]) -> None
 def test_without_a_compiler_the_values_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     restored, target = pair()
     with_compiler = ssim_y(restored, target)
-    monkeypatch.setattr(metrics, "_compiled", lambda: None)
+    monkeypatch.setattr(metrics, "compiled_metrics", lambda: None)
     torch.testing.assert_close(ssim_y(restored, target), with_compiler, atol=1e-12, rtol=0)
 
 
@@ -307,7 +307,7 @@ def test_without_a_compiler_the_values_are_the_same(monkeypatch: pytest.MonkeyPa
 def test_the_compiled_luma_is_that_of_torch_to_the_last_bit(
     layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if metrics._compiled() is None:
+    if metrics.compiled_metrics() is None:
         pytest.skip("no C compiler")
     levels = torch.randint(256, (2, 61, 83, 4), dtype=torch.uint8)
     images = {
@@ -317,5 +317,5 @@ def test_the_compiled_luma_is_that_of_torch_to_the_last_bit(
         "four channels": levels[..., :3].permute(0, 3, 1, 2),
     }
     compiled = metrics._luma(images[layout])
-    monkeypatch.setattr(metrics, "_compiled", lambda: None)
+    monkeypatch.setattr(metrics, "compiled_metrics", lambda: None)
     assert torch.equal(compiled, metrics._luma(images[layout]))

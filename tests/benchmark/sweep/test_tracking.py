@@ -223,7 +223,7 @@ class _Run:
 def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     wandb: Any = types.ModuleType("wandb")
     wandb.runs = []
-    monkeypatch.setattr(tracking, "_unreachable", lambda: "")
+    monkeypatch.setattr(tracking, "unreachable", lambda: "")
 
     def init(**options: Any) -> _Run:
         wandb.runs.append(_Run(wandb, **options))
@@ -280,7 +280,7 @@ def test_a_server_that_does_not_answer_leaves_the_run_offline(
     fake: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(tracking, "_unreachable", lambda: "no answer")
+    monkeypatch.setattr(tracking, "unreachable", lambda: "no answer")
     tracker = _tracker(tmp_path)
     tracker.log({"x": 1.0}, 1)
     tracker.log({"x": 2.0}, 2)
@@ -293,7 +293,7 @@ def test_a_server_that_is_down_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -
     with socket.socket() as closed:  # bound, and nobody listens
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        assert tracking._unreachable()
+        assert tracking.unreachable()
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
@@ -308,7 +308,7 @@ def test_a_server_that_answers_is_reached_whatever_it_says(monkeypatch: pytest.M
         threading.Thread(target=server.handle_request, daemon=True).start()
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
-        assert tracking._unreachable() == ""
+        assert tracking.unreachable() == ""
 
 
 def test_a_fault_is_said_once_and_touches_nothing(fake: Any, tmp_path: Path, capsys: Any) -> None:
