@@ -71,7 +71,11 @@ class Network:
 
     def is_ours(self) -> bool:
         """Whether the suite has it, rather than a package of its own."""
-        return self.target.partition(".")[0] in ("baselines", "esdnet")
+        return self.package() in ("baselines", "esdnet")
+
+    def package(self) -> str:
+        """The package whose code it is."""
+        return self.target.partition(":")[0].partition(".")[0]
 
     def least(self, option: str) -> int | None:
         """The least value of an option that is a number; None where that is not known (networks from outside)."""

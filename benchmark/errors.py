@@ -77,6 +77,10 @@ class OutOfMemory(WorkError):  # noqa: N818
     """The memory of the machine or of its accelerator did not suffice."""
 
 
+class Foreign(WorkError):  # noqa: N818
+    """Code of a package from outside failed; where it raised something, that is the cause."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's, CUDA's, or the CPU allocator's plain RuntimeError."""
     if isinstance(error, (MemoryError, OutOfMemory)):
@@ -87,17 +91,22 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def fault_in_words(error: BaseException) -> str:
+def fault_in_words(error: BaseException, package: str = "") -> str:
     """What an exception in a user's own code says, and where it was raised, for one line.
+
+    Args:
+        error: what was raised.
+        package: whose code is the user's wherever it is installed.
 
     >>> fault_in_words(KeyError("a"))
     "KeyError: 'a'"
     """
     said = (str(error).strip().splitlines() or [""])[0][:200]
     places = [
-        f"{Path(frame.filename).name}, line {frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(part in frame.filename for part in _NOT_THEIRS)
+        f"{Path(frame.f_code.co_filename).name}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if (package and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package)
+        or not any(part in frame.f_code.co_filename for part in _NOT_THEIRS)
     ]
     if isinstance(error, SyntaxError) and error.filename:
         said, places = error.msg, [f"{Path(error.filename).name}, line {error.lineno}"]

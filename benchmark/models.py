@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from benchmark import catalog, shipped
-from benchmark.errors import UserError, WorkError, fault_in_words, out_of_memory
+from benchmark.errors import Foreign, UserError, WorkError, fault_in_words, out_of_memory
 from esdnet.sizes import crop_to, pad_to_multiple
 
 
@@ -21,6 +24,7 @@ def _any_size(name: str) -> type[nn.Module]:
     entry = catalog.network(name)
     cls = entry.load_class()
     multiple, least = entry.size_multiple, entry.minimum_size
+    restored = cls.forward if entry.is_ours() else _looked_at(name, cls.forward)
 
     def forward(self: nn.Module, rainy: Tensor) -> Tensor:
         if rainy.ndim != 4 or rainy.shape[1] != 3 or min(rainy.shape[-2:]) < least:
@@ -29,13 +33,64 @@ def _any_size(name: str) -> type[nn.Module]:
                 f"not {tuple(rainy.shape)}"
             )
         height, width = rainy.shape[-2:]
-        return crop_to(cls.forward(self, pad_to_multiple(rainy, multiple)), height, width)
+        return crop_to(restored(self, pad_to_multiple(rainy, multiple)), height, width)
 
     def reduce(self: nn.Module, protocol: object) -> tuple[Any, ...]:
         return _blank, (name,), self.__getstate__()
 
     body = {"forward": forward, "__reduce_ex__": reduce, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    body["catalogued_as"] = name
     return type(cls.__name__, (cls,), body)
+
+
+def _looked_at(
+    name: str, forward: Callable[[nn.Module, Tensor], Any]
+) -> Callable[[nn.Module, Tensor], Tensor]:
+    """The forward of a network from outside, and what is wrong with its result in a line."""
+
+    def looked_at(self: nn.Module, rainy: Tensor) -> Tensor:
+        with faults_of(self):
+            made = forward(self, rainy)
+        wanted, fault = f"not the restored {tuple(rainy.shape)}", ""
+        if not isinstance(made, Tensor):
+            fault = f"made something of the type {type(made).__name__}, {wanted}"
+        elif made.shape != rainy.shape:
+            fault = f"made {tuple(made.shape)}, {wanted}"
+        elif not made.is_floating_point():
+            fault = f"made {made.dtype}, not a floating-point type"
+        elif self.training and torch.is_grad_enabled() and _trains(self) and not made.requires_grad:
+            fault = "made a result without gradients: nothing can be trained"
+        if fault:
+            raise Foreign(f"model '{name}': its forward {fault}")
+        return made
+
+    return looked_at
+
+
+def _trains(network: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in network.parameters())
+
+
+@contextmanager
+def faults_of(network: nn.Module, doing: str = "its forward") -> Iterator[None]:
+    """Within the block, what code of a network from outside raises is told in a line; ours is left as it is.
+
+    Raises:
+        Foreign: the network's code raised something, or wanted to end the process.
+    """
+    name = getattr(network, "catalogued_as", None)
+    if name is None or (entry := catalog.network(name)).is_ours():
+        yield
+        return
+    try:
+        yield
+    except (UserError, WorkError):
+        raise
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise
+        told = fault_in_words(error, entry.package())
+        raise Foreign(f"model '{name}': {doing} failed: {told}") from error
 
 
 def _blank(name: str) -> nn.Module:
@@ -78,7 +133,9 @@ def create_model(name: str, *, pretrained: str | None = None, **overrides: Any) 
     except Exception as error:
         if out_of_memory(error) or entry.is_ours():
             raise
-        raise UserError(f"model '{name}': making it failed: {fault_in_words(error)}") from error
+        raise UserError(
+            f"model '{name}': making it failed: {fault_in_words(error, entry.package())}"
+        ) from error
 
 
 def _pretrained(name: str, weights: str, overrides: dict[str, Any]) -> nn.Module:
@@ -96,4 +153,4 @@ def _pretrained(name: str, weights: str, overrides: dict[str, Any]) -> nn.Module
     return network.eval()
 
 
-__all__ = ["create_model", "list_models"]
+__all__ = ["create_model", "faults_of", "list_models"]

@@ -56,11 +56,11 @@ class _Need:
 _measured: weakref.WeakKeyDictionary[nn.Module, _Need | None] = weakref.WeakKeyDictionary()
 
 
-class _Stopped(Exception):  # noqa: N818
-    """Another tile failed."""
+class _Stopped(BaseException):
+    """Another tile failed. No `Exception`: networks that catch these let it through, as the next."""
 
 
-class _Later(Exception):  # noqa: N818
+class _Later(BaseException):
     """A tile that holds nothing has come to a pool that is not known yet."""
 
 

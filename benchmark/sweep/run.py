@@ -26,6 +26,7 @@ from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import (
     DiskFull,
     Diverged,
+    Foreign,
     Interrupted,
     OutOfMemory,
     ProcessLost,
@@ -138,14 +139,14 @@ def _attempt(
             if isinstance(error, ProcessLost):
                 raise
             sys.exit(getattr(error, "status", 1))
-        expected = isinstance(error, (UserError, WorkError))
+        fault = error.__cause__ if isinstance(error, Foreign) else error
         failure = {
             "identity": identity(config),
             "name": run_name(config),
             "state": _state(error),
             "config": to_dict(config),
             "reason": str(error) or type(error).__name__,
-            "traceback": [] if expected else without_home(traceback.format_exc()).splitlines()[-12:],
+            "traceback": _last_lines(fault),
             **provenance(config.model.name),
         }
         hold()
@@ -161,6 +162,13 @@ def _attempt(
     (folder / FAILURE).unlink(missing_ok=True)
     tracker.done(record, lambda: _costs(config))
     return record
+
+
+def _last_lines(error: BaseException | None) -> list[str]:
+    """Of a traceback; none of what is told in a line of ours."""
+    if error is None or isinstance(error, (UserError, WorkError)):
+        return []
+    return without_home("".join(traceback.format_exception(error))).splitlines()[-12:]
 
 
 def _costs(config: RunConfig) -> dict[str, dict[str, Any]] | None:

@@ -14,6 +14,7 @@ from benchmark.config import RecipeConfig
 from benchmark.errors import Diverged
 from benchmark.evaluation.meters import PSNRY, SSIMY
 from benchmark.evaluation.tiling import restore
+from benchmark.models import faults_of
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.losses import get_loss
 from benchmark.training.schedules import learning_rate_factor
@@ -63,8 +64,9 @@ class Restoration(pl.LightningModule):
             Diverged: the loss is not a finite number.
         """
         rainy, target = batch["rainy"], batch["target"]
-        outputs = self.network.training_outputs(rainy) if self.all_outputs else [self.network(rainy)]
-        loss = self.loss([o.float() for o in outputs], rainy, target)
+        with faults_of(self.network, "training it"):
+            outputs = self.network.training_outputs(rainy) if self.all_outputs else [self.network(rainy)]
+            loss = self.loss([o.float() for o in outputs], rainy, target)
         if not torch.isfinite(loss):
             raise Diverged(
                 f"diverged at step {self.global_step}: the loss is {loss.item()}; the last checkpoint is kept "
@@ -73,6 +75,11 @@ class Restoration(pl.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The gradients."""
+        with faults_of(self.network, "its backward"):
+            super().backward(loss, *args, **kwargs)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """PSNR-Y and SSIM-Y of held-out training images, restored as the test will restore: tiles, full precision."""

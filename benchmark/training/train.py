@@ -18,7 +18,7 @@ from torch import nn
 from benchmark.checkpoints import load_checkpoint
 from benchmark.config import RunConfig, model_options, tiling
 from benchmark.data import RainDataModule
-from benchmark.errors import WorkError
+from benchmark.errors import UserError, WorkError
 from benchmark.evaluation.metrics import least_side
 from benchmark.files import file_digest, require_writable, room_for_sockets
 from benchmark.models import create_model
@@ -95,6 +95,8 @@ def train(
     per_epoch = data.steps_per_epoch
     total = recipe.steps or (recipe.epochs or 1) * per_epoch
     network = create_model(config.model.name, **model_options(config))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UserError(f"model '{config.model.name}': it has no parameters that can be trained")
     started = {}
     if recipe.start_from is not None:
         source = Path(recipe.start_from)

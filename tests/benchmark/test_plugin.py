@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from benchmark import catalog, create_model
+from benchmark.cli import main
+from benchmark.data.images import write_image
 
 MODULE = '''
 from torch import nn
@@ -156,16 +163,19 @@ def test_a_package_that_cannot_be_used_is_a_line_and_the_rest_works(tmp_path: Pa
         assert why in line
 
 
-def test_a_dataset_from_outside(tmp_path: Path) -> None:
-    from benchmark.data.images import write_image
-
+def _pictures(folder: Path) -> None:
+    """A data set of two pairs to train on and two to test."""
     for split in ("train", "test"):
         for side in ("input", "target"):
             for i in (1, 2):
-                pixels = np.random.default_rng(10 * i + (side == "target")).integers(
-                    0, 256, (24, 32, 3), np.uint8
+                generator = np.random.default_rng([i, side == "target", split == "test"])
+                write_image(
+                    folder / split / side / f"{i}.png", generator.integers(0, 256, (24, 32, 3), np.uint8)
                 )
-                write_image(tmp_path / "pictures" / split / side / f"{i}.png", pixels)
+
+
+def test_a_dataset_from_outside(tmp_path: Path) -> None:
+    _pictures(tmp_path / "pictures")
     site = tmp_path / "site"
     _package(
         site, "derain-mine", "derain.datasets", DATASET.format(name="mine", root=str(tmp_path / "pictures"))
@@ -188,3 +198,101 @@ def test_a_dataset_from_outside(tmp_path: Path) -> None:
         site, "train", *words, "logger=csv", f"out={tmp_path / 'runs'}", f"data.cache={tmp_path / 'cache'}"
     )
     assert done.returncode == 0 and "mine: PSNR-Y" in done.stdout, done.stderr
+
+
+FAILING = """
+import torch
+from torch import nn
+from benchmark.catalog import Network
+
+
+class Negative(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return -x
+    @staticmethod
+    def backward(ctx, g): raise KeyError("no such gradient")
+
+
+class Failing(nn.Module):
+    def __init__(self, way: str = "none") -> None:
+        super().__init__()
+        self.way, self.mix = way, nn.Identity() if way == "no parameters" else nn.Conv2d(3, 3, 1)
+
+    def forward(self, rainy):
+        made = self.mix(rainy)
+        match self.way:
+            case "raises": raise ValueError("a bad shape\\nof two lines")
+            case "exits": raise SystemExit("bye")
+            case "raises in a test":
+                if not self.training: raise IndexError("in a test")
+            case "nothing": return None
+            case "two": return made, made
+            case "narrow": return made[..., 1:]
+            case "whole numbers": return made.int()
+            case "detached": return made.detach()
+            case "backward": return Negative.apply(made)
+        return made
+
+
+ENTRY = Network(
+    name="failing", title="Failing", target="derain_failing:Failing", family="CNN", year=2026, venue="nowhere",
+    citation="@misc{failing}", code="me/failing@0", licence="MIT", weights="none released",
+)
+"""
+WAYS = {
+    "raises": "its forward failed: ValueError: a bad shape (derain_failing.py, line 22)",
+    "exits": "its forward failed: SystemExit: bye (derain_failing.py, line 23)",
+    "nothing": "its forward made something of the type NoneType, not the restored (1, 3, 16, 16)",
+    "two": "its forward made something of the type tuple, not the restored (1, 3, 16, 16)",
+    "narrow": "its forward made (1, 3, 16, 15), not the restored (1, 3, 16, 16)",
+    "whole numbers": "its forward made torch.int32, not a floating-point type",
+    "detached": "its forward made a result without gradients: nothing can be trained",
+    "backward": "its backward failed: KeyError: 'no such gradient' (derain_failing.py, line 11)",
+    "raises in a test": "its forward failed: IndexError: in a test (derain_failing.py, line 25)",
+    "no parameters": "it has no parameters that can be trained",
+}
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network `failing` from outside, in this process."""
+    (tmp_path / "derain_failing.py").write_text(FAILING)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "derain_failing", raising=False)
+    import derain_failing  # type: ignore[import-not-found]
+
+    monkeypatch.setattr(catalog, "networks", lambda: {"failing": derain_failing.ENTRY})
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_code_from_outside_that_fails_is_a_line_and_the_traceback_is_kept(
+    tmp_path: Path, failing: None, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    """In a training, and in the test after it."""
+    _pictures(tmp_path / "pictures")
+    words = [
+        f"data.root={tmp_path / 'pictures'}",
+        "recipe=embedded",
+        "recipe.steps=1",
+        "recipe.batch=1",
+        "recipe.patch=16",
+    ]
+    words += ["data=folder", "logger=csv", "trainer.accelerator=cpu", f"data.cache={tmp_path / 'cache'}"]
+    status = main(["train", "model=failing", f"model.way={way}", *words, f"out={tmp_path / 'runs'}"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("derain: ")]
+    assert lines == [f"derain: model 'failing': {WAYS[way]}"]
+    assert status == (2 if way == "no parameters" else 1)
+    (path,) = (tmp_path / "runs").rglob("failure.json")
+    failure = json.loads(path.read_text())
+    assert failure["state"] == "failed" and failure["reason"] == lines[0].removeprefix("derain: ")
+    assert bool(failure["traceback"]) == ("failed:" in WAYS[way]), "where something was raised"
+
+
+def test_code_from_outside_that_works_is_left_alone(failing: None) -> None:
+    """Without gradients, with frozen parameters, copied, in whatever mode."""
+    rainy = torch.rand(1, 3, 16, 20)
+    with torch.inference_mode():
+        assert create_model("failing", way="detached")(rainy).shape == rainy.shape
+    frozen = copy.deepcopy(create_model("failing")).requires_grad_(False)
+    assert frozen(rainy).shape == rainy.shape
+    assert create_model("failing", way="no parameters").train()(rainy).equal(rainy)

@@ -49,6 +49,11 @@ MODULES = {
         f"{BENCH}/report/test_table.py",
         f"{BENCH}/report/test_ablation_tables.py",
     ],
+    "benchmark/report/comparison.py": [
+        f"{BENCH}/report/test_comparison.py",
+        f"{BENCH}/report/test_table.py",
+        f"{BENCH}/report/test_ablation_tables.py",
+    ],
     "benchmark/sweep/claims.py": [f"{BENCH}/sweep/test_claims.py"],
     "benchmark/sweep/records.py": [
         "tests/faults/test_records.py",
