@@ -144,11 +144,16 @@ def build_parser() -> argparse.ArgumentParser:
         "train", help="train and test one network", description=f"SETTINGS: {settings}"
     )
     train.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
+    _file(train)
     _dry_run(train)
     _figures(train)
 
     config = commands.add_parser("config", help="print the configuration that settings resolve to")
     config.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)
+    _file(config)
+    config.add_argument(
+        "--schema", action="store_true", help="print the JSON schema of files of settings, and stop"
+    )
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint on a dataset")
     _network(evaluate)
@@ -404,6 +409,13 @@ def _dry_run(parser: argparse.ArgumentParser) -> None:
 _EXECUTORS = (
     "what does the runs: executor=ray executor.address=… executor.gpus=1; executor=slurm (default: local)"
 )
+
+
+def _file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", dest="file", type=_path, metavar="FILE",
+        help="settings in a YAML or JSON file (derain config --schema; a run's config.yaml); those given here win",
+    )  # fmt: skip
 
 
 def _table(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.config import RunConfig
+    from benchmark.spec import RunSpec
 
 
 def devices_named(text: str) -> int | None:
@@ -24,7 +24,7 @@ def leave_allocation() -> None:
         del os.environ[key]
 
 
-def require_launch(config: RunConfig) -> None:
+def require_launch(config: RunSpec) -> None:
     """Refuse a training that this machine has no devices for, or of which several processes were started in vain.
 
     Where Slurm has more tasks than the training has processes, and has started one, it is done as outside Slurm.
@@ -63,7 +63,7 @@ def require_launch(config: RunConfig) -> None:
         leave_allocation()
 
 
-def _devices(config: RunConfig) -> int:
+def _devices(config: RunSpec) -> int:
     """Devices on each node, being there."""
     import torch
 

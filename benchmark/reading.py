@@ -111,7 +111,8 @@ def typed(hint: Any, text: str) -> Any:
     """A value of a type, from text.
 
     Args:
-        hint: str, int, float, bool, a list of one of them, or one of these or None.
+        hint: str, int, float, bool, a list of one of them, words (`Literal`, which others hold them to), or one of
+            these or None.
         text: as it was written. For a type that may be None, nothing and `null` are None.
 
     Raises:
@@ -124,6 +125,8 @@ def typed(hint: Any, text: str) -> Any:
     if typing.get_origin(hint) is list:
         (kind,) = typing.get_args(hint)
         return [typed(kind, item) for item, _ in items(text)]
+    if typing.get_origin(hint) is typing.Literal:
+        return text
     readers: Mapping[type, Any] = {str: str, int: whole, float: number, bool: truth}
     return readers[hint](text)
 

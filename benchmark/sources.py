@@ -14,7 +14,7 @@ _DECISIVE = (
     "esdnet",
     "baselines",
     "ablations",
-    "benchmark/configs",
+    "benchmark/spec/recipes",
     "benchmark/data",
     "benchmark/training",
     "benchmark/evaluation",

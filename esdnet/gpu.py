@@ -1,7 +1,7 @@
 """The neuron on a GPU in Triton: the whole sequence in one kernel forward and one backward.
 
 Written for any T, reset, surrogate and floating type. Checked on a CPU by Triton's interpreter; no GPU was at hand to
-measure it. `ESDNET_NATIVE=0` leaves it out, as it does the compiled neuron of a CPU.
+measure it. `DERAIN_NATIVE=0` leaves it out, as it does the compiled neuron of a CPU.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def usable(frames: Tensor) -> bool:
     return (
         frames.is_cuda
         and _installed()
-        and os.environ.get("ESDNET_NATIVE") != "0"
+        and os.environ.get("DERAIN_NATIVE") != "0"
         and type(frames) in (Tensor, torch.nn.Parameter)
         and frames.numel() > 0
         and frames.dtype in _TYPES

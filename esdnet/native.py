@@ -1,6 +1,6 @@
 """The neuron on a CPU in C (native.c): compiled when first used, kept in the cache folder, never required.
 
-Where there is no C compiler, or it fails, or `ESDNET_NATIVE=0`, `library` answers None and kernels.py computes the
+Where there is no C compiler, or it fails, or `DERAIN_NATIVE=0`, `library` answers None and kernels.py computes the
 same spikes with torch's operations. torch.compile does this too, but takes 24 to 44 s to start in every process
 (measured; 2 to 3 s here, once a machine) and leaves out roundings between bfloat16 operations.
 """
@@ -124,13 +124,13 @@ def compiler() -> str | None:
 
 @functools.cache
 def compiled(file: str, *options: str) -> ctypes.CDLL | None:
-    """The functions of one C file beside this, or None. `ESDNET_NATIVE=0` keeps them from being used.
+    """The functions of one C file beside this, or None. `DERAIN_NATIVE=0` keeps them from being used.
 
     What was compiled is kept in a folder of this user's own (`esdnet.owned`), with a digest; what is not whole, or
     might be somebody else's, is compiled anew. Where there is no such folder it is compiled for this process alone.
     """
     with_what = compiler()
-    if os.environ.get("ESDNET_NATIVE") == "0" or not with_what:
+    if os.environ.get("DERAIN_NATIVE") == "0" or not with_what:
         return None
     source = _FOLDER / file
     identity = "\n".join((source.read_text(), with_what, _processor(), repr((_COMMON, _TRIED, options))))
@@ -140,7 +140,7 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     if folder is None:
         warnings.warn(
             f"{owned.cache() or 'no home'}: no folder there that this user alone can write to: kernels are compiled "
-            "anew in every process (ESDNET_CACHE names another)",
+            "anew in every process (DERAIN_CACHE names another)",
             stacklevel=2,
         )
     try:

@@ -20,12 +20,12 @@ _SEAL = hashlib.sha256().digest_size
 
 
 def cache() -> Path | None:
-    """The cache folder: `ESDNET_CACHE`, else below `XDG_CACHE_HOME` or the home; None for who has no home."""
-    named = os.environ.get("ESDNET_CACHE")
+    """The cache folder: `DERAIN_CACHE`, else below `XDG_CACHE_HOME` or the home; None for who has no home."""
+    named = os.environ.get("DERAIN_CACHE")
     try:
         if named:
             return Path(named).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "esdnet-benchmark")
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "derain")
     except RuntimeError:
         return None
 

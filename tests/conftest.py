@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of outside references (fixtures, metric values, real pictures); absent on a user's machine."""
-    path = Path(os.environ.get("ESDNET_SHARED", ROOT.parent / "shared"))
+    path = Path(os.environ.get("DERAIN_SHARED", ROOT.parent / "shared"))
     if not (path / "parity" / "parity.py").is_file():
-        pytest.skip(f"no reference folder at {path} (set ESDNET_SHARED)")
+        pytest.skip(f"no reference folder at {path} (set DERAIN_SHARED)")
     return path
 
 

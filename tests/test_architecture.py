@@ -119,7 +119,7 @@ def test_esdnet_stands_alone_with_torch_and_snntorch() -> None:
         "from benchmark.cli import main; assert main(['table', '1', 'model.dimm=3']) == 2",
         "from benchmark.cli import main; assert main(['models']) == 0",
         "from benchmark.cli import main; assert main(['bench', '--list']) == 0",
-        "import benchmark.catalog, benchmark.config, benchmark.data, benchmark.cost, benchmark.evaluation",
+        "import benchmark.catalog, benchmark.spec, benchmark.data, benchmark.cost, benchmark.evaluation",
     ],
 )
 def test_answers_without_torch(code: str) -> None:

@@ -80,8 +80,8 @@ def measure_point(point: Point) -> Measured:
 def _measured(point: Point) -> Measured:
     import torch
 
-    from benchmark.config import resolve
     from benchmark.models import create_model
+    from benchmark.spec import resolve
     from benchmark.training.module import Restoration
 
     keep_freed_memory()

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterator
 
 from benchmark import catalog
-from benchmark.config import PRESETS
 from benchmark.data.specs import DATASETS
 from benchmark.errors import UserError, unknown
+from benchmark.spec import recipes
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -40,11 +40,11 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
 
 
 def _names() -> dict[str, list[str]]:
-    networks, recipes = list(catalog.networks()), sorted(p.stem for p in PRESETS.glob("*.yaml"))
+    networks = list(catalog.networks())
     settings = [
         *(f"model={n}" for n in networks),
         *(f"data={n}" for n in DATASETS),
-        *(f"recipe={n}" for n in [*recipes, "authors"]),
+        *(f"recipe={n}" for n in [*recipes(), "authors"]),
     ]
     return {
         "model": networks,
@@ -52,7 +52,7 @@ def _names() -> dict[str, list[str]]:
         "models name": networks,
         "list name": list(DATASETS),
         "datasets": list(DATASETS),
-        "recipe": [*recipes, "authors"],
+        "recipe": [*recipes(), "authors"],
         "train settings": settings,
         "config settings": settings,
         "table number": ["1", "2", "3", "4", "5", *catalog.studies()],

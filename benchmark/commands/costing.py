@@ -78,8 +78,8 @@ def cost(options: Namespace) -> int:
 
 def _model(options: Namespace) -> Any:
     from benchmark.checkpoints import load_checkpoint, options_in, read_checkpoint
-    from benchmark.config import resolve
     from benchmark.cost.compare import load_target
+    from benchmark.spec import resolve
 
     given: dict[str, Any] = {}
     if options.model.endswith(".py"):

@@ -94,8 +94,8 @@ def _kernels() -> Iterator[Finding]:
     from benchmark.evaluation.metrics import compiled_metrics as metrics
     from esdnet import attention, native, winograd
 
-    if os.environ.get("ESDNET_NATIVE") == "0":
-        yield Finding("kernels", LESS, "ESDNET_NATIVE=0: torch's operations serve")
+    if os.environ.get("DERAIN_NATIVE") == "0":
+        yield Finding("kernels", LESS, "DERAIN_NATIVE=0: torch's operations serve")
         return
     compiler = native.compiler()
     yield Finding(
@@ -188,7 +188,7 @@ def _folders(runs: Path) -> Iterator[Finding]:
         FINE if kept else LESS,
         str(
             kept
-            or "no folder of this user's own: compiled anew in every process (ESDNET_CACHE names another)"
+            or "no folder of this user's own: compiled anew in every process (DERAIN_CACHE names another)"
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
     from benchmark import catalog
     from benchmark.commands.tables import Request
-    from benchmark.config import RunConfig
     from benchmark.evaluation.videos import Encoding
     from benchmark.shipped import Shipped
+    from benchmark.spec import RunSpec
 
 
 def models(options: Namespace) -> int:
@@ -109,29 +110,41 @@ def _import(options: Namespace) -> int:
 
 def config(options: Namespace) -> int:
     """`derain config`."""
-    from benchmark.config import identity, resolve, settings_of, sources
     from benchmark.reading import written
+    from benchmark.spec import resolve, settings_of, sources
 
-    resolved = resolve(options.settings)
-    values, where = settings_of(resolved), sources(options.settings, resolved)
+    if getattr(options, "schema", False):  # `derain train --dry-run` shows what this does
+        from benchmark.spec.resolve import schema
+
+        print(json.dumps(schema(), indent=1, ensure_ascii=False))
+        return 0
+    of_file = _words_of_file(options)
+    resolved = resolve([*of_file, *options.settings])
+    values, where = settings_of(resolved), sources(options.settings, resolved, of_file, options.file)
     values |= {k: os.environ[w.split()[1]] for k, w in where.items() if w.startswith("environment ")}
     words = {key: f"{key}={written(value)}" for key, value in values.items()}
     width = max(map(len, words.values()))
-    print(f"# identity {identity(resolved)}")
+    print(f"# identity {resolved.identity}")
     for key, word in words.items():
         print(f"{word:<{width}}  # {where[key]}")
     return 0
 
 
+def _words_of_file(options: Namespace) -> list[str]:
+    from benchmark.spec import words_of_file
+
+    return words_of_file(options.file) if options.file is not None else []
+
+
 def train(options: Namespace) -> int:
     """`derain train`."""
-    from benchmark.config import resolve
+    from benchmark.spec import resolve
 
-    resolved = resolve(options.settings)
-    from benchmark.sweep.records import RECORD, find_record, run_folder
+    resolved = resolve([*_words_of_file(options), *options.settings])
+    from benchmark.sweep.records import RECORD, find_record
 
     if options.dry_run:
-        folder = run_folder(resolved)
+        folder = resolved.folder
         begun = (folder / "checkpoints" / "last.ckpt").is_file()
         state = "is done in" if find_record(resolved) else "would go on in" if begun else "would be done in"
         print(f"# this run {state} {folder}")
@@ -143,7 +156,7 @@ def train(options: Namespace) -> int:
         record = execute(resolved, progress)
     from benchmark import output
 
-    place = run_folder(resolved) / RECORD
+    place = resolved.folder / RECORD
     means = {dataset: result["mean"] for dataset, result in record["results"].items()}
 
     def show() -> None:
@@ -163,7 +176,7 @@ def train(options: Namespace) -> int:
     return 0
 
 
-def _require_root(resolved: RunConfig) -> None:
+def _require_root(resolved: RunSpec) -> None:
     """Refuse a dataset that is to be brought and is not, before anything slow is imported."""
     from benchmark.data.specs import dataset_spec
 
@@ -503,10 +516,10 @@ def _patch(text: str) -> tuple[int, int, int]:
     return left, top, size
 
 
-def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, int]:
+def _asked(options: Namespace) -> tuple[catalog.Network, RunSpec, int | None, int]:
     """The catalogue's entry, the configuration and the tiling that the options ask for, the checkpoint being there."""
     from benchmark import catalog
-    from benchmark.config import resolve, tiling
+    from benchmark.spec import resolve
 
     options.model = options.model or _described(options.checkpoint)  # which is read once
     entry = catalog.network(options.model)
@@ -518,7 +531,7 @@ def _asked(options: Namespace) -> tuple[catalog.Network, RunConfig, int | None, 
     if options.overlap is not None:
         words.append(f"evaluation.overlap={options.overlap}")
     resolved = resolve(words)
-    tile, overlap = tiling(resolved)
+    tile, overlap = resolved.tiling
     if options.overlap is not None:
         overlap = options.overlap
     if options.checkpoint is not None and not options.checkpoint.exists():
@@ -814,8 +827,8 @@ _MOST_SEEDS = 10_000
 
 
 def _seeds(text: str) -> list[int]:
-    from benchmark.limits import SEEDS
     from benchmark.reading import whole
+    from benchmark.spec import SEEDS
 
     first, dots, last = text.partition("..")
     try:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import catalog
-from benchmark.config import RunConfig, from_dict, model_options, tiling
 from benchmark.errors import Diverged, UserError
 from benchmark.files import WEIGHTS, file_digest
+from benchmark.spec import RunSpec, from_plain
 from benchmark.sweep.records import FAILURE, RECORD, Record, read_record
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class Run:
     record: Record
 
     @property
-    def config(self) -> RunConfig:
+    def config(self) -> RunSpec:
         """Its configuration."""
-        return from_dict(self.record["config"])
+        return from_plain(self.record["config"])
 
     @property
     def model(self) -> str:
@@ -90,7 +90,7 @@ def network_of(run: Run, device: Any = None) -> nn.Module:
 
     if run.weights is None:
         raise UserError(f"{run.folder / WEIGHTS}: not there; do the run again to restore pictures with it")
-    network = create_model(run.model, **model_options(run.config))
+    network = create_model(run.model, **run.config.options)
     load_checkpoint(network, run.weights)
     return network.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
@@ -122,7 +122,7 @@ def restore_photographs(
     from benchmark.evaluation.restoring import restore_pixels
 
     network = None
-    tile, overlap = tiling(run.config)
+    tile, overlap = run.config.tiling
     for name, pixels in photographs:
         path = png_path(folder, name)
         cut = None if truncated is None else png_path(truncated, name)

@@ -29,13 +29,7 @@ from benchmark.report.table import Table
 from benchmark.sources import code_digest
 from benchmark.sweep import plan as plans
 from benchmark.sweep.plan import Plan, table_datasets
-from benchmark.sweep.records import (
-    Record,
-    provenance,
-    read_record,
-    without_home,
-    write_record,
-)
+from benchmark.sweep.records import Record, provenance, read_record, without_home, write_record
 from benchmark.sweep.states import DONE, state_of
 
 SCORES = "scores.json"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog, shipped
 from benchmark.commands.gallery import Picture, Run, restore_photographs
-from benchmark.config import RunConfig, resolve, tiling, to_dict
 from benchmark.data.cache import progress_bar
 from benchmark.data.images import image_size, list_images, read_image
 from benchmark.data.layouts import pair
@@ -28,6 +27,7 @@ from benchmark.evaluation.measures import Measure, opened
 from benchmark.evaluation.measures import asked as metric_asked
 from benchmark.files import WEIGHTS, require_writable, write_text
 from benchmark.sources import code_digest
+from benchmark.spec import RunSpec, resolve
 from benchmark.sweep.claims import Claim
 from benchmark.sweep.current import forget, require_current, test_digests
 from benchmark.sweep.records import (
@@ -258,7 +258,7 @@ def record_of(
     """
     ship = shipped.shipped().get(entry.row) if entry.kind == SHIPPED else None
     recipe = dict(ship.card["training"]["recipe"]) if ship else {"name": "unknown"}
-    config = to_dict(entry.config(root, "runs") if entry.model else _where(root))
+    config = (entry.config(root, "runs") if entry.model else _where(root)).plain()
     model = {"name": entry.model or entry.row, "options": dict(options)}
     return {
         "identity": entry.identity,
@@ -286,7 +286,7 @@ def record_of(
     }
 
 
-def _where(root: str | None) -> RunConfig:
+def _where(root: str | None) -> RunSpec:
     """A configuration that says where test sets lie."""
     return resolve(["data=folder", *([f"data.root={root}"] if root is not None else [])])
 
@@ -337,7 +337,7 @@ def _measure(
     if entry.kind == PICTURES:
         paths = _pictures_of(entry, dataset, pairs)
     else:
-        tile, overlap = tiling(run.config)
+        tile, overlap = run.config.tiling
         how = {"tile": tile, "overlap": overlap}
         cut = run.folder / "truncated" / name if entry.truncated else None
         _only_by_this_code(entry, place, cut)

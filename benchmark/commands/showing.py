@@ -20,7 +20,6 @@ from benchmark.commands.gallery import (
     test_pictures,
 )
 from benchmark.commands.tables import EMBEDDED
-from benchmark.config import model_options, tiling
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
@@ -145,7 +144,7 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
         if len(tested) < len(sets) or not tested:
             continue
         means = [float(r.record["results"][d]["mean"]["psnr_esdnet"]) for d, r in tested]
-        cost = counted_costs(name, model_options(tested[0][1].config), runs / "costs")["full"]
+        cost = counted_costs(name, tested[0][1].config.options, runs / "costs")["full"]
         entry = catalog.network(name)
         measured.append(
             draw.Point(
@@ -201,7 +200,7 @@ def _activity(found: Shown, folder: Path) -> list[Path]:
         dataset, run = min(tested, key=lambda of: of[1].record["results"][of[0]]["mean"]["rainy_psnr_esdnet"])
         ((picture, pair),) = test_pictures(dataset, run.record["config"]["data"]["root"], 1).items()
         rainy, clean = (to_tensor(p) for p in pair)
-        size = min(tiling(run.config)[0] or 80, *rainy.shape[-2:])
+        size = min(run.config.tiling[0] or 80, *rainy.shape[-2:])
         left, top = wettest((rainy - clean).abs().mean(0).numpy(), size)
         patches = [
             (title, whole[:, top : top + size, left : left + size])

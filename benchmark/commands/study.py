@@ -1,6 +1,6 @@
 """`derain study`: the runs behind docs/claims.md, from photographs and real pairs to results/study.
 
-`configs/study.yaml` declares them and results/study/protocol.md says why. Everything can be killed and goes on.
+`benchmark/spec/study.yaml` declares them and results/study/protocol.md says why. Everything can be killed and goes on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 from benchmark import catalog, output
 from benchmark.commands.planning import show_plan
 from benchmark.commands.tables import Request, do, made_by
-from benchmark.config import PRESETS
 from benchmark.data.images import list_images
 from benchmark.data.layouts import pairs_of
 from benchmark.data.specs import folder_spec
@@ -24,6 +23,7 @@ from benchmark.errors import UserError
 from benchmark.files import make_folder, require_writable, write_json
 from benchmark.means import counted
 from benchmark.reading import json_of, read_yaml, text_of, written
+from benchmark.spec import STUDY
 from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
 from benchmark.sweep.records import FAILURE, read_record
 from benchmark.sweep.states import DONE
@@ -33,7 +33,7 @@ PARTS = ("rates", "networks", "ablations", "lengths")
 
 @dataclass(frozen=True)
 class Declared:
-    """What configs/study.yaml says; its comments say what each is."""
+    """What benchmark/spec/study.yaml says; its comments say what each is."""
 
     settings: Mapping[str, Any]
     scenes: int
@@ -53,7 +53,7 @@ class Declared:
 
 def declared() -> Declared:
     """The study that ships."""
-    return Declared(**read_yaml(PRESETS / "study.yaml"))
+    return Declared(**read_yaml(STUDY))
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def chosen_rates(runs: Iterable[Planned]) -> dict[str, float]:
     found: dict[str, dict[float, float]] = {}
     waiting = set()
     for run in runs:
-        name, rate = run.config.model.name, run.config.recipe.optimizer.lr
+        name, rate = run.spec.model.name, run.spec.recipe.optimizer.lr
         record = read_record(run.folder)
         if record is not None:
             found.setdefault(name, {})[rate] = record["training"]["validation_psnr_y"]
@@ -311,11 +311,11 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
         training = record["training"]
         told = {
             "rows": [list(row) for row in run.rows],
-            "model": run.config.model.name,
+            "model": run.spec.model.name,
             "options": record["model_options"],
-            "seed": run.config.seed,
+            "seed": run.spec.seed,
             "steps": training["steps"],
-            "rate": run.config.recipe.optimizer.lr,
+            "rate": run.spec.recipe.optimizer.lr,
             "seconds": training["seconds"],
             "final_loss": training["final_loss"],
             "validation_psnr_y": training["validation_psnr_y"],
@@ -338,7 +338,7 @@ def _scores(images: Iterable[Mapping[str, Any]], column: str) -> list[float]:
 def _cost(run: Planned) -> dict[str, Any] | None:
     from benchmark.sweep.costs import trained_costs
 
-    costs = trained_costs(run.config)
+    costs = trained_costs(run.spec)
     return (
         None
         if costs is None

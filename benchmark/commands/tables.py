@@ -14,7 +14,6 @@ from benchmark import catalog, output
 from benchmark.commands import released as given_rows
 from benchmark.commands.planning import show_plan
 from benchmark.commands.released import Asked, Measured
-from benchmark.config import RunConfig, model_options, resolve
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import ablations as drawn
@@ -22,6 +21,7 @@ from benchmark.report.released import released_table
 from benchmark.report.rows import Given
 from benchmark.report.table import Table, write
 from benchmark.report.tables import measured_by, ranks, table1
+from benchmark.spec import RunSpec, resolve
 from benchmark.sweep import plan as plans
 from benchmark.sweep import planfile
 from benchmark.sweep import rows as rowsfile
@@ -275,7 +275,7 @@ def _draw_table1(
     given = _given(asked, measured, Path(request.runs) / "costs")
     if asked is not None:
         records += measured.records(asked)
-    names = list(dict.fromkeys(r.config.model.name for r in plan.runs))
+    names = list(dict.fromkeys(r.spec.model.name for r in plan.runs))
     datasets = plans.chosen_datasets(heading.datasets or (), request.root)
     costs, variants = _costs(plan.runs, heading.full_costs, Path(request.runs) / "costs")
     paths: list[Path] = []
@@ -320,7 +320,7 @@ def _costs(
     runs: Sequence[plans.Planned], of_full: bool, folder: Path
 ) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """What the trained networks cost, and which of them are not the full ones; with `of_full`, the full ones'."""
-    options = {r.config.model.name: model_options(r.config) for r in runs}
+    options = {r.spec.model.name: r.spec.options for r in runs}
     variants = {name for name, own in options.items() if own and not of_full}
     costs = full_costs([name for name in options if name not in variants], folder)
     costs |= {name: counted_costs(name, options[name], folder)["full"] for name in variants}
@@ -346,7 +346,7 @@ def _draw_table2(
         options,
         photographs,
         runs,
-        list(dict.fromkeys(p.config.model.name for p in plan.runs)),
+        list(dict.fromkeys(p.spec.model.name for p in plan.runs)),
         Path(request.runs) / "realrain",
         failures,
         given,
@@ -360,19 +360,19 @@ def _draw_table2(
 
 
 def _seeds(runs: Sequence[plans.Planned]) -> int:
-    return len({r.config.seed for r in runs})
+    return len({r.spec.seed for r in runs})
 
 
 def _draw_study(study: Study, request: Request, heading: planfile.Heading, plan: plans.Plan) -> list[Path]:
     variants = []
     shown = [r for r in plan.runs if any(name == study.name for name, _ in r.rows)]
-    of_full = heading.full_costs or not any(r.config.recipe.embedded for r in shown)
+    of_full = heading.full_costs or not any(r.spec.recipe.embedded for r in shown)
     for variant in study.variants:
         runs = [r for r in shown if (study.name, variant.name) in r.rows]
         if not runs:  # taken out of the plan
             continue
         records, failures = _found(runs)
-        full, counted = _counted(variant, runs[0].config, of_full, Path(request.runs) / "costs")
+        full, counted = _counted(variant, runs[0].spec, of_full, Path(request.runs) / "costs")
         variants.append(
             drawn.Variant(
                 variant.name,
@@ -391,7 +391,7 @@ def _draw_study(study: Study, request: Request, heading: planfile.Heading, plan:
     table = drawn.ablation_table(
         study.name,
         study.title,
-        shown[0].config.data.name,
+        shown[0].spec.data.name,
         variants,
         paper=study.paper,
         paper_row=catalog.network(study.model).paper_row,
@@ -404,10 +404,10 @@ def _draw_study(study: Study, request: Request, heading: planfile.Heading, plan:
 
 
 def _counted(
-    variant: Variant, config: RunConfig, of_full: bool, folder: Path
+    variant: Variant, config: RunSpec, of_full: bool, folder: Path
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """What the network costs, and under `paper` what the network costs whose FLOPs were printed."""
-    options = config.model.options if of_full else model_options(config)
+    options = config.model.options if of_full else config.options
     as_printed = {k.removeprefix("model."): v for k, v in variant.counted.items()} if of_full else {}
     try:
         full = counted_costs(config.model.name, options, folder)
@@ -420,7 +420,7 @@ def _counted(
 
 def _trained(run: plans.Planned) -> dict[str, Any] | None:
     try:
-        costs = trained_costs(run.config)
+        costs = trained_costs(run.spec)
     except (UserError, WorkError) as error:
         print(f"{run.label}: its cost is not counted: {error}", file=sys.stderr)
         return None
@@ -477,7 +477,7 @@ def _report(plan: plans.Plan, states: Mapping[str, State]) -> int:
 def _record(run: plans.Planned) -> Record | None:
     record = read_record(run.folder)
     if record is not None and record["identity"] != run.identity:
-        return find_record(run.config)  # says what differs
+        return find_record(run.spec)  # says what differs
     return record
 
 

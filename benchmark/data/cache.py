@@ -113,24 +113,24 @@ def _home() -> Path:
     found = home()
     if found is None:
         raise UserError(
-            "this user has no home folder: set ESDNET_CACHE (or data.cache) to a folder for the cache"
+            "this user has no home folder: set DERAIN_CACHE (or data.cache) to a folder for the cache"
         )
     return found
 
 
 def cache_folder(option: str | Path | None = None) -> Path:
-    """Where the cache lies: the option, else $ESDNET_CACHE, else ~/.cache/esdnet-benchmark.
+    """Where the cache lies: the option, else $DERAIN_CACHE, else ~/.cache/derain.
 
     Raises:
         UserError: there is no home either.
     """
     if option:
         return Path(expanded(str(option)))
-    named = os.environ.get("ESDNET_CACHE")
+    named = os.environ.get("DERAIN_CACHE")
     if named:
         return Path(expanded(named))
     place = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
-    return Path(place) / "esdnet-benchmark"
+    return Path(place) / "derain"
 
 
 def content_key(pairs: Sequence[Pair]) -> str:
@@ -324,7 +324,7 @@ def _build(part: Path, name: str, pairs: Sequence[Pair], progress: bool, workers
     for height, width in sizes:
         offsets.append(total)
         total += 2 * height * width * 3
-    require_room(part.parent, total, "the decoded images", "ESDNET_CACHE=FOLDER, or data.cache=FOLDER")
+    require_room(part.parent, total, "the decoded images", "DERAIN_CACHE=FOLDER, or data.cache=FOLDER")
     groups = [""] * len(pairs)
     whole = [""] * len(pairs)
     stop = threading.Event()

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from benchmark.config import RunConfig, from_dict, to_dict
 from benchmark.errors import Stop, UserError, WorkError, speak_any_name, stop_signals
 from benchmark.files import make_folder, write_json
 from benchmark.launch import leave_allocation
+from benchmark.spec import RunSpec, from_plain
 from benchmark.sweep.claims import Claimed, Owner
-from benchmark.sweep.records import run_folder, typed
+from benchmark.sweep.records import typed
 
 _ORDER = "order.json"
 CLAIMED = 75  # exit status: somebody else does the run (EX_TEMPFAIL)
@@ -45,10 +45,10 @@ class Order:
     watch: Owner | None = None
 
     @staticmethod
-    def of(config: RunConfig, threads: int, devices: str | None = None, watch: Owner | None = None) -> Order:
+    def of(config: RunSpec, threads: int, devices: str | None = None, watch: Owner | None = None) -> Order:
         """The order for a run of the command that this process was given, in its folder."""
         threads = config.trainer.threads or threads
-        return Order(to_dict(config), sys.argv, str(Path.cwd()), threads, devices, watch)
+        return Order(config.plain(), sys.argv, str(Path.cwd()), threads, devices, watch)
 
     def write(self, path: Path) -> None:
         """Write it for `read`."""
@@ -68,7 +68,7 @@ def main(order: Order) -> NoReturn:
         os.setsid()  # Ctrl-C in the terminal is for the driver, which asks its runs to stop
     typed(order.command)
     os.chdir(order.place)
-    folder = run_folder(from_dict(order.config))
+    folder = from_plain(order.config).folder
     make_folder(folder)
     log = (folder / "log.txt").open("a", buffering=1, encoding="utf-8")
     os.dup2(log.fileno(), 1)
@@ -93,7 +93,7 @@ def _run(order: Order) -> int:
 
         if order.threads:
             torch.set_num_threads(order.threads)
-        execute(from_dict(order.config), watch=order.watch)
+        execute(from_plain(order.config), watch=order.watch)
     except Claimed as error:
         print(f"derain: {error}", file=sys.stderr)
         return CLAIMED

@@ -10,19 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.catalog import network
-from benchmark.config import RunConfig, model_options, tiling
 from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import UserError
 from benchmark.sources import counting_digest
-from benchmark.sweep.records import (
-    Record,
-    machine,
-    provenance,
-    read_record,
-    run_folder,
-    versions,
-    write_record,
-)
+from benchmark.spec import RunSpec
+from benchmark.sweep.records import Record, machine, provenance, read_record, versions, write_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +103,7 @@ def counted_costs(
     return kept["costs"]
 
 
-def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any]] | None:
+def trained_costs(config: RunSpec, size: int = 256) -> dict[str, dict[str, Any]] | None:
     """What a run's trained network costs at `size`², at the spike rates of its test pictures: `full`, `paper`, `45nm`.
 
     Rates are the means over the centre tiles of some test pictures, of the size that the run was tested with. Kept in
@@ -122,7 +114,7 @@ def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any
     """
     from benchmark.files import WEIGHTS, file_digest
 
-    folder = run_folder(config)
+    folder = config.folder
     if not (folder / WEIGHTS).is_file():
         return None
     weights = file_digest(folder / WEIGHTS)[:16]
@@ -135,7 +127,7 @@ def trained_costs(config: RunConfig, size: int = 256) -> dict[str, dict[str, Any
         from benchmark.cost import measure_cost
         from benchmark.models import create_model
 
-        trained = create_model(config.model.name, **model_options(config))
+        trained = create_model(config.model.name, **config.options)
         load_checkpoint(trained, folder / WEIGHTS)
         trained.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         tiles = _test_tiles(config, size)
@@ -176,7 +168,7 @@ class KeptForwards:
         (self.folder / FORWARDS).unlink(missing_ok=True)
 
 
-def _test_tiles(config: RunConfig, size: int) -> Tensor:
+def _test_tiles(config: RunSpec, size: int) -> Tensor:
     import torch
 
     from benchmark.data import open_pairs
@@ -186,7 +178,7 @@ def _test_tiles(config: RunConfig, size: int) -> Tensor:
     name = [*own, *config.evaluation.also, *test_sets(config.data.name)][0]
     pairs = open_pairs(name, config.data.root, "test")
     pictures = [pairs[i]["rainy"] for i in range(min(_PICTURES, len(pairs)))]
-    side = min([tiling(config)[0] or size, *(n for p in pictures for n in p.shape[-2:])])
+    side = min([config.tiling[0] or size, *(n for p in pictures for n in p.shape[-2:])])
     corners = [[(n - side) // 2 for n in p.shape[-2:]] for p in pictures]
     return torch.stack(
         [p[:, y : y + side, x : x + side] for p, (y, x) in zip(pictures, corners, strict=True)]

@@ -6,21 +6,21 @@ import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmark.config import RunConfig
 from benchmark.data.cache import files_digest
 from benchmark.data.layouts import pairs_of
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError
+from benchmark.spec import RunSpec
 from benchmark.sweep.records import RECORD
 
 
-def training_digest(config: RunConfig) -> str | None:
+def training_digest(config: RunSpec) -> str | None:
     """A hash of the files that a run trains on; None where they are not on this machine, or come with the suite."""
     name = dataset_spec(config.data.name).training
     return _now(name, config.data.root, "train", tuple(config.data.exclude), config.data.cache)
 
 
-def test_digests(config: RunConfig, names: Iterable[str]) -> dict[str, str]:
+def test_digests(config: RunSpec, names: Iterable[str]) -> dict[str, str]:
     """A hash of the files of each test set that is on this machine and does not come with the suite."""
     found = {name: _now(name, config.data.root, "test", (), config.data.cache) for name in names}
     return {name: digest for name, digest in found.items() if digest is not None}

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmark.config import to_dict
 from benchmark.errors import Interrupted, stop_signals
 from benchmark.sweep.claims import storage_time
 from benchmark.sweep.executors import Executor, Job
@@ -160,9 +159,9 @@ class _Driver:
                     "state": end.state,
                     "reason": end.reason,
                     "name": run.name,
-                    **provenance(run.config.model.name),
+                    **provenance(run.spec.model.name),
                 }
-                failure |= {"identity": run.identity, "config": to_dict(run.config), "traceback": []}
+                failure |= {"identity": run.identity, "config": run.spec.plain(), "traceback": []}
                 write_record(run.folder, failure, FAILURE)
                 self._end_or_again(run, State(end.state, end.reason))
 

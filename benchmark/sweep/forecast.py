@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import RunConfig, model_options
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import write_json
 from benchmark.reading import json_of
 from benchmark.resident import keep_freed_memory
+from benchmark.spec import RunSpec
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import machine, read_record
 
@@ -60,7 +60,7 @@ class Forecaster:
         finished = set(done)
         seen: dict[str, int] = defaultdict(int)
         for run in runs:
-            kind, _ = self._known(run.config)
+            kind, _ = self._known(run.spec)
             if run.name in finished and seen[kind] < 5:  # so many tell enough
                 seen[kind] += 1
                 record = read_record(run.folder)
@@ -75,28 +75,28 @@ class Forecaster:
             run: of the plan.
             measure: told the name of a network before a step of it is measured; None: nothing is measured.
         """
-        kind, key = self._known(run.config)
+        kind, key = self._known(run.spec)
         before = self.taken.get(kind)
         if before:
             return Forecast(statistics.median(before), source="records")
         if key not in self.measured:
             if measure is None:
                 return Forecast(source="not measured")
-            measure(run.config.model.name)
+            measure(run.spec.model.name)
             try:
-                self.measured[key] = measure_step(run.config, self.threads)
+                self.measured[key] = measure_step(run.spec, self.threads)
                 write_json(self.path, {"format": 1, "steps": self.measured})
             except (UserError, WorkError, RuntimeError, MemoryError) as error:
                 self.measured[key] = {"failed": (str(error) or type(error).__name__).splitlines()[0]}
         found = self.measured[key]
         if "failed" in found:
             return Forecast(source=f"a step failed: {found['failed']}")
-        steps = step_count(run.config)
+        steps = step_count(run.spec)
         if steps is None:
             return Forecast(memory_gb=found["memory_gb"], source="the data are not there")
         return Forecast(found["seconds"] * steps, found["memory_gb"], "measured")
 
-    def _known(self, config: RunConfig) -> tuple[str, str]:
+    def _known(self, config: RunSpec) -> tuple[str, str]:
         """What runs of about the same duration have in common, and the key of the time of their step."""
         parts = (config.model, config.data, config.recipe, config.trainer)
         place = tuple(map(id, parts))  # runs that differ in the seed share them
@@ -106,7 +106,7 @@ class Forecaster:
         return self._keys[place]
 
 
-def step_key(config: RunConfig, threads: int) -> str:
+def step_key(config: RunSpec, threads: int) -> str:
     """What the time of a step depends on: machine, threads, network, batch, patch, precision, loss."""
     recipe = config.recipe
     told = [
@@ -114,7 +114,7 @@ def step_key(config: RunConfig, threads: int) -> str:
         config.trainer.threads or threads,
         config.trainer.accelerator,
         config.model.name,
-        model_options(config),
+        config.options,
         [recipe.batch, recipe.patch, recipe.precision, recipe.loss, recipe.optimizer.name],
     ]
     text = json.dumps(told, sort_keys=True, default=list)
@@ -124,7 +124,7 @@ def step_key(config: RunConfig, threads: int) -> str:
 _counts: dict[tuple[str, str | None], int | None] = {}
 
 
-def step_count(config: RunConfig) -> int | None:
+def step_count(config: RunSpec) -> int | None:
     """Optimiser steps of a run; None where the data would have to be counted and are not there."""
     recipe = config.recipe
     if recipe.steps is not None:
@@ -142,7 +142,7 @@ def step_count(config: RunConfig) -> int | None:
     return epochs * max(1, (images - held_out) // recipe.batch)
 
 
-def _images(config: RunConfig) -> int | None:
+def _images(config: RunSpec) -> int | None:
     from benchmark.data.layouts import list_pairs
 
     spec = dataset_spec(dataset_spec(config.data.name).training)
@@ -154,7 +154,7 @@ def _images(config: RunConfig) -> int | None:
         return spec.published.get("train")
 
 
-def measure_step(config: RunConfig, threads: int) -> dict[str, Any]:
+def measure_step(config: RunSpec, threads: int) -> dict[str, Any]:
     """Time training steps of a run's network on random crops of the recipe's size.
 
     Returns:
@@ -171,7 +171,7 @@ def measure_step(config: RunConfig, threads: int) -> dict[str, Any]:
     device = torch.device("cuda" if gpu else "cpu")
     torch.set_num_threads(config.trainer.threads or threads)
     torch.manual_seed(0)
-    network: Any = create_model(config.model.name, **model_options(config)).to(device).train()
+    network: Any = create_model(config.model.name, **config.options).to(device).train()
     module = Restoration(network, recipe, 1000, 100, {})
     optimizer = module.configure_optimizers()["optimizer"]
     rainy = torch.rand(recipe.batch, 3, recipe.patch, recipe.patch, device=device)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from benchmark import catalog
-from benchmark.config import RunConfig, digest, name_of, question, resolve, training_identity
 from benchmark.data.specs import COLUMNS, DATASETS, column_key, dataset_spec, result_key, test_sets
 from benchmark.errors import UserError
-from benchmark.limits import SEEDS
 from benchmark.reading import written
+from benchmark.spec import SEEDS, RunSpec, resolve
 
 
 @dataclass(frozen=True)
@@ -23,30 +21,36 @@ class Planned:
     """A run of a plan.
 
     Attributes:
-        config: resolved.
+        spec: the run.
         words: the settings that make it, apart from those that all runs of its plan have.
-        identity: of the configuration.
-        training: the identity of its training: runs that differ in the test alone share it.
         label: how progress calls it, such as "esdnet embedded-heavy seed 0" or "table3 SEW-ResNet seed 0".
         rows: of ablation tables that show it, as (study, row).
     """
 
-    config: RunConfig
+    spec: RunSpec
     words: tuple[str, ...]
-    identity: str
-    training: str
     label: str
     rows: tuple[tuple[str, str], ...] = ()
 
-    @cached_property
+    @property
+    def identity(self) -> str:
+        """Of the run."""
+        return self.spec.identity
+
+    @property
+    def training(self) -> str:
+        """The identity of its training: runs that differ in the test alone share it."""
+        return self.spec.training_identity
+
+    @property
     def name(self) -> str:
         """The run's name: readable, and unique."""
-        return name_of(self.config, self.identity)
+        return self.spec.name
 
-    @cached_property
+    @property
     def folder(self) -> Path:
         """Where it keeps its checkpoints, logs and record."""
-        return Path(self.config.out) / self.config.recipe.name / self.name
+        return self.spec.folder
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Planner:
 
     def __init__(self, common: Sequence[str], last: Sequence[str] = ()) -> None:
         self.common, self.last = tuple(common), tuple(last)
-        self._known: dict[tuple[str, ...], tuple[RunConfig, dict[str, Any]]] = {}
+        self._known: dict[tuple[str, ...], RunSpec] = {}
 
     def plan(
         self, words: Sequence[str], seed: int, label: str = "", rows: Iterable[tuple[str, str]] = ()
@@ -81,16 +85,12 @@ class Planner:
             raise UserError(f"seed={seed}: from 0 to {SEEDS - 1}")
         key = tuple(words)
         if key not in self._known:
-            config = resolve([*self.common, *key, *self.last])
-            self._known[key] = (config, question(config))
-        config, asked = self._known[key]
-        asked = {**asked, "seed": seed}
+            self._known[key] = resolve([*self.common, *key, *self.last])
+        spec = self._known[key].with_seed(seed)
         return Planned(
-            config=dataclasses.replace(config, seed=seed),
+            spec=spec,
             words=(*key, f"seed={seed}"),
-            identity=digest(asked),
-            training=training_identity(config, asked),
-            label=f"{label or f'{config.model.name} {config.data.name}'} seed {seed}",
+            label=f"{label or f'{spec.model.name} {spec.data.name}'} seed {seed}",
             rows=tuple(rows),
         )
 

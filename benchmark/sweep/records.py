@@ -20,11 +20,11 @@ from typing import Any
 import orjson
 
 from benchmark.catalog import network
-from benchmark.config import RunConfig, differences, identity, run_name
 from benchmark.errors import UserError
 from benchmark.files import home, write_json
 from benchmark.means import mean_of
 from benchmark.sources import code_digest
+from benchmark.spec import RunSpec, differences
 
 FORMAT = 1
 RECORD = "record.json"
@@ -44,11 +44,6 @@ _PACKAGES = (
 )
 
 Record = dict[str, Any]
-
-
-def run_folder(config: RunConfig) -> Path:
-    """Where a run keeps its checkpoints, logs and record: out/recipe/name."""
-    return Path(config.out) / config.recipe.name / run_name(config)
 
 
 def read_record(folder: Path, filename: str = RECORD) -> Record | None:
@@ -124,13 +119,13 @@ def _without_infinite(values: Iterable[float | str]) -> float:
 _ROUNDING = 1e-6
 
 
-def find_record(config: RunConfig) -> Record | None:
+def find_record(config: RunSpec) -> Record | None:
     """The record of a run, if it has been done."""
-    record = read_record(run_folder(config))
-    if record is not None and record["identity"] != identity(config):
+    record = read_record(config.folder)
+    if record is not None and record["identity"] != config.identity:
         told = "; ".join(differences(record.get("config", {}), config))
         raise UserError(
-            f"{run_folder(config) / RECORD}: is of configuration {record['identity']}, not {identity(config)}"
+            f"{config.folder / RECORD}: is of configuration {record['identity']}, not {config.identity}"
             + f" ({told})" * bool(told)
         )
     return record

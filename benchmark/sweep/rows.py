@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import catalog, shipped
-from benchmark.config import RunConfig, digest, resolve
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
 from benchmark.reading import path as expanded
 from benchmark.reading import plain_of, written
+from benchmark.spec import RunSpec, digest, resolve
 
 FORMAT = 1
 FOLDER = "released"  # of the records, among the runs
@@ -127,7 +127,7 @@ class Entry:
         """Where its record, its weights and its restored pictures are kept."""
         return Path(runs) / FOLDER / self.name
 
-    def config(self, root: str | None, runs: str | Path) -> RunConfig:
+    def config(self, root: str | None, runs: str | Path) -> RunSpec:
         """How it is tested, as a run's configuration; of how it was trained nothing is meant.
 
         Raises:

@@ -13,15 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
-from benchmark.config import (
-    RunConfig,
-    identity,
-    model_options,
-    run_name,
-    tiling,
-    to_dict,
-    training_identity,
-)
 from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import (
     DiskFull,
@@ -40,6 +31,7 @@ from benchmark.files import WEIGHTS, explained, plain, require_writable, write_t
 from benchmark.launch import require_launch
 from benchmark.resident import keep_freed_memory
 from benchmark.sources import code_digest
+from benchmark.spec import RunSpec
 from benchmark.sweep.claims import Claim, Owner
 from benchmark.sweep.current import forget, require_current, test_digests, training_digest
 from benchmark.sweep.executors import end_of, memory_kills
@@ -50,7 +42,6 @@ from benchmark.sweep.records import (
     find_record,
     provenance,
     read_record,
-    run_folder,
     without_home,
     without_places,
     write_record,
@@ -63,7 +54,7 @@ if TYPE_CHECKING:
 
 
 def execute(
-    config: RunConfig, progress: Callable[[int, int], None] | None = None, watch: Owner | None = None
+    config: RunSpec, progress: Callable[[int, int], None] | None = None, watch: Owner | None = None
 ) -> Record:
     """Do a run, or find it done.
 
@@ -82,7 +73,7 @@ def execute(
         Claimed: another process is doing the run.
         UserError, WorkError: the run cannot be done or failed; the reason is also in `failure.json`.
     """
-    folder = run_folder(config)
+    folder = config.folder
     tracker = Tracker(config, folder)
     done = find_record(config)
     if done is not None:
@@ -106,7 +97,7 @@ def execute(
         return _attempt(config, folder, tell, tracker, claim.hold)
 
 
-def _found(record: Record, config: RunConfig, tracker: Tracker) -> Record:
+def _found(record: Record, config: RunSpec, tracker: Tracker) -> Record:
     if under_agent():  # which waits for the figures of the run that it asked for
         tracker.done(record, lambda: _costs(config))
     return record
@@ -119,13 +110,13 @@ def _first_process() -> bool:
 
 
 def _attempt(
-    config: RunConfig,
+    config: RunSpec,
     folder: Path,
     progress: Callable[[int, int], None] | None,
     tracker: Tracker,
     hold: Callable[[], None],
 ) -> Record:
-    write_text(folder / "config.yaml", _as_yaml(config))
+    write_text(folder / "config.yaml", as_yaml(config))
     before = mark_of(folder)
     kills = memory_kills()
     try:
@@ -141,10 +132,10 @@ def _attempt(
             sys.exit(getattr(error, "status", 1))
         fault = error.__cause__ if isinstance(error, Foreign) else error
         failure = {
-            "identity": identity(config),
-            "name": run_name(config),
+            "identity": config.identity,
+            "name": config.name,
             "state": _state(error),
-            "config": to_dict(config),
+            "config": config.plain(),
             "reason": str(error) or type(error).__name__,
             "traceback": _last_lines(fault),
             **provenance(config.model.name),
@@ -171,16 +162,17 @@ def _last_lines(error: BaseException | None) -> list[str]:
     return without_home("".join(traceback.format_exception(error))).splitlines()[-12:]
 
 
-def _costs(config: RunConfig) -> dict[str, dict[str, Any]] | None:
+def _costs(config: RunSpec) -> dict[str, dict[str, Any]] | None:
     from benchmark.sweep.costs import trained_costs
 
     return trained_costs(config)
 
 
-def _as_yaml(config: RunConfig) -> str:
+def as_yaml(config: RunSpec) -> str:
+    """A run's settings as config.yaml in its folder has them."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(plain(to_dict(config))))
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config.plain())))
 
 
 def _is_told_by_another(error: BaseException, folder: Path, before: tuple[int, int] | None) -> bool:
@@ -192,7 +184,7 @@ def _is_told_by_another(error: BaseException, folder: Path, before: tuple[int, i
     return isinstance(error, ProcessLost) and mark_of(folder) != before
 
 
-def _told(error: BaseException, config: RunConfig, folder: Path, kills: int | None) -> BaseException:
+def _told(error: BaseException, config: RunSpec, folder: Path, kills: int | None) -> BaseException:
     """The error in a line of ours where it says that memory or disk ran out, else as it is."""
     if isinstance(error, ProcessLost) and end_of(error.ended, kills).state == OUT_OF_MEMORY:
         return OutOfMemory(f"{error}: the system had run out of memory")
@@ -220,7 +212,7 @@ def _state(error: BaseException) -> str:
 
 
 def _train_and_test(
-    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+    config: RunSpec, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
 ) -> Record:
     import torch
 
@@ -242,14 +234,14 @@ def _train_and_test(
     results = test(config, network.to(device), device, folder, pairs, measures)
     tracker.pictures(lambda: samples(config, network, device))
     return {
-        "identity": identity(config),
-        "training_identity": training_identity(config),
-        "name": run_name(config),
+        "identity": config.identity,
+        "training_identity": config.training_identity,
+        "name": config.name,
         "state": "done",
-        "config": to_dict(config),
+        "config": config.plain(),
         "training": training,
         "test_seconds": round(time.monotonic() - began, 2),
-        "model_options": model_options(config),
+        "model_options": config.options,
         "data": {"train": trained_on, "test": tested_on},
         "parameters": {"trained": sum(p.numel() for p in network.parameters())},
         "results": results,
@@ -260,7 +252,7 @@ def _train_and_test(
 
 
 def _trained(
-    config: RunConfig, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+    config: RunSpec, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
 ) -> tuple[Any, dict[str, Any]]:
     """The trained network, and how it was trained; not again where a run has it that differs in the test alone."""
     from benchmark.checkpoints import load_checkpoint
@@ -269,7 +261,7 @@ def _trained(
 
     twin = _twin(config)
     if twin is not None:
-        network = create_model(config.model.name, **model_options(config))
+        network = create_model(config.model.name, **config.options)
         load_checkpoint(network, folder.parent / twin["name"] / WEIGHTS)
         return network, {**twin["training"], "trained_as": twin["name"]}
     trained = train(config, folder, progress, tracker.log)
@@ -286,10 +278,10 @@ def _trained(
     }
 
 
-def _twin(config: RunConfig) -> Record | None:
+def _twin(config: RunSpec) -> Record | None:
     """The record of a run with the same training that has its weights still."""
     siblings = f"{config.model.name}-{config.data.name}-seed{config.seed}-*"
-    for folder in sorted(run_folder(config).parent.glob(siblings)):
+    for folder in sorted(config.folder.parent.glob(siblings)):
         try:
             record = read_record(folder)
         except UserError:  # of another version: no reason for this run to fail
@@ -297,14 +289,14 @@ def _twin(config: RunConfig) -> Record | None:
         if record is None or not (folder / WEIGHTS).is_file():
             continue
         # as it was when it was trained: the catalogue's embedded options may have changed since
-        if record.get("training_identity") != training_identity(config):
+        if record.get("training_identity") != config.training_identity:
             continue
         if record.get("data", {}).get("train") == training_digest(config):
             return record
     return None
 
 
-def test_pairs(config: RunConfig, least: int = 1) -> tuple[dict[str, PairedImages], dict[str, str]]:
+def test_pairs(config: RunSpec, least: int = 1) -> tuple[dict[str, PairedImages], dict[str, str]]:
     """The pairs of every set that a training dataset stands for; for each set that cannot be tested the reason.
 
     Args:
@@ -332,7 +324,7 @@ def test_pairs(config: RunConfig, least: int = 1) -> tuple[dict[str, PairedImage
 
 
 def test(
-    config: RunConfig,
+    config: RunSpec,
     network: Any,
     device: Any,
     folder: Path,
@@ -342,7 +334,7 @@ def test(
     """Test a network on pairs, by further metrics too; returns the results by dataset."""
     from benchmark.evaluation.evaluate import evaluate, summary
 
-    tile, overlap = tiling(config)
+    tile, overlap = config.tiling
     results: dict[str, Any] = {}
     for name, images in pairs.items():
         rows = evaluate(
@@ -365,20 +357,20 @@ def test(
     return results
 
 
-def _about(config: RunConfig) -> dict[str, Any]:
+def _about(config: RunSpec) -> dict[str, Any]:
     """What weights say of themselves: enough to build the network and to know what trained it; no paths."""
     return {
-        "model": {"name": config.model.name, "options": model_options(config)},
+        "model": {"name": config.model.name, "options": config.options},
         "recipe": config.recipe.name,
         "data": config.data.name,
         "seed": config.seed,
-        "identity": identity(config),
+        "identity": config.identity,
         "commit": commit(),
         "code": code_digest(catalog.network(config.model.name).target),
     }
 
 
-def _on_gpu(config: RunConfig) -> bool:
+def _on_gpu(config: RunSpec) -> bool:
     import torch
 
     return config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.config import RunConfig, identity, run_name, settings_of
 from benchmark.errors import UserError, WorkError
 from benchmark.files import home, write_json
+from benchmark.spec import RunSpec, settings_of
 from benchmark.sweep.records import RECORD, Record, without_home
 
 STEP = "trainer/global_step"
@@ -78,7 +78,7 @@ def under_agent() -> bool:
     return bool(os.environ.get("WANDB_SWEEP_ID") and os.environ.get("WANDB_RUN_ID"))
 
 
-def words(config: RunConfig) -> dict[str, Any]:
+def words(config: RunSpec) -> dict[str, Any]:
     """A run's settings as W&B shows them: under the names of the command line, without paths.
 
     The parameters of a sweep have the same names and values, so that the two agree. `VARIANT` has the network's options
@@ -118,7 +118,7 @@ class Tracker:
         folder: of the run; W&B's files lie in `wandb/` there.
     """
 
-    def __init__(self, config: RunConfig, folder: Path) -> None:
+    def __init__(self, config: RunSpec, folder: Path) -> None:
         self.config = config
         self.folder = folder
         self._run: Any = None
@@ -156,8 +156,8 @@ class Tracker:
         self.folder.mkdir(parents=True, exist_ok=True)
         return wandb.init(
             project=project(),
-            id=os.environ["WANDB_RUN_ID"] if under_agent() else identity(self.config),
-            name=run_name(self.config),
+            id=os.environ["WANDB_RUN_ID"] if under_agent() else self.config.identity,
+            name=self.config.name,
             group=f"{self.config.model.name}-{self.config.data.name}-{self.config.recipe.name}",
             resume="allow",
             mode=mode,
@@ -261,7 +261,7 @@ def _first_line(error: Exception) -> str:
     return without_home(str(error) or type(error).__name__).splitlines()[0]
 
 
-def samples(config: RunConfig, network: Any, device: Any) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
+def samples(config: RunSpec, network: Any, device: Any) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
     """The first test pictures of each set: rainy, restored and target side by side.
 
     Args:
@@ -274,13 +274,12 @@ def samples(config: RunConfig, network: Any, device: Any) -> Iterator[tuple[str,
     """
     import torch
 
-    from benchmark.config import tiling
     from benchmark.data import open_pairs
     from benchmark.data.specs import test_sets
     from benchmark.evaluation import psnr_y, restore
     from benchmark.evaluation.metrics import to_8_bit
 
-    tile, overlap = tiling(config)
+    tile, overlap = config.tiling
     for dataset in test_sets(config.data.name):
         try:
             pairs = open_pairs(dataset, config.data.root, "test")

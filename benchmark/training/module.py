@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from benchmark.config import RecipeConfig
 from benchmark.errors import Diverged
 from benchmark.evaluation.meters import PSNRY, SSIMY
 from benchmark.evaluation.tiling import restore
 from benchmark.models import faults_of
+from benchmark.spec import RecipeSpec
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.losses import get_loss
 from benchmark.training.schedules import learning_rate_factor
@@ -35,7 +35,7 @@ class Restoration(pl.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        recipe: RecipeConfig,
+        recipe: RecipeSpec,
         total_steps: int,
         steps_per_epoch: int,
         description: dict[str, Any],

@@ -12,10 +12,10 @@ from torch import nn
 
 from benchmark import catalog
 from benchmark.checkpoints import read_checkpoint
-from benchmark.config import RunConfig, differences, identity, to_dict
 from benchmark.errors import UserError
 from benchmark.files import atomic, require_room
 from benchmark.sources import code_digest
+from benchmark.spec import RunSpec, differences
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -53,17 +53,17 @@ def require_room_for(network: nn.Module, checkpoints: Path, averaged: bool) -> N
     require_room(checkpoints, needed, "the checkpoints", "out=FOLDER (of a table: --runs FOLDER)")
 
 
-def description(config: RunConfig, options: dict[str, Any]) -> dict[str, Any]:
+def description(config: RunSpec, options: dict[str, Any]) -> dict[str, Any]:
     """Plain data that a checkpoint carries, so that a file says what it is of and what made it."""
     return {
-        "identity": identity(config),
+        "identity": config.identity,
         "model": {"name": config.model.name, "options": options},
-        "config": to_dict(config),
+        "config": config.plain(),
         "code": [code_digest(catalog.network(config.model.name).target)],
     }
 
 
-def may_go_on(last: Path, config: RunConfig, here: dict[str, Any]) -> None:
+def may_go_on(last: Path, config: RunSpec, here: dict[str, Any]) -> None:
     """Let a training go on from `last` only if the same configuration and the same code made it.
 
     With `trainer.accept_changed_code` other code is accepted; what it was is added to `here["code"]`.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
-from benchmark.config import RecipeConfig
+from benchmark.spec import RecipeSpec
 
 
-def learning_rate_factor(recipe: RecipeConfig, step: int, total_steps: int, steps_per_epoch: int) -> float:
+def learning_rate_factor(recipe: RecipeSpec, step: int, total_steps: int, steps_per_epoch: int) -> float:
     """What the learning rate of an optimiser step is multiplied by.
 
     Args:

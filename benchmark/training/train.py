@@ -16,12 +16,12 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from torch import nn
 
 from benchmark.checkpoints import load_checkpoint
-from benchmark.config import RunConfig, model_options, tiling
 from benchmark.data import RainDataModule
 from benchmark.errors import UserError, WorkError
 from benchmark.evaluation.metrics import least_side
 from benchmark.files import file_digest, require_writable, room_for_sockets
 from benchmark.models import create_model
+from benchmark.spec import RunSpec
 from benchmark.training.callbacks import PassOn, Report, SpikeRates
 from benchmark.training.history import History
 from benchmark.training.module import Restoration
@@ -47,7 +47,7 @@ class Trained:
 
 
 def train(
-    config: RunConfig,
+    config: RunSpec,
     folder: Path,
     progress: Progress | None = None,
     log: Callable[[dict[str, float], int | None], None] | None = None,
@@ -94,7 +94,7 @@ def train(
         print(f"derain: {remark}", file=sys.stderr)
     per_epoch = data.steps_per_epoch
     total = recipe.steps or (recipe.epochs or 1) * per_epoch
-    network = create_model(config.model.name, **model_options(config))
+    network = create_model(config.model.name, **config.options)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"model '{config.model.name}': it has no parameters that can be trained")
     started = {}
@@ -106,10 +106,10 @@ def train(
     last = checkpoints / "last.ckpt"
     require_writable(checkpoints)
     require_room_for(network, checkpoints, averaged=recipe.ema is not None)
-    described = description(config, _plain(model_options(config)))
+    described = description(config, _plain(config.options))
     described["data"] = data.train_images.source.digest
     may_go_on(last, config, described)
-    module = Restoration(network, recipe, total, per_epoch, described, tiling(config))
+    module = Restoration(network, recipe, total, per_epoch, described, config.tiling)
     validate = recipe.select == "best"
     every = min(recipe.validate_every, total)
     report = Report(progress, last, config.trainer.checkpoint_every, every if validate else None)
@@ -134,7 +134,7 @@ def train(
             else _devices(config.trainer.devices),
             num_nodes=config.trainer.nodes,
             strategy=config.trainer.strategy,
-            precision=recipe.precision,  # type: ignore[arg-type]
+            precision=recipe.precision,
             max_steps=total,
             max_epochs=-1,
             val_check_interval=every if validate else None,

@@ -13,34 +13,34 @@ from torch import Tensor, nn
 import ablations
 from ablations import Study
 from benchmark import catalog
-from benchmark.config import RunConfig, identity, model_options
 from benchmark.cost import measure_cost
 from benchmark.errors import UserError
 from benchmark.models import create_model
 from benchmark.report.paper import printed
+from benchmark.spec import RunSpec
 from benchmark.sweep.costs import counted_costs
 from benchmark.sweep.plan import rows
 from esdnet.blocks import FeatureRefinement, MixedAttention, PostActivationBlock, ThresholdNorm
 from esdnet.neurons import LeakySequence
 
 
-def runs_of(name: str, recipe: str = "embedded") -> dict[str, RunConfig]:
+def runs_of(name: str, recipe: str = "embedded") -> dict[str, RunSpec]:
     return {row: configs[0] for row, configs in plan(catalog.study(name), recipe).items()}
 
 
-def plan(study: Study, recipe: str, *words: str, **more: Any) -> dict[str, list[RunConfig]]:
+def plan(study: Study, recipe: str, *words: str, **more: Any) -> dict[str, list[RunSpec]]:
     """The configurations of each row."""
     settings = {v.name: v.settings for v in study.variants}
-    found: dict[str, list[RunConfig]] = {}
+    found: dict[str, list[RunSpec]] = {}
     for run in rows(study.name, study.model, settings, recipe, None, base=study.base, words=words, **more):
         ((_, row),) = run.rows
-        found.setdefault(row, []).append(run.config)
+        found.setdefault(row, []).append(run.spec)
     return found
 
 
 def network(study: str, variant: str) -> nn.Module:
     config = runs_of(study)[variant]
-    return create_model(config.model.name, **model_options(config))
+    return create_model(config.model.name, **config.options)
 
 
 def has(model: nn.Module, kind: type[nn.Module]) -> bool:
@@ -50,7 +50,7 @@ def has(model: nn.Module, kind: type[nn.Module]) -> bool:
 @pytest.mark.parametrize("name", ablations.studies())
 def test_every_variant_of_every_study_can_be_built_and_run(name: str) -> None:
     for variant, config in runs_of(name).items():
-        model = create_model(config.model.name, **model_options(config))
+        model = create_model(config.model.name, **config.options)
         restored = model.eval()(torch.rand(1, 3, 16, 16))
         assert torch.isfinite(restored).all(), variant
 
@@ -62,16 +62,16 @@ def test_rows_are_named_as_the_paper_names_them(name: str) -> None:
 
 def test_the_three_tables_share_the_whole_network() -> None:
     whole = [runs_of("table3")["SRB"], runs_of("table4")["4"], runs_of("table5")["f"]]
-    assert len({identity(c) for c in whole}) == 1
-    every = {identity(c) for t in ("table3", "table4", "table5") for c in runs_of(t).values()}
+    assert len({c.identity for c in whole}) == 1
+    every = {c.identity for t in ("table3", "table4", "table5") for c in runs_of(t).values()}
     assert len(every) == 12
 
 
 def test_with_the_papers_recipe_the_whole_network_is_table_1s() -> None:
-    from benchmark.config import resolve
+    from benchmark.spec import resolve
 
     of_table1 = resolve(["model=esdnet", "data=embedded-heavy", "recipe=paper"])
-    assert identity(runs_of("table3", "paper")["SRB"]) == identity(of_table1)
+    assert runs_of("table3", "paper")["SRB"].identity == of_table1.identity
 
 
 def test_the_ann_has_no_neuron_and_the_others_have() -> None:
@@ -102,7 +102,7 @@ def test_the_residual_of_sew_is_a_sum_of_spikes() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 6])
 def test_t_is_in_the_attention(steps: int) -> None:
     study = catalog.study("table4").with_values([steps])
-    model = create_model("esdnet", **model_options(plan(study, "embedded")[str(steps)][0]))
+    model = create_model("esdnet", **plan(study, "embedded")[str(steps)][0].options)
     gates = [m.temporal for m in model.modules() if isinstance(m, MixedAttention)]
     assert gates and all(g is not None and g.squeeze.in_channels == steps for g in gates)
     assert torch.isfinite(model.eval()(torch.rand(1, 3, 16, 16))).all()

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark import catalog
 from benchmark.cli import main
-from benchmark.config import (
-    RunConfig,
-    from_dict,
-    identity,
-    model_options,
-    presets,
-    resolve,
-    run_name,
-    settings_of,
-    sources,
-    tiling,
-    to_dict,
-)
 from benchmark.errors import UserError
-from benchmark.reading import written
+from benchmark.reading import written, yaml_of
+from benchmark.spec import RunSpec, from_plain, recipes, resolve, settings_of, sources, words_of_file
+from benchmark.spec.resolve import TYPES
+from benchmark.sweep.run import as_yaml
 
 
 def test_the_paper_recipe_is_section_4_1() -> None:
@@ -40,7 +34,7 @@ def test_the_released_code_differs_in_optimiser_and_warm_up() -> None:
     )
 
 
-@pytest.mark.parametrize("name", presets("recipe"))
+@pytest.mark.parametrize("name", recipes())
 def test_every_recipe_resolves(name: str) -> None:
     assert resolve([f"recipe={name}"]).recipe.name == name
 
@@ -52,16 +46,16 @@ def test_later_words_win_and_types_are_kept() -> None:
 
 def test_model_options_are_the_variant_then_the_user() -> None:
     config = resolve(["model=prenet", "recipe=embedded", "model.channels=8"])
-    assert model_options(config)["channels"] == 8
-    assert "stages" in model_options(config)
-    assert model_options(resolve(["model=prenet", "recipe=paper"])) == {}
+    assert config.options["channels"] == 8
+    assert "stages" in config.options
+    assert resolve(["model=prenet", "recipe=paper"]).options == {}
 
 
 def test_tiling_is_the_authors_unless_said_otherwise() -> None:
-    assert tiling(resolve(["model=esdnet"])) == (80, 8)
-    assert tiling(resolve(["model=prenet"]))[0] is None
-    assert tiling(resolve(["model=esdnet", "evaluation.tile=whole"]))[0] is None
-    assert tiling(resolve(["model=esdnet", "evaluation.tile=64", "evaluation.overlap=4"])) == (64, 4)
+    assert resolve(["model=esdnet"]).tiling == (80, 8)
+    assert resolve(["model=prenet"]).tiling[0] is None
+    assert resolve(["model=esdnet", "evaluation.tile=whole"]).tiling[0] is None
+    assert resolve(["model=esdnet", "evaluation.tile=64", "evaluation.overlap=4"]).tiling == (64, 4)
 
 
 @pytest.mark.parametrize(
@@ -148,21 +142,21 @@ _VALUES = st.one_of(
 
 
 @settings(max_examples=150)
-@given(st.sampled_from([*settings_of(RunConfig()), "model.", "data.", "recipe.optimizer", "", "."]), _VALUES)
+@given(st.sampled_from([*settings_of(RunSpec()), "model.", "data.", "recipe.optimizer", "", "."]), _VALUES)
 def test_any_word_resolves_or_is_refused_in_one_line(key: str, value: str) -> None:
     try:
         config = resolve([f"{key}={value}"])
     except UserError as error:
         assert str(error) and "\n" not in str(error)
     else:
-        assert run_name(from_dict(to_dict(config))) == run_name(config)
+        assert from_plain(config.plain()).name == config.name
 
 
-@given(st.sampled_from(sorted(settings_of(RunConfig()))), st.data())
+@given(st.sampled_from(sorted(settings_of(RunSpec()))), st.data())
 def test_a_misspelt_key_is_answered_with_the_right_one(key: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(key) - 1))
     wrong = key[:at] + key[at + 1 :]
-    if len(key) < 4 or wrong in settings_of(RunConfig()) or not wrong.rpartition(".")[2]:
+    if len(key) < 4 or wrong in settings_of(RunSpec()) or not wrong.rpartition(".")[2]:
         return
     with pytest.raises(UserError) as error:
         resolve([f"{wrong}=1"])
@@ -191,7 +185,7 @@ def test_what_a_network_is_made_with_is_not_refused(name: str) -> None:
 
 
 def test_every_value_has_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ESDNET_CACHE", "/somewhere")
+    monkeypatch.setenv("DERAIN_CACHE", "/somewhere")
     words = ["model=esdnet", "recipe=embedded", "recipe.batch=2", "model.dim=6", "seed=1"]
     config = resolve(words)
     found = sources(words, config)
@@ -206,7 +200,7 @@ def test_every_value_has_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
         "recipe.optimizer.lr": "recipe/embedded.yaml",
         "recipe.optimizer.eps": "default",
         "data": "default",
-        "data.cache": "environment ESDNET_CACHE",
+        "data.cache": "environment DERAIN_CACHE",
         "seed": "command line",
     }.items():
         assert found[key] == where, key
@@ -222,16 +216,16 @@ def test_what_derain_config_prints_asks_for_the_same_run(capsys: pytest.CaptureF
     words = ["model=vlif", "data=embedded-12", "recipe=embedded", "recipe.optimizer.lr=1e-7", "seed=2"]
     assert main(["config", *words]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"# identity {identity(resolve(words))}"
+    assert printed[0] == f"# identity {resolve(words).identity}"
     assert all("  # " in line for line in printed[1:])
     again = [line.partition("  # ")[0].rstrip() for line in printed[1:]]
-    assert identity(resolve(again)) == identity(resolve(words))
+    assert resolve(again).identity == resolve(words).identity
 
 
 def test_identity_depends_on_the_question_alone() -> None:
     base = ["model=prenet", "data=embedded-light", "recipe=embedded"]
     same = resolve([*base, "out=elsewhere", "data.root=/data", "logger=csv", "trainer.threads=1"])
-    assert identity(resolve(base)) == identity(same)
+    assert resolve(base).identity == same.identity
     for other in (
         "seed=1",
         "recipe.steps=7",
@@ -239,17 +233,111 @@ def test_identity_depends_on_the_question_alone() -> None:
         "data=embedded-heavy",
         "evaluation.tile=64",
     ):
-        assert identity(resolve([*base, other])) != identity(resolve(base)), other
+        assert resolve([*base, other]).identity != resolve(base).identity, other
 
 
 @settings(deadline=None)  # the first call reads the network's source
 @given(st.integers(0, 2**31), st.floats(1e-6, 1.0), st.sampled_from(["esdnet", "prenet", "rescan"]))
 def test_configurations_survive_being_plain_data(seed: int, lr: float, model: str) -> None:
     config = resolve([f"model={model}", f"seed={seed}", f"recipe.optimizer.lr={lr!r}"])
-    again = from_dict(to_dict(config))
+    again = from_plain(config.plain())
     assert again == config
-    assert run_name(again) == run_name(config)
+    assert again.name == config.name
 
 
 def test_the_default_is_runnable() -> None:
-    assert resolve([]) == from_dict(to_dict(RunConfig()))
+    assert resolve([]) == from_plain(RunSpec().plain())
+
+
+_FILE = """
+model: {name: prenet, channels: 8}
+data: embedded-light
+recipe: {name: embedded, optimizer: {lr: 5e-4}, steps: 3}
+evaluation.tile: whole
+seed: 2
+out: 2024_11_26
+"""
+_SAME = [
+    "model=prenet",
+    "model.channels=8",
+    "data=embedded-light",
+    "recipe=embedded",
+    "recipe.optimizer.lr=5e-4",
+    "recipe.steps=3",
+    "evaluation.tile=whole",
+    "seed=2",
+    "out=2024_11_26",
+]
+
+
+def test_a_file_of_settings_is_what_its_words_are(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(_FILE)
+    assert resolve(words_of_file(file)) == resolve(_SAME)
+    words = words_of_file(file)
+    spec = resolve([*words, "seed=4"])
+    assert spec.seed == 4
+    found = sources(["seed=4"], spec, words, file)
+    assert (found["seed"], found["recipe.steps"], found["model.channels"]) == (
+        "command line",
+        str(file),
+        str(file),
+    )
+    assert found["recipe.batch"] == "recipe/embedded.yaml"
+
+
+@pytest.mark.parametrize("words", [_SAME, ["model=nafnet", "recipe=authors"], [*_SAME, "recipe.name=mine"]])
+def test_what_a_run_keeps_asks_for_the_same_run(tmp_path: Path, words: list[str]) -> None:
+    spec = resolve(words)
+    for name, text in (("a.json", json.dumps(spec.plain())), ("a.yaml", as_yaml(spec))):
+        (tmp_path / name).write_text(text)
+        again = resolve(words_of_file(tmp_path / name))
+        assert (again.identity, again.recipe.name) == (spec.identity, spec.recipe.name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: {name: prenet, chanels: 8}", "did you mean 'channels'"),
+        ("recipe: papper", "did you mean 'paper'"),
+        ("recipe: {name: papper, batch: 3}", "did you mean 'paper'"),
+        ("recipe: {batch: 0}", "recipe.batch=0: must be greater than 0"),
+        ("- model=prenet", "mapping"),
+        ("seed: [1, [2]]", "one value or a list of values"),
+        ("seed: ${oc.env:HOME}", "no references"),
+        ("model: {name: ", "not readable"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    assert main(["config", "-c", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+def test_the_schema_knows_bounds_choices_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    import jsonschema
+
+    assert main(["config", "--schema"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert yaml_of(_FILE)["recipe"]["steps"] == 3
+    wrong = jsonschema.Draft202012Validator(told)
+    nested = yaml_of(_FILE)
+    nested["evaluation"] = {"tile": nested.pop("evaluation.tile")}
+    assert not list(wrong.iter_errors(nested))
+    for bad in ({"recipe": {"batch": 0}}, {"recipe": {"loss": "sim"}}, {"seed": -1}, {"sede": 1}):
+        assert list(wrong.iter_errors(bad)), bad
+    every = [key for key, kind in TYPES.items() if not key.startswith("model.")]
+    for key in every:
+        group, _, name = key.rpartition(".")
+        place = told["properties"] if not group else _properties(told, group)
+        assert place[name].get("description"), f"{key} says what it is for"
+
+
+def _properties(told: dict[str, Any], group: str) -> dict[str, Any]:
+    titles = {"optimizer": "OptimizerSpec", "schedule": "ScheduleSpec"}
+    last = group.rpartition(".")[2]
+    return told["$defs"][titles.get(last, f"{last.title()}Spec")]["properties"]

@@ -14,12 +14,11 @@ import torch
 
 from benchmark import catalog
 from benchmark.cli import main
-from benchmark.config import resolve
 from benchmark.errors import UserError
 from benchmark.launch import require_launch
-from benchmark.limits import CHOICES
 from benchmark.models import create_model
-from benchmark.sweep.records import run_folder
+from benchmark.spec import resolve
+from benchmark.spec.resolve import choices
 from benchmark.sweep.run import execute
 
 TINY = [
@@ -38,7 +37,7 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("loss", list(CHOICES["recipe.loss"]()))
+@pytest.mark.parametrize("loss", choices("recipe.loss"))
 @pytest.mark.parametrize("name", list(catalog.networks()))
 def test_a_loss_is_taken_by_a_network_or_refused(name: str, loss: str) -> None:
     from benchmark.training.module import Restoration
@@ -58,7 +57,7 @@ def test_a_loss_is_taken_by_a_network_or_refused(name: str, loss: str) -> None:
     assert torch.isfinite(module.loss(outputs, torch.rand(2, 3, side, side), torch.rand(2, 3, side, side)))
 
 
-@pytest.mark.parametrize("precision", list(CHOICES["recipe.precision"]()))
+@pytest.mark.parametrize("precision", choices("recipe.precision"))
 def test_every_precision_trains(precision: str, tmp_path: Path) -> None:
     if precision == "16-mixed" and not torch.cuda.is_available():
         pytest.skip("needs a GPU, and is refused without")
@@ -154,7 +153,7 @@ def test_one_device_trains_in_a_slurm_allocation(more: dict[str, str], tmp_path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (run_folder(resolve(words)) / "record.json").is_file()
+    assert (resolve(words).folder / "record.json").is_file()
 
 
 @pytest.mark.parametrize(

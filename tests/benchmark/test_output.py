@@ -128,7 +128,7 @@ def test_doctor_looks_and_says_what_is_at_fault(tmp_path: Path, monkeypatch, cap
     assert "compiler" in told and "no fault found" in told
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("ESDNET_NATIVE", "0")
+    monkeypatch.setenv("DERAIN_NATIVE", "0")
     found = _json(capsys, "doctor", "--runs", str(tmp_path / "file" / "runs"), "--json", status=1)
     states = {f["what"]: f["state"] for f in found["findings"]}
     assert states["runs"] == "fault" and states["kernels"] == "less"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from benchmark import catalog
 from benchmark import reading as read
-from benchmark.config import _TYPES, resolve, settings_of
 from benchmark.errors import UserError
+from benchmark.spec import resolve, settings_of
+from benchmark.spec.resolve import TYPES
 from benchmark.sweep.executors import take_settings
 from benchmark.sweep.planfile import load
 
@@ -67,15 +68,15 @@ def test_text_stays_the_text_that_was_written(text: str, tmp_path: Path) -> None
     quoted = f"model=prenet data=rain200l '{word}' seed=1".replace("'", "''")
     plan.write_text(f"format: 1\nrecipe: paper\nruns:\n- '{quoted}'\n", encoding="utf-8")
     _, found = load(plan, str(tmp_path))
-    assert found.runs[0].config.data.root == text
+    assert found.runs[0].spec.data.root == text
 
 
 @pytest.mark.parametrize(
-    "key", [key for key, kind in _TYPES.items() if "str" in str(kind) and key != "model.options"]
+    "key", [key for key, kind in TYPES.items() if "str" in str(kind) and key != "model.options"]
 )
 @pytest.mark.parametrize("text", ["no", "007", "12:30", "2024_11_26"])
 def test_every_text_setting_keeps_its_text_or_names_it_as_it_was(key: str, text: str) -> None:
-    value = f"[{text}]" if "list" in str(_TYPES[key]) else text
+    value = f"[{text}]" if "list" in str(TYPES[key]) else text
     word = key.removesuffix(".name") if key in ("model.name", "data.name") else key
     try:
         found = settings_of(resolve([f"{word}={value}"]))
@@ -87,7 +88,7 @@ def test_every_text_setting_keeps_its_text_or_names_it_as_it_was(key: str, text:
 
 
 @pytest.mark.parametrize(
-    "key", [key for key, kind in _TYPES.items() if "int" in str(kind) and key != "recipe.schedule.first"]
+    "key", [key for key, kind in TYPES.items() if "int" in str(kind) and key != "recipe.schedule.first"]
 )
 def test_whole_numbers_are_decimal(key: str) -> None:
     assert settings_of(resolve(["recipe.batch=64", f"{key}=0064"]))[key] in (64, "64")
@@ -97,10 +98,10 @@ def test_whole_numbers_are_decimal(key: str) -> None:
         assert str(error.value).startswith(f"{key}={text}: ")
 
 
-@pytest.mark.parametrize("key", [key for key, kind in _TYPES.items() if "float" in str(kind)])
+@pytest.mark.parametrize("key", [key for key, kind in TYPES.items() if "float" in str(kind)])
 def test_numbers_are_decimal(key: str) -> None:
     for text in ("1:30", "0x10", "1_0.5", "nan", ".inf", "-inf", "1e999", "true", "12:00:00", "1.5.2"):
-        value = f"[{text},{text}]" if "list" in str(_TYPES[key]) else text
+        value = f"[{text},{text}]" if "list" in str(TYPES[key]) else text
         with pytest.raises(UserError, match="number") as error:
             resolve([f"{key}={value}"])
         assert str(error.value).startswith(f"{key}={value}: ")
@@ -318,7 +319,7 @@ def test_a_plan_does_not_say_where_files_go(tmp_path: Path, capsys: pytest.Captu
             load(path, str(tmp_path / "runs"))
     path.write_text("format: 1\nruns: ['model=prenet data=embedded-light data.cache=/elsewhere']\n")
     _, plan = load(path, str(tmp_path / "runs"))
-    assert plan.runs[0].config.out == str(tmp_path / "runs") and plan.runs[0].config.data.cache is None
+    assert plan.runs[0].spec.out == str(tmp_path / "runs") and plan.runs[0].spec.data.cache is None
     assert "data.cache=/elsewhere is left out" in capsys.readouterr().err
 
 
@@ -337,7 +338,7 @@ def test_a_saved_plan_is_read_again_whatever_is_in_its_words(tmp_path: Path) -> 
         for name in ("plan.yaml", "plan.json"):
             save(tmp_path / name, Heading([], None, "paper"), [run])
             _, found = load(tmp_path / name, str(tmp_path))
-            assert found.runs[0].config == run.config, text
+            assert found.runs[0].spec == run.spec, text
     with pytest.raises(UserError, match="UTF-8"):
         save(tmp_path / "p.yaml", Heading([], "/x\udcff", "paper"), [run])
 

@@ -15,11 +15,10 @@ import torch
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.commands import demo
-from benchmark.config import resolve
 from benchmark.data import write_image
 from benchmark.data.embedded import photograph
 from benchmark.errors import UserError
-from benchmark.sweep.records import run_folder
+from benchmark.spec import resolve
 from benchmark.sweep.run import execute
 from benchmark.words import short
 
@@ -107,7 +106,7 @@ def test_weights_of_two_trainings_name_both(mine: Path, capsys: pytest.CaptureFi
     words += [f"recipe.start_from={first / 'weights.safetensors'}", "recipe.schedule.warmup=0", "logger=csv"]
     config = resolve([*words, f"out={mine / 'runs'}"])
     execute(config)
-    second = run_folder(config)
+    second = config.folder
     command = ["ship", str(second), "-o", str(mine / "twice"), "--docs", str(mine / "twice")]
     assert main(command) == 2
     assert "--first" in capsys.readouterr().err

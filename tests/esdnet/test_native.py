@@ -159,7 +159,7 @@ def test_empty_sequences(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.usefixtures("forgotten")
 def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ESDNET_NATIVE", "0")
+    monkeypatch.setenv("DERAIN_NATIVE", "0")
     assert native.library(torch.float32) is None
     assert LeakySequence()(torch.ones(2, 3)).tolist() == [[1.0] * 3] * 2
 
@@ -180,7 +180,7 @@ def test_a_compiler_that_fails_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp
     compiler.write_text("#!/bin/sh\necho no such processor >&2; exit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
-    monkeypatch.setenv("ESDNET_CACHE", str(tmp_path))
+    monkeypatch.setenv("DERAIN_CACHE", str(tmp_path))
     with pytest.warns(UserWarning, match="no such processor"):
         assert native.library(torch.float32) is None
     with warnings.catch_warnings():
@@ -190,7 +190,7 @@ def test_a_compiler_that_fails_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.mark.usefixtures("compiled", "forgotten")
 def test_it_is_compiled_once_for_all_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ESDNET_CACHE", str(tmp_path))
+    monkeypatch.setenv("DERAIN_CACHE", str(tmp_path))
     assert native.library(torch.float32) is not None
     (folder,) = tmp_path.iterdir()
     (made,) = folder.iterdir()

@@ -27,9 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.config import RunConfig, resolve
 from benchmark.data.images import write_image
-from benchmark.sweep.records import RECORD, find_record, run_folder
+from benchmark.spec import RunSpec, resolve
+from benchmark.sweep.records import RECORD, find_record
 
 MARK = "DERAIN_SOAK"  # in the environment of every process of a soak
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -70,7 +70,7 @@ def _words(place: Path, out: str) -> list[str]:
     return words
 
 
-def configurations(place: Path, runs: int, out: str = "runs") -> list[RunConfig]:
+def configurations(place: Path, runs: int, out: str = "runs") -> list[RunSpec]:
     """The smallest network there is, six steps, a checkpoint at every one; a seed each."""
     base = resolve(_words(place, out))
     return [replace(base, seed=seed) for seed in range(runs)]
@@ -124,7 +124,7 @@ def soak(place: Path, runs: int, workers: int, minutes: float, pause: float, see
     driver: subprocess.Popen[bytes] | None = None
     while time.monotonic() - began < 60 * minutes:
         for config in configs:
-            record = run_folder(config) / RECORD
+            record = config.folder / RECORD
             with contextlib.suppress(OSError):
                 if written.setdefault(record, record.stat().st_mtime_ns) != record.stat().st_mtime_ns:
                     wrong.append(f"{record} was written again")
@@ -148,9 +148,7 @@ def soak(place: Path, runs: int, workers: int, minutes: float, pause: float, see
             os.kill(target, signum)
             what = f"{'driver' if target == driver.pid else 'run'} {signum.name}"
             kills[what] = kills.get(what, 0) + 1
-            interrupted |= {
-                c.seed for c in configs if (run_folder(c) / "checkpoints").is_dir() and not _done(c)
-            }
+            interrupted |= {c.seed for c in configs if (c.folder / "checkpoints").is_dir() and not _done(c)}
     seconds = time.monotonic() - began
     if driver is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -172,12 +170,12 @@ def soak(place: Path, runs: int, workers: int, minutes: float, pause: float, see
     return len(wrong) + (len(written) < runs)
 
 
-def _done(config: RunConfig) -> bool:
-    return (run_folder(config) / RECORD).is_file()
+def _done(config: RunSpec) -> bool:
+    return (config.folder / RECORD).is_file()
 
 
 def _looked_at(
-    place: Path, configs: list[RunConfig], interrupted: set[int], seen: set[Path], rng: random.Random
+    place: Path, configs: list[RunSpec], interrupted: set[int], seen: set[Path], rng: random.Random
 ) -> list[str]:
     from safetensors.numpy import load_file
 
@@ -185,7 +183,7 @@ def _looked_at(
 
     wrong = []
     for config in configs:
-        folder = run_folder(config)
+        folder = config.folder
         try:
             record = find_record(config)
         except Exception as error:
@@ -205,9 +203,9 @@ def _looked_at(
     ):
         alone = configurations(place, config.seed + 1, out="alone")[config.seed]
         execute(alone)
-        here, there = (load_file(run_folder(c) / "weights.safetensors") for c in (config, alone))
+        here, there = (load_file(c.folder / "weights.safetensors") for c in (config, alone))
         if any(not np.array_equal(here[k], there[k]) for k in there):
-            wrong.append(f"{run_folder(config)}: other weights than without interruption")
+            wrong.append(f"{config.folder}: other weights than without interruption")
     return wrong
 
 

@@ -206,7 +206,7 @@ def test_dry_runs_say_what_would_be_done_and_write_nothing(place: Path, line: st
 
 
 def test_dry_runs_of_what_draws_from_records(place: Path, capsys) -> None:
-    from benchmark.config import resolve
+    from benchmark.spec import resolve
     from benchmark.sweep.run import execute
 
     words = [

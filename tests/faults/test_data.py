@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.config import resolve
 from benchmark.data import audit
 from benchmark.data.audit import check
 from benchmark.data.images import read_image, write_image
 from benchmark.errors import UserError
-from benchmark.sweep.records import FAILURE, RECORD, run_folder
+from benchmark.spec import resolve
+from benchmark.sweep.records import FAILURE, RECORD
 from benchmark.sweep.run import execute
 
 
@@ -117,13 +117,13 @@ def test_training_goes_on_only_with_the_flag_which_the_record_keeps(
     with pytest.raises(UserError, match=words) as raised:
         execute(config)
     assert "data check" in str(raised.value) and "\n" not in str(raised.value)
-    assert (run_folder(config) / FAILURE).is_file() and not (run_folder(config) / RECORD).exists()
+    assert (config.folder / FAILURE).is_file() and not (config.folder / RECORD).exists()
     accepted = resolve(_words(dataset, tmp_path / "runs", "data.accept_problems=true"))
     record = json.loads(json.dumps(execute(accepted)))
     assert record["config"]["data"]["accept_problems"] is True
     assert any(words in line for line in record["training"]["data"]["problems"])
     assert str(tmp_path) not in json.dumps(record["training"])
-    assert run_folder(accepted) != run_folder(config), "another identity: its figures are no other run's"
+    assert accepted.folder != config.folder, "another identity: its figures are no other run's"
 
 
 def test_a_set_that_is_not_as_published_needs_the_flag(dataset: Path, tmp_path: Path) -> None:

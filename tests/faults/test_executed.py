@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> str:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The cache of these tests; what was compiled before is looked for anew."""
     folder = tmp_path / "cache"
-    monkeypatch.setenv("ESDNET_CACHE", str(folder))
+    monkeypatch.setenv("DERAIN_CACHE", str(folder))
     native.compiled.cache_clear()
     yield folder
     native.compiled.cache_clear()
@@ -139,13 +139,13 @@ def test_no_umask_opens_it(source: str, place: Path, mask: int) -> None:
 
 
 def test_no_home_is_no_matter(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ESDNET_CACHE")
+    monkeypatch.delenv("DERAIN_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, and no such user
     with pytest.warns(UserWarning, match="no home"):
         assert native.compiled(source).answer() == 42  # type: ignore[union-attr]
     monkeypatch.undo()
-    monkeypatch.setenv("ESDNET_CACHE", "/proc/nobody/writes/here")
+    monkeypatch.setenv("DERAIN_CACHE", "/proc/nobody/writes/here")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert _answer(source) == 42
@@ -153,7 +153,7 @@ def test_no_home_is_no_matter(source: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("ESDNET_CACHE", "~/mine")
+    monkeypatch.setenv("DERAIN_CACHE", "~/mine")
     assert owned.cache() == tmp_path / "mine"
 
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from benchmark import measure_cost
-from benchmark.config import identity, resolve
 from benchmark.evaluation.metrics import CONVENTIONS, psnr_y, ssim_y
+from benchmark.spec import resolve
 from benchmark.sweep.records import read_record, write_record
 
 
@@ -108,10 +108,10 @@ def test_identities_are_the_same_in_every_process() -> None:
         ["model=prenet", "data=embedded-light", "recipe=embedded", "seed=3"],
         ["model=vlif", "data=rain1200", "recipe=authors", "recipe.optimizer.lr=0.0003"],
     ]
-    here = [identity(resolve(q)) for q in questions]
+    here = [resolve(q).identity for q in questions]
     code = (
-        "import json, sys; from benchmark.config import identity, resolve\n"
-        "print(json.dumps([identity(resolve(q)) for q in json.loads(sys.argv[1])]))"
+        "import json, sys; from benchmark.spec import resolve\n"
+        "print(json.dumps([resolve(q).identity for q in json.loads(sys.argv[1])]))"
     )
     for environment in ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "LC_ALL": "C", "PYTHONUTF8": "0"}):
         done = subprocess.run(

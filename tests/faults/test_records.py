@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from benchmark.config import identity, resolve, run_name
 from benchmark.errors import UserError
 from benchmark.files import atomic, write_text
 from benchmark.sources import code_digest
+from benchmark.spec import resolve
 from benchmark.sweep import records
-from benchmark.sweep.records import RECORD, find_record, read_record, run_folder, write_record
+from benchmark.sweep.records import RECORD, find_record, read_record, write_record
 
 
 def _record() -> dict[str, Any]:
@@ -120,14 +120,14 @@ WORDS = ["model=prenet", "data=embedded-light", "recipe=embedded"]
 
 def test_a_record_is_found_where_its_run_is_and_only_of_its_configuration(tmp_path: Path) -> None:
     config = resolve([*WORDS, f"out={tmp_path}"])
-    folder = run_folder(config)
-    assert folder == tmp_path / "embedded" / run_name(config)
+    folder = config.folder
+    assert folder == tmp_path / "embedded" / config.name
     assert find_record(config) is None and read_record(folder) is None
-    write_record(folder, {**_record(), "identity": identity(config)})
+    write_record(folder, {**_record(), "identity": config.identity})
     found = find_record(config)
-    assert found is not None and found["identity"] == identity(config)
+    assert found is not None and found["identity"] == config.identity
     write_record(folder, {**_record(), "config": found["config"]})
-    with pytest.raises(UserError, match=rf"is of configuration abc, not {identity(config)} \(.+\)$"):
+    with pytest.raises(UserError, match=rf"is of configuration abc, not {config.identity} \(.+\)$"):
         find_record(config)
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from benchmark.checkpoints import read_checkpoint
-from benchmark.config import RunConfig, resolve
 from benchmark.errors import Interrupted
-from benchmark.sweep.records import find_record, run_folder
+from benchmark.spec import RunSpec, resolve
+from benchmark.sweep.records import find_record
 from benchmark.sweep.run import execute
 from benchmark.training.module import Restoration
 
@@ -32,7 +32,7 @@ class Killed(BaseException):
     """As SIGKILL: nothing more is written."""
 
 
-def _config(folder: Path, *words: str) -> RunConfig:
+def _config(folder: Path, *words: str) -> RunSpec:
     return resolve([*WORDS, *words, f"out={folder}"])
 
 
@@ -80,8 +80,8 @@ def _same(a: Any, b: Any, where: str) -> None:
         assert a == b, where
 
 
-def _ended_alike(one: RunConfig, other: RunConfig) -> None:
-    a, b = (read_checkpoint(run_folder(c) / "checkpoints" / "last.ckpt") for c in (one, other))
+def _ended_alike(one: RunSpec, other: RunSpec) -> None:
+    a, b = (read_checkpoint(c.folder / "checkpoints" / "last.ckpt") for c in (one, other))
     for part in ("current_model_state", "averaging_state"):
         assert (part in a) == (part in b) == (one.recipe.ema is not None)
     for part in (
@@ -95,7 +95,7 @@ def _ended_alike(one: RunConfig, other: RunConfig) -> None:
     for key in ("final_loss", "validation_psnr_y", "weights", "steps"):
         assert records[0]["training"][key] == records[1]["training"][key], key
     assert records[0]["results"] == records[1]["results"]
-    logs = [(run_folder(c) / "metrics.csv").read_text().splitlines() for c in (one, other)]
+    logs = [(c.folder / "metrics.csv").read_text().splitlines() for c in (one, other)]
     assert logs[0] == logs[1], "the log is whole, too"
 
 
@@ -113,7 +113,7 @@ CUTS: dict[str, tuple[str, Callable[[int], Callable[[int], None]], int]] = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, RunConfig]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, RunSpec]:
     """Trainings that were left alone, with and without an average of the weights."""
     folder = tmp_path_factory.mktemp("whole")
     made = {averaged: _config(folder, *["recipe.ema=0.9"] * averaged) for averaged in (False, True)}
@@ -127,7 +127,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, RunConfig]:
 @pytest.mark.parametrize("averaged", [False, True], ids=["plain", "averaged"])
 @pytest.mark.parametrize("cut", CUTS)
 def test_wherever_a_training_is_cut_it_chooses_the_same_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[bool, RunConfig], cut: str, averaged: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[bool, RunSpec], cut: str, averaged: bool
 ) -> None:
     """Weights, their average, optimiser, schedule, random states, best score, log: all bit for bit."""
     where, how, step = CUTS[cut]

@@ -23,12 +23,12 @@ import torch
 
 from benchmark.checkpoints import read_checkpoint
 from benchmark.commands.tables import held_out, made_by
-from benchmark.config import resolve
 from benchmark.errors import Diverged, OutOfMemory, UserError
 from benchmark.evaluation.meters import PSNRY
 from benchmark.files import write_json
 from benchmark.means import mean_of
-from benchmark.sweep.records import FAILURE, RECORD, find_record, read_record, run_folder
+from benchmark.spec import resolve
+from benchmark.sweep.records import FAILURE, RECORD, find_record, read_record
 from benchmark.sweep.run import execute
 from benchmark.training.module import Restoration
 
@@ -157,7 +157,7 @@ def test_memory_that_runs_out_in_derain_train_is_one_line_and_status_1(site: Pat
 
 
 def _last(config: object) -> dict[str, object]:
-    return read_checkpoint(run_folder(config) / "checkpoints" / "last.ckpt")  # type: ignore[arg-type]
+    return read_checkpoint(config.folder / "checkpoints" / "last.ckpt")  # type: ignore[arg-type]
 
 
 def _same(a: object, b: object, where: str = "") -> None:
@@ -227,11 +227,10 @@ def test_all_state_of_a_resumed_training_is_that_of_an_uninterrupted_one(
 def test_a_record_of_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:
     config = resolve([*TINY, "recipe.steps=2", f"out={tmp_path}"])
     other = resolve([*TINY, "recipe.steps=3", "model.channels=6", f"out={tmp_path}"])
-    from benchmark.config import identity, to_dict
 
-    run_folder(config).mkdir(parents=True)
-    record = {"format": 1, "identity": identity(other), "name": "", "config": to_dict(other), "results": {}}
-    write_json(run_folder(config) / RECORD, record)
+    config.folder.mkdir(parents=True)
+    record = {"format": 1, "identity": other.identity, "name": "", "config": other.plain(), "results": {}}
+    write_json(config.folder / RECORD, record)
     with pytest.raises(
         UserError, match=r"model\.options\.channels 6 there, 4 here; recipe\.steps 3 there, 2 here"
     ):
@@ -294,14 +293,20 @@ def test_tables_say_when_their_rows_were_made_by_different_code() -> None:
 def test_a_diverged_training_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     """The step that spoils the weights has a finite loss still: its checkpoint must not replace the good one."""
     config = resolve(
-        [*TINY, "recipe.steps=30", "recipe.optimizer.lr=1e30", "recipe.gradient_clip=null", f"out={tmp_path}"]
+        [
+            *TINY,
+            "recipe.steps=30",
+            "recipe.optimizer.lr=1e30",
+            "recipe.gradient_clip=null",
+            "trainer.checkpoint_every=1",
+            f"out={tmp_path}",
+        ]
     )
-    config.trainer.checkpoint_every = 1
     with pytest.raises(Diverged, match="diverged at step"):
         execute(config)
-    failure = read_record(run_folder(config), FAILURE)
+    failure = read_record(config.folder, FAILURE)
     assert failure is not None and failure["state"] == "diverged"
-    last = run_folder(config) / "checkpoints" / "last.ckpt"
+    last = config.folder / "checkpoints" / "last.ckpt"
     if last.is_file():
         assert all(torch.isfinite(v).all() for v in read_checkpoint(last)["state_dict"].values())
     # again: from the good checkpoint, and to the same end
@@ -356,6 +361,6 @@ def test_memory_that_runs_out_in_a_test_is_its_own_state(tmp_path: Path, monkeyp
     config = resolve([*TINY, "recipe.steps=2", f"out={tmp_path}"])
     with pytest.raises(OutOfMemory):
         execute(config)
-    failure = read_record(run_folder(config), FAILURE)
+    failure = read_record(config.folder, FAILURE)
     assert failure is not None and failure["state"] == "out of memory"
-    assert not (run_folder(config) / RECORD).exists()
+    assert not (config.folder / RECORD).exists()

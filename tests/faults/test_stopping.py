@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from benchmark.checkpoints import read_checkpoint
 from benchmark.cli import main
-from benchmark.config import RunConfig, resolve
 from benchmark.errors import ProcessLost
-from benchmark.sweep.records import FAILURE, RECORD, Record, find_record, read_record, run_folder
+from benchmark.spec import RunSpec, resolve
+from benchmark.sweep.records import FAILURE, RECORD, Record, find_record, read_record
 from benchmark.training import processes
 
 TINY = [
@@ -31,8 +31,8 @@ TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
 TRAIN = [sys.executable, "-m", "benchmark.cli", "train"]
 
 
-def _failure(config: RunConfig) -> Record:
-    found = read_record(run_folder(config), FAILURE)
+def _failure(config: RunSpec) -> Record:
+    found = read_record(config.folder, FAILURE)
     assert found is not None
     return found
 
@@ -84,12 +84,12 @@ def test_two_processes_stop_and_go_on_as_one_does(tmp_path: Path) -> None:
         failure = _failure(config)
         assert failure["state"] == "interrupted" and told in failure["reason"] and not failure["traceback"]
         assert not Path(f"/proc/{other}").exists(), "none is left"
-        at = read_checkpoint(run_folder(config) / "checkpoints" / "last.ckpt")["global_step"]
+        at = read_checkpoint(config.folder / "checkpoints" / "last.ckpt")["global_step"]
         assert 0 < at < 400
     done = subprocess.run([*TRAIN, *cut], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert whole.communicate() and whole.returncode == 0
-    a, b = (load_file(run_folder(resolve(w)) / "weights.safetensors") for w in (left_alone, cut))
+    a, b = (load_file(resolve(w).folder / "weights.safetensors") for w in (left_alone, cut))
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
@@ -145,7 +145,7 @@ def test_a_closed_terminal_saves_first(tmp_path: Path, ignored: bool) -> None:
         # whatever the tests themselves run under
         signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
         os.execv(TRAIN[0], [*TRAIN, *words])
-    folder = run_folder(resolve(words))
+    folder = resolve(words).folder
     deadline = time.monotonic() + 120
     while not (folder / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.05)[0]:

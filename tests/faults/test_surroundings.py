@@ -37,10 +37,10 @@ def test_a_long_tmpdir_leaves_room_for_sockets(tmp_path: Path) -> None:
 
 
 def test_no_home_is_said_where_one_is_needed_and_only_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in ("ESDNET_CACHE", "XDG_CACHE_HOME", "WANDB_API_KEY", "NETRC"):
+    for key in ("DERAIN_CACHE", "XDG_CACHE_HOME", "WANDB_API_KEY", "NETRC"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # no HOME, and no such user
     assert records.without_home("/home/me/x") == "/home/me/x"
     assert not tracking.has_key()
-    with pytest.raises(UserError, match="no home folder: set ESDNET_CACHE"):
+    with pytest.raises(UserError, match="no home folder: set DERAIN_CACHE"):
         cache_folder()

@@ -24,13 +24,13 @@ import torch
 
 from benchmark import files
 from benchmark.cli import main
-from benchmark.config import resolve
 from benchmark.data import render
 from benchmark.data.images import write_image
 from benchmark.errors import DiskFull, UserError, WorkError
 from benchmark.files import require_room, require_writable, write_json, write_text
+from benchmark.spec import resolve
 from benchmark.sweep.plan import Planner
-from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
+from benchmark.sweep.records import FAILURE, RECORD, read_record
 from benchmark.sweep.run import execute
 from benchmark.sweep.states import state_of
 from benchmark.training.saving import require_room_for
@@ -151,7 +151,7 @@ def test_a_training_on_a_full_disk_says_so_at_once_and_hurts_nothing(small_disk:
     words = [*TINY, "model.channels=100", f"out={small_disk}"]
     with pytest.raises(WorkError, match=r"the checkpoints need .* are free"):
         execute(resolve(words))
-    failure = read_record(run_folder(resolve(words)), FAILURE)
+    failure = read_record(resolve(words).folder, FAILURE)
     assert failure is not None and failure["state"] == "interrupted", "the same command goes on"
     # it fills up in the middle: the logger of another package finds out, the line is ours
     config = resolve([*TINY, "recipe.steps=100000", "trainer.log_every=1", f"out={small_disk}"])
@@ -167,7 +167,7 @@ def test_a_training_on_a_full_disk_says_so_at_once_and_hurts_nothing(small_disk:
     with pytest.raises(DiskFull, match="disk is full") as raised:
         execute(config, fill)
     assert "\n" not in str(raised.value)
-    assert not (run_folder(config) / RECORD).exists()
+    assert not (config.folder / RECORD).exists()
 
 
 def _full(disk: Path) -> None:

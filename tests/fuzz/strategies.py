@@ -12,8 +12,7 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from benchmark import catalog
-from benchmark.config import _KEYS
-from benchmark.limits import CHOICES
+from benchmark.spec.resolve import KEYS, choices
 
 AT_ONCE = 100
 
@@ -87,11 +86,11 @@ def _word(rng: random.Random) -> str:
     if rng.random() < 0.05:
         return _text(rng, 10)
     key = (
-        rng.choice(_KEYS)
+        rng.choice(KEYS)
         if rng.random() < 0.7
-        else rng.choice([*_MODEL, _text(rng, 6), rng.choice(_KEYS)[:-1]])
+        else rng.choice([*_MODEL, _text(rng, 6), rng.choice(KEYS)[:-1]])
     )
-    names = [*catalog.networks(), *(value for choice in CHOICES.values() for value in choice())]
+    names = [*catalog.networks(), *(value for key in KEYS for value in choices(key))]
     number = rng.choice(
         [str(rng.randint(-3, 200)), repr(rng.uniform(-2, 2)), str(rng.randint(-(2**70), 2**70))]
     )

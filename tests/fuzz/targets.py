@@ -142,10 +142,10 @@ def pairing(place: Path, names: tuple[list[str], list[str]]) -> None:
 
 def configuration(place: Path, words: list[str]) -> None:
     """`resolve`: a configuration with a name for its run, or a line."""
-    from benchmark.config import resolve, run_name
+    from benchmark.spec import resolve
 
     with answered():
-        name = run_name(resolve(words))
+        name = resolve(words).name
         if "/" in name or len(name.encode()) > 255:
             raise Finding(f"a run's folder called {name!r}")
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.bench.case import Body, Setting
-from benchmark.config import resolve
 from benchmark.evaluation.tiling import restore
 from benchmark.models import create_model
+from benchmark.spec import resolve
 from benchmark.training.distances import ssim
 from benchmark.training.module import Restoration
 

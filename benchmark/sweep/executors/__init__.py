@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmark import reading as read
-from benchmark.config import pairs_of
 from benchmark.errors import UserError, unknown
+from benchmark.spec import pairs_of
 from benchmark.sweep.claims import Holder
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY

@@ -86,7 +86,7 @@ class LocalExecutor:
     def start(self, run: Planned) -> Job:
         """Start a run."""
         self._jobs = [j for j in self._jobs if j.process.is_alive()]
-        order = Order.of(run.config, self.threads, self._devices(), Owner.here())
+        order = Order.of(run.spec, self.threads, self._devices(), Owner.here())
         process = self._context.Process(target=child.main, args=(order,), daemon=False)
         job = LocalJob(run, process, order.devices, memory_kills())
         process.start()

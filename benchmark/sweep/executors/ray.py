@@ -23,7 +23,7 @@ from benchmark.sweep.plan import Planned
 from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 from benchmark.sweep.storage import Mirror, require_storage
 
-_PASSED_ON = ("PYTHONPATH", "ESDNET_CACHE", "WANDB_MODE", "WANDB_PROJECT")  # variables that runs depend on
+_PASSED_ON = ("PYTHONPATH", "DERAIN_CACHE", "WANDB_MODE", "WANDB_PROJECT")  # variables that runs depend on
 _LOOK_EVERY = 5.0  # seconds between two looks into storage
 _RESTARTS = 3  # of a run whose node was lost
 
@@ -155,7 +155,7 @@ class RayExecutor:
     def start(self, run: Planned) -> Job:
         """Give it a run."""
         mirror = Mirror(self.storage, run.folder) if self.storage else None
-        return RayJob(run, self._task.remote(Order.of(run.config, self.cpus), self.storage), mirror)
+        return RayJob(run, self._task.remote(Order.of(run.spec, self.cpus), self.storage), mirror)
 
     def wait(self, jobs: Sequence[Job], seconds: float) -> None:
         """Wait so long, or until one of the jobs has ended."""

@@ -120,7 +120,7 @@ class SlurmExecutor:
 
     def start(self, run: Planned) -> Job:
         """Put a run in the queue."""
-        return SlurmJob(run, self._executor.submit(SlurmTask(Order.of(run.config, self.cpus))))
+        return SlurmJob(run, self._executor.submit(SlurmTask(Order.of(run.spec, self.cpus))))
 
     def wait(self, jobs: Sequence[Job], seconds: float) -> None:
         """Wait so long."""

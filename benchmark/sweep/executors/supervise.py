@@ -14,12 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmark.config import from_dict
 from benchmark.files import make_folder
+from benchmark.spec import from_plain
 from benchmark.sweep.child import Order
 from benchmark.sweep.claims import Owner
 from benchmark.sweep.executors import end_of, memory_kills
-from benchmark.sweep.records import run_folder
 from benchmark.sweep.storage import Mirror
 
 _SEND_EVERY = 5.0  # seconds
@@ -61,7 +60,7 @@ def _kept(order: Order, storage: str | None) -> Iterator[Callable[[], None]]:
         return
     place = Path(order.place)
     make_folder(place)
-    mirror = Mirror(storage, place / run_folder(from_dict(order.config)))
+    mirror = Mirror(storage, place / from_plain(order.config).folder)
     mirror.fetch()
     sent = time.monotonic()
 

@@ -72,11 +72,11 @@ def test_plans_share_what_rows_share_and_go_seed_by_seed(
     assert len(rows) == sum(len(catalog.study(s).variants) for s in STUDY.ablations["studies"])
     (whole,) = [run for run in ablations if ("table3", "SRB") in run.rows]
     assert {("table4", "4"), ("table5", "f")} < set(whole.rows)
-    assert whole.config.model.options["time_steps"] == 4 and whole.config.recipe.steps == 1200
+    assert whole.spec.model.options["time_steps"] == 4 and whole.spec.recipe.steps == 1200
     for run in runs.networks(rate, 1):
-        assert run.config.recipe.optimizer.lr == 0.002 and run.config.recipe.validation == 0.0
-        assert run.config.evaluation.also == [str(p.resolve()) for p in sets.test]
-    lengths = {(r.config.model.name, r.config.recipe.steps) for r in runs.lengths(rate)}
+        assert run.spec.recipe.optimizer.lr == 0.002 and run.spec.recipe.validation == 0.0
+        assert run.spec.evaluation.also == [str(p.resolve()) for p in sets.test]
+    lengths = {(r.spec.model.name, r.spec.recipe.steps) for r in runs.lengths(rate)}
     assert len(lengths) == len(STUDY.lengths["steps"]) * len(STUDY.lengths["networks"])
 
 
@@ -85,8 +85,8 @@ def test_a_rate_is_chosen_by_held_out_photographs_when_all_have_ended(
 ) -> None:
     sets = open_sets(photographs, None, tmp_path / "made", STUDY, dry_run=True)
     runs = Runs(STUDY, sets, str(tmp_path / "runs"), []).rates()
-    assert all(run.config.recipe.validation > 0 and not run.config.evaluation.also for run in runs)
-    low, high = (run for run in runs if run.config.model.name == "prenet")
+    assert all(run.spec.recipe.validation > 0 and not run.spec.evaluation.also for run in runs)
+    low, high = (run for run in runs if run.spec.model.name == "prenet")
 
     def done(run, score: float) -> None:
         told = {"identity": run.identity, "name": run.name, "config": {}, "results": {}}
@@ -96,10 +96,10 @@ def test_a_rate_is_chosen_by_held_out_photographs_when_all_have_ended(
     done(low, 21.0)
     assert chosen_rates(runs) == {}, "the other rate may be the better one"
     done(high, 22.0)
-    assert chosen_rates(runs) == {"prenet": high.config.recipe.optimizer.lr}
+    assert chosen_rates(runs) == {"prenet": high.spec.recipe.optimizer.lr}
     (high.folder / "record.json").unlink()
     (high.folder / "failure.json").write_text(json.dumps({"format": 1, "state": "diverged"}))
-    assert chosen_rates(runs) == {"prenet": low.config.recipe.optimizer.lr}
+    assert chosen_rates(runs) == {"prenet": low.spec.recipe.optimizer.lr}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_words_of_a_request_win(photographs: Path, tmp_path: Path) -> None:
     sets = open_sets(photographs, None, tmp_path / "made", STUDY, dry_run=True)
     request = Request(settings=["recipe.steps=7"])
     runs = Runs(STUDY, sets, str(tmp_path), request.settings)
-    assert {run.config.recipe.steps for run in runs.rates()} == {7}
+    assert {run.spec.recipe.steps for run in runs.rates()} == {7}
 
 
 def test_what_is_kept_is_small_and_counts_perfect_pictures_as_means_do(
@@ -168,6 +168,6 @@ def test_what_is_kept_is_small_and_counts_perfect_pictures_as_means_do(
     (place,) = (tmp_path / "kept" / "runs").iterdir()
     kept = json.loads(place.read_text())
     assert kept["scores"] == {"scenes-heavy": {"psnr": [31.12346, 100.0], "ssim": [0.25, 0.25]}}
-    assert kept["rows"] == [["networks", run.config.model.name]] and kept["cost"] is None
+    assert kept["rows"] == [["networks", run.spec.model.name]] and kept["cost"] is None
     assert json.loads((tmp_path / "kept" / "sets.json").read_text())["scenes-heavy"]["pictures"] == ["a", "b"]
     assert str(tmp_path) not in place.read_text()

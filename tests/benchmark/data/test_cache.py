@@ -174,7 +174,7 @@ def test_a_full_disk_is_noticed_before_and_while_writing(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))  # type: ignore[attr-defined]
         with pytest.raises(
-            WorkError, match=r"0\.0 MiB are free; free some room .* ESDNET_CACHE=FOLDER, or data\.cache="
+            WorkError, match=r"0\.0 MiB are free; free some room .* DERAIN_CACHE=FOLDER, or data\.cache="
         ):
             open_cache("set", pairs, tmp_path / "cache")
     assert entries(tmp_path / "cache") == []
@@ -188,12 +188,12 @@ def test_a_folder_that_cannot_be_made_gets_one_line(pairs: list[Pair], tmp_path:
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ESDNET_CACHE", "/somewhere")
+    monkeypatch.setenv("DERAIN_CACHE", "/somewhere")
     assert cache_folder() == Path("/somewhere")
     assert cache_folder("/else") == Path("/else")
-    monkeypatch.delenv("ESDNET_CACHE")
+    monkeypatch.delenv("DERAIN_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert cache_folder() == Path.home() / ".cache" / "esdnet-benchmark"
+    assert cache_folder() == Path.home() / ".cache" / "derain"
 
 
 PROGRAM = """

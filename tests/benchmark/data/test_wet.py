@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.config import identity, resolve
 from benchmark.data import RainDataModule, open_pairs, wet, write_image
 from benchmark.data.wet import KINDS, wet_pair
 from benchmark.errors import UserError
+from benchmark.spec import resolve
 
 
 def photograph(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
@@ -97,8 +97,8 @@ def test_photographs_left_out(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.root"):
         open_pairs("photographs", None, "train")
     words = ["data=photographs", f"data.root={folder}", "recipe=general"]
-    assert identity(resolve(words)) != identity(resolve([*words, "data.exclude=[a]"]))
-    assert identity(resolve(words)) != identity(resolve([*words[:1], f"data.root={tmp_path}", words[2]]))
+    assert resolve(words).identity != resolve([*words, "data.exclude=[a]"]).identity
+    assert resolve(words).identity != resolve([*words[:1], f"data.root={tmp_path}", words[2]]).identity
 
 
 def test_regimes_alone_fall_over_the_photograph_as_it_is(folder: Path, tmp_path: Path) -> None:
@@ -126,9 +126,10 @@ def test_regimes_alone_fall_over_the_photograph_as_it_is(folder: Path, tmp_path:
 
 def test_data_rain_is_a_setting_of_photographs_alone(folder: Path) -> None:
     words = ["data=photographs", f"data.root={folder}", "recipe=general"]
-    assert identity(resolve(words)) != identity(resolve([*words, "data.rain=[heavy]"]))
-    assert identity(resolve([*words, "data.rain=[heavy,light]"])) == identity(
-        resolve([*words, "data.rain=[light,heavy]"])
+    assert resolve(words).identity != resolve([*words, "data.rain=[heavy]"]).identity
+    assert (
+        resolve([*words, "data.rain=[heavy,light]"]).identity
+        == resolve([*words, "data.rain=[light,heavy]"]).identity
     )
     for rain, told in (("[hevy]", "heavy"), ("[heavy,heavy]", "twice")):
         with pytest.raises(UserError, match=told):

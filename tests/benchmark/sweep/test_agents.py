@@ -15,8 +15,8 @@ import yaml
 
 from benchmark import catalog
 from benchmark.cli import main
-from benchmark.config import identity, resolve, settings_of
 from benchmark.errors import UserError
+from benchmark.spec import resolve, settings_of
 from benchmark.sweep import plan
 from benchmark.sweep.agents import sweeps
 from benchmark.sweep.tracking import VALIDATION, under_agent
@@ -77,13 +77,13 @@ def test_the_sweep_of_table_1_has_its_runs() -> None:
     sweep = _read(sweeps()["table1"])
     assert sweep["parameters"]["seed"]["values"] == [0, 1, 2]
     sweep["parameters"]["seed"]["values"] = [1]
-    runs = [identity(resolve(words)) for words in _grid(sweep)]
+    runs = [resolve(words).identity for words in _grid(sweep)]
     assert sorted(runs) == sorted(r.identity for r in plan.table1("embedded", None, seeds=(1,)).runs)
 
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5"])
 def test_the_sweep_of_a_study_has_its_runs(name: str) -> None:
-    runs = {identity(resolve(words)) for words in _grid(_read(sweeps()[name]))}
+    runs = {resolve(words).identity for words in _grid(_read(sweeps()[name]))}
     study = catalog.study(name)
     settings = {v.name: v.settings for v in study.variants}
     rows = plan.rows(name, study.model, settings, "embedded", None, (0, 1, 2), study.base)

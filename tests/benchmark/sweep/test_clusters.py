@@ -60,7 +60,7 @@ def test_ray_survives_the_loss_of_a_worker_and_of_a_node(
     said: list[str] = []
 
     def interfere(run: Planned, state: State) -> None:
-        said.append(f"{run.config.seed} {state}")
+        said.append(f"{run.spec.seed} {state}")
         held = state.holder
         if held is None or held.owner is None:
             return

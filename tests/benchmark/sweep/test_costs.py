@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.config import resolve
 from benchmark.cost import scaling
 from benchmark.data.images import write_image
+from benchmark.spec import resolve
 from benchmark.sweep import costs
 
 

@@ -73,7 +73,7 @@ class Teller:
     _now: list[Told] = field(default_factory=list)
 
     def start(self, run: Planned) -> Job:
-        seed = run.config.seed
+        seed = run.spec.seed
         self.started.append(seed)
         told = self.how.get(seed, [])
         job = Told(run, told.pop(0) if told else done)
@@ -174,8 +174,8 @@ def test_a_run_that_another_does_is_waited_for(runs: list[Planned], monkeypatch:
     seen: list[str] = []
 
     def see(run: Planned, state: State) -> None:
-        seen.append(f"{run.config.seed} {state.name}")
-        if run.config.seed == 4 and state.name == "done":  # now the others end: one well, one badly, one dies
+        seen.append(f"{run.spec.seed} {state.name}")
+        if run.spec.seed == 4 and state.name == "done":  # now the others end: one well, one badly, one dies
             done(runs[0])
             others[0].give_up(done=True)
             failing("diverged")(runs[1])
@@ -201,7 +201,7 @@ def test_what_differs_in_the_test_alone_waits_for_the_training(tmp_path: Path, t
     waited: list[int] = []
 
     def end(run: Planned) -> End | None:
-        waited.append(run.config.evaluation.overlap)
+        waited.append(run.spec.evaluation.overlap)
         return done(run) if len(waited) > 3 else None
 
     executor = Teller({0: [end]}, places=3)
@@ -231,4 +231,4 @@ def test_an_error_of_the_driver_leaves_nothing_running(runs: list[Planned]) -> N
     executor = Teller({1: [lambda run: None]})
     with pytest.raises(ZeroDivisionError):
         drive(runs, executor, break_down)
-    assert all(job.stopped for job in executor._now if job.run.config.seed == 1) and executor.closed
+    assert all(job.stopped for job in executor._now if job.run.spec.seed == 1) and executor.closed

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.config import identity, resolve, training_identity
 from benchmark.data.images import write_image
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError
 from benchmark.report.tables import table1 as drawn
+from benchmark.spec import resolve
 from benchmark.sweep import planfile
 from benchmark.sweep.plan import chosen_datasets, table1
 
@@ -63,10 +63,10 @@ def test_which_model_tests_which_set(sets: Path) -> None:
     ]
     plan = table1("paper", root, ["prenet"], datasets=words)
     assert list(plan.absent) == ["rain100l"] and "no 'train' split of 'rain100l'" in plan.absent["rain100l"]
-    tested = {r.config.data.name: r.config.evaluation.also for r in plan.runs}
+    tested = {r.spec.data.name: r.spec.evaluation.also for r in plan.runs}
     assert tested == {"rain200l": ["rain100l", f"{sets}/mine"], "folder": [], "rain200h": [f"{sets}/mine"]}
-    (own,) = [r for r in plan.runs if r.config.data.name == "folder"]
-    assert own.config.data.root == f"{sets}/own"
+    (own,) = [r for r in plan.runs if r.spec.data.name == "folder"]
+    assert own.spec.data.root == f"{sets}/own"
     assert chosen_datasets(["rain200h", "rain12"], root) == ["rain12", "rain200h"], "the table's own order"
     assert chosen_datasets([f"{sets}/mine"], None) == [f"{sets}/mine@embedded"]
     with pytest.raises(UserError, match="embedded-light"):
@@ -76,10 +76,10 @@ def test_which_model_tests_which_set(sets: Path) -> None:
 def test_what_is_tested_besides_is_another_run_of_the_same_training(sets: Path, monkeypatch) -> None:
     plain = resolve(["data=rain200l"])
     also = resolve(["data=rain200l", "evaluation.also=[rain100l]"])
-    assert identity(plain) != identity(also) and training_identity(plain) == training_identity(also)
+    assert plain.identity != also.identity and plain.training_identity == also.training_identity
     monkeypatch.chdir(sets)
     here = resolve(["data=rain200l", "evaluation.also=[./mine]"])
-    assert identity(here) == identity(resolve(["data=rain200l", f"evaluation.also=[{sets}/mine]"]))
+    assert here.identity == resolve(["data=rain200l", f"evaluation.also=[{sets}/mine]"]).identity
 
 
 @pytest.mark.parametrize(

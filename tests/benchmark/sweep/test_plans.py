@@ -9,38 +9,30 @@ from typing import Any
 import pytest
 
 from benchmark.cli import main
-from benchmark.config import identity, resolve, run_name, training_identity
 from benchmark.errors import UserError
 from benchmark.files import write_json
+from benchmark.spec import resolve
 from benchmark.sweep import forecast, planfile
 from benchmark.sweep.executors import take_settings
 from benchmark.sweep.plan import Planner, table1, table_datasets, unique
-from benchmark.sweep.records import (
-    RECORD,
-    find_record,
-    machine,
-    provenance,
-    run_folder,
-    without_home,
-    write_record,
-)
+from benchmark.sweep.records import RECORD, find_record, machine, provenance, without_home, write_record
 
 
 def test_the_plan_of_table_1_has_a_run_for_each_network_and_training_set() -> None:
     plan = table1("embedded", None, models=["prenet", "esdnet"], seeds=(0, 1))
     assert len(plan.runs) == 2 * 2, "one training is tested on all four sets"
-    assert {r.config.data.name for r in plan.runs} == {"embedded"}
+    assert {r.spec.data.name for r in plan.runs} == {"embedded"}
     assert table_datasets(True)[0] == "embedded-12"
     assert not plan.absent
     run = plan.runs[-1]
-    assert (run.identity, run.name) == (identity(run.config), run_name(run.config))
-    assert run.training == training_identity(run.config) and run.folder == run_folder(run.config)
-    assert run.config == resolve(["model=esdnet", "data=embedded", "recipe=embedded", "seed=1"])
+    assert (run.identity, run.name) == (run.spec.identity, run.spec.name)
+    assert run.training == run.spec.training_identity and run.folder == run.spec.folder
+    assert run.spec == resolve(["model=esdnet", "data=embedded", "recipe=embedded", "seed=1"])
 
 
 def test_datasets_narrow_the_plan_to_what_their_columns_need() -> None:
     plan = table1("embedded", None, models=["prenet"], datasets=["embedded-12"])
-    assert [r.config.data.name for r in plan.runs] == ["embedded"]
+    assert [r.spec.data.name for r in plan.runs] == ["embedded"]
     with pytest.raises(UserError, match="did you mean 'embedded-heavy'"):
         table1("embedded", None, datasets=["embedded-heawy"])
 
@@ -68,8 +60,8 @@ def test_a_saved_plan_is_the_same_plan(tmp_path: Path, name: str, capsys: pytest
     assert len(plan.runs) == 14, "4 + 4 rows, one of both tables, two seeds"
     shared = [r for r in plan.runs if len(r.rows) > 1]
     assert [set(r.rows) for r in shared] == [{("table3", "SRB"), ("table4", "4")}] * 2
-    assert {r.config.seed for r in plan.runs} == {0, 1}
-    assert all(r.config.recipe.steps == 3 and r.config.model.options["threshold"] == 0.2 for r in plan.runs)
+    assert {r.spec.seed for r in plan.runs} == {0, 1}
+    assert all(r.spec.recipe.steps == 3 and r.spec.model.options["threshold"] == 0.2 for r in plan.runs)
     planfile.save(tmp_path / f"again-{name}", heading, plan.runs)
     assert planfile.load(tmp_path / f"again-{name}", str(tmp_path / "runs")) == (heading, plan)
 
@@ -198,10 +190,10 @@ def test_epochs_are_counted_as_the_training_does() -> None:
 
 
 def test_records_that_are_no_records_are_named(tmp_path: Path, tools: Any) -> None:
-    config = tools.planned(tmp_path).config
-    run_folder(config).mkdir(parents=True)
+    config = tools.planned(tmp_path).spec
+    config.folder.mkdir(parents=True)
     for text in ("", "{", "[]", '{"format": 99}'):
-        (run_folder(config) / RECORD).write_text(text)
+        (config.folder / RECORD).write_text(text)
         with pytest.raises(UserError, match="to run again"):
             find_record(config)
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from benchmark.config import identity
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig
 from benchmark.sweep.executors.local import LocalExecutor
@@ -28,9 +27,9 @@ def _local(workers: int = 2) -> LocalExecutor:
 
 def _with_channels(run: Planned, channels: int) -> Planned:
     """The run with more channels than words may ask for."""
-    options = {**run.config.model.options, "channels": channels}
-    config = dataclasses.replace(run.config, model=dataclasses.replace(run.config.model, options=options))
-    return dataclasses.replace(run, config=config, identity=identity(config))
+    options = {**run.spec.model.options, "channels": channels}
+    spec = dataclasses.replace(run.spec, model=dataclasses.replace(run.spec.model, options=options))
+    return dataclasses.replace(run, spec=spec)
 
 
 def test_failures_of_every_kind_are_told_apart(tmp_path: Path, tools: Any) -> None:

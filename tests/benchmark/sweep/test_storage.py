@@ -125,7 +125,7 @@ def test_a_run_goes_on_where_another_worker_was_lost(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
     first, second, driver = (tmp_path / name for name in ("first", "second", "driver"))
     told = tmp_path / "order.json"
-    _at(Order.of(run.config, 1), first).write(told)
+    _at(Order.of(run.spec, 1), first).write(told)
     lost = subprocess.Popen([sys.executable, "-c", _WORKER, str(told), url], start_new_session=True)
     stored = tmp_path / "storage" / run.folder.relative_to("runs") / "checkpoints" / "last.ckpt"
     assert tools.until(stored.is_file), "no checkpoint came to the storage"
@@ -135,7 +135,7 @@ def test_a_run_goes_on_where_another_worker_was_lost(
         os.kill(pid, signal.SIGKILL)
     lost.wait()
 
-    end = supervise(_at(Order.of(run.config, 1), second), url)
+    end = supervise(_at(Order.of(run.spec, 1), second), url)
     assert json.loads((second / run.folder / RECORD).read_text())["training"]["steps"] == 60, end
     driver.mkdir()
     monkeypatch.chdir(driver)

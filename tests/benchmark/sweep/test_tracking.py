@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import math
@@ -22,9 +23,9 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
-from benchmark.config import identity, resolve, run_name, settings_of
+from benchmark.spec import resolve, settings_of
 from benchmark.sweep import tracking
-from benchmark.sweep.records import RECORD, collect, read_record, run_folder
+from benchmark.sweep.records import RECORD, collect, read_record
 from benchmark.sweep.run import execute
 from benchmark.sweep.tracking import Tracker, figures, words
 
@@ -82,15 +83,15 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith("WANDB_")]:
             patch.delenv(name)
-        cache = os.environ.get("ESDNET_CACHE", str(Path.home() / ".cache" / "esdnet-benchmark"))
-        patch.setenv("ESDNET_CACHE", cache)
+        cache = os.environ.get("DERAIN_CACHE", str(Path.home() / ".cache" / "derain"))
+        patch.setenv("DERAIN_CACHE", cache)
         patch.setenv("HOME", str(home))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_API_KEY", KEY)
         patch.setattr(sys, "argv", ["derain", "train", f"out={home / 'runs'}"])
         config = resolve([*TINY, f"out={home / 'runs'}"])
         record = execute(config)
-        folder = run_folder(config)
+        folder = config.folder
         (found,) = folder.glob("wandb/offline-run-*/*.wandb")
         until = time.monotonic() + 60  # W&B's own process closes the file a moment after the run is finished
         while not any(r.HasField("exit") for r in _records(found)) and time.monotonic() < until:
@@ -339,7 +340,7 @@ def test_under_an_agent_the_run_is_the_agents(fake: Any, tmp_path: Path, monkeyp
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     monkeypatch.setenv("WANDB_RUN_ID", "agents")
     Tracker(config, tmp_path).log({"x": 1.0}, 1)
-    assert [r.options["id"] for r in fake.runs] == [identity(config), "agents"]
+    assert [r.options["id"] for r in fake.runs] == [config.identity, "agents"]
 
 
 def test_a_run_that_is_done_tells_an_agent_what_it_has_come_to(
@@ -383,8 +384,8 @@ def test_words_are_settings_that_resolve_to_the_same_run() -> None:
             if k not in ("recipe", "variant")
         ]
     )
-    again.recipe.name = config.recipe.name
-    assert run_name(again) == run_name(config)
+    named = dataclasses.replace(again, recipe=dataclasses.replace(again.recipe, name=config.recipe.name))
+    assert named.name == config.name
     assert set(settings_of(config)) - set(words(config)) == {"out", "data.root", "data.cache"}
     assert words(config)["variant"] == "time_steps=2"
 
@@ -405,9 +406,9 @@ def test_a_run_does_not_need_wandb(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("not logged to W&B (no wandb here: pip install wandb, or logger=csv)") == 1
-    record = read_record(run_folder(config))
+    record = read_record(config.folder)
     assert record is not None and record["results"]
-    assert (run_folder(config) / "metrics.csv").is_file()
+    assert (config.folder / "metrics.csv").is_file()
     assert tracking.PROJECT  # what is tested is this checkout's
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, StepLR
 
-from benchmark.config import resolve
+from benchmark.spec import resolve
 from benchmark.training.schedules import learning_rate_factor
 
 Rates = Iterator[float]

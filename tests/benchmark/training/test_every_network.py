@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 
 from benchmark import catalog, create_model, load_checkpoint
-from benchmark.config import RecipeConfig, resolve
 from benchmark.data import RainDataModule
+from benchmark.spec import RecipeSpec, resolve
 from benchmark.training.module import Restoration
 
 STEPS = 30
@@ -59,7 +59,7 @@ def test_thirty_steps_lower_the_loss(name: str, recipe: str) -> None:
 def test_a_lightning_checkpoint_gives_the_weights_back(name: str, tmp_path: Path) -> None:
     entry = catalog.network(name)
     network = create_model(name, **entry.embedded)
-    module = Restoration(network, RecipeConfig(), total_steps=1, steps_per_epoch=1, description={})
+    module = Restoration(network, RecipeSpec(), total_steps=1, steps_per_epoch=1, description={})
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False
     )

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.config import RecipeConfig, ScheduleConfig, resolve
 from benchmark.errors import UserError
-from benchmark.limits import LOSSES as NAMES
+from benchmark.spec import RecipeSpec, ScheduleSpec, resolve
+from benchmark.spec.resolve import choices
 from benchmark.training.distances import charbonnier, ssim
 from benchmark.training.losses import LOSSES, get_loss
 from benchmark.training.schedules import learning_rate_factor
@@ -66,13 +66,11 @@ def test_an_unknown_loss_is_named() -> None:
 
 
 def test_the_configuration_knows_every_loss() -> None:
-    assert set(NAMES) == set(LOSSES)
+    assert set(choices("recipe.loss")) == set(LOSSES)
 
 
-def _recipe(**schedule: object) -> RecipeConfig:
-    recipe = RecipeConfig()
-    recipe.schedule = ScheduleConfig(**schedule)
-    return recipe
+def _recipe(**schedule: object) -> RecipeSpec:
+    return RecipeSpec(schedule=ScheduleSpec(**schedule))
 
 
 def test_cosine_of_the_paper_ends_at_1e_7() -> None:

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 from benchmark.checkpoints import load_checkpoint
-from benchmark.config import RunConfig, model_options, resolve, training_identity
 from benchmark.data import RainDataModule
 from benchmark.errors import UserError, WorkError
 from benchmark.evaluation.evaluate import evaluate, summary
 from benchmark.models import create_model
-from benchmark.sweep.records import FAILURE, RECORD, read_record, run_folder
+from benchmark.spec import RunSpec, resolve
+from benchmark.sweep.records import FAILURE, RECORD, read_record
 from benchmark.sweep.run import execute
 
 TINY = [
@@ -46,7 +46,7 @@ ESDNET = [
 ]
 
 
-def _config(folder: Path, *words: str, base: list[str] = PRENET) -> RunConfig:
+def _config(folder: Path, *words: str, base: list[str] = PRENET) -> RunSpec:
     return resolve([*base, f"out={folder}", *words])
 
 
@@ -55,7 +55,7 @@ def test_a_run_leaves_a_record_weights_and_logs(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     record = execute(config, lambda step, steps: seen.append((step, steps)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    folder = run_folder(config)
+    folder = config.folder
     assert json.loads((folder / RECORD).read_text())["identity"] == record["identity"]
     assert set(record["results"]) == {"embedded-light"}
     rows = record["results"]["embedded-light"]["images"]
@@ -83,7 +83,7 @@ def test_asking_twice_does_the_work_once(tmp_path: Path) -> None:
     first = execute(config)
     steps: list[int] = []
     assert execute(config, lambda step, of: steps.append(step)) == json.loads(
-        (run_folder(config) / RECORD).read_text()
+        (config.folder / RECORD).read_text()
     )
     assert not steps
     assert first["identity"] == execute(config)["identity"]
@@ -94,20 +94,25 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         config = _config(tmp_path / name, "recipe.steps=2", f"seed={seed}")
         execute(config)
-        weights.append(load_file(run_folder(config) / "weights.safetensors"))
+        weights.append(load_file(config.folder / "weights.safetensors"))
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
     assert not all(torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    config = _config(tmp_path, "recipe.steps=30", "recipe.optimizer.lr=1e30", "recipe.gradient_clip=null")
-    config.trainer.checkpoint_every = 1
+    config = _config(
+        tmp_path,
+        "recipe.steps=30",
+        "recipe.optimizer.lr=1e30",
+        "recipe.gradient_clip=null",
+        "trainer.checkpoint_every=1",
+    )
     with pytest.raises(WorkError, match="diverged at step"):
         execute(config)
-    failure = read_record(run_folder(config), FAILURE)
+    failure = read_record(config.folder, FAILURE)
     assert failure is not None and failure["state"] == "diverged"
-    assert (run_folder(config) / "checkpoints" / "last.ckpt").is_file()
-    assert not (run_folder(config) / RECORD).exists()
+    assert (config.folder / "checkpoints" / "last.ckpt").is_file()
+    assert not (config.folder / RECORD).exists()
 
 
 def test_held_out_images_choose_the_checkpoint(tmp_path: Path) -> None:
@@ -127,8 +132,8 @@ def test_the_checkpoint_is_chosen_by_pictures_restored_as_in_the_test(tmp_path: 
         config = _config(tmp_path, *words, f"evaluation.tile={tile}", base=ESDNET)
         record = execute(config)
         assert "trained_as" not in record["training"], "another choice is another training"
-        network = create_model("esdnet", **model_options(config))
-        load_checkpoint(network, run_folder(config) / "checkpoints" / "best.ckpt")
+        network = create_model("esdnet", **config.options)
+        load_checkpoint(network, config.folder / "checkpoints" / "best.ckpt")
         data = RainDataModule("embedded-light", patch=16, batch=2, validation=0.1, seed=config.seed)
         data.setup("fit")
         rows = evaluate(network, data.held_out, tile=int(tile), overlap=4, progress=False)
@@ -140,9 +145,9 @@ def test_the_checkpoint_is_chosen_by_pictures_restored_as_in_the_test(tmp_path: 
 def test_a_run_chosen_by_its_last_step_is_trained_once_for_all_tiles(tmp_path: Path) -> None:
     last, best = (
         [
-            training_identity(
-                _config(tmp_path, "recipe.validation=0.1", f"recipe.select={s}", f"evaluation.tile={t}")
-            )
+            _config(
+                tmp_path, "recipe.validation=0.1", f"recipe.select={s}", f"evaluation.tile={t}"
+            ).training_identity
             for t in ("whole", "32", "48")
         ]
         for s in ("last", "best")
@@ -155,7 +160,7 @@ def test_an_average_of_the_weights_is_what_is_tested(tmp_path: Path) -> None:
     averaged = _config(tmp_path, "recipe.steps=3", "recipe.ema=0.9")
     execute(plain)
     execute(averaged)
-    a, b = (load_file(run_folder(c) / "weights.safetensors") for c in (plain, averaged))
+    a, b = (load_file(c.folder / "weights.safetensors") for c in (plain, averaged))
     assert any(not torch.equal(a[k], b[k]) for k in a)
 
 
@@ -166,9 +171,9 @@ def test_another_test_of_the_same_training_does_not_train_again(tmp_path: Path) 
     again = execute(
         _config(tmp_path, "recipe.steps=2", "evaluation.tile=32"), lambda step, of: steps.append(step)
     )
-    assert not steps and again["training"]["trained_as"] == run_folder(first).name
+    assert not steps and again["training"]["trained_as"] == first.folder.name
     # a record whose training was another, though its configuration reads the same, is no twin
-    path = run_folder(first) / RECORD
+    path = first.folder / RECORD
     record = json.loads(path.read_text())
     for folder in tmp_path.rglob(RECORD):
         folder.write_text(json.dumps({**json.loads(folder.read_text()), "training_identity": "another"}))
@@ -181,8 +186,8 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(tmp_path: Pat
     first = _config(tmp_path, "recipe.steps=2")
     execute(first)
     second = _config(tmp_path, "recipe.steps=3")
-    run_folder(second).mkdir(parents=True)
-    (run_folder(first) / "checkpoints").rename(run_folder(second) / "checkpoints")
+    second.folder.mkdir(parents=True)
+    (first.folder / "checkpoints").rename(second.folder / "checkpoints")
     with pytest.raises(UserError, match=r"another configuration"):
         execute(second)
 
@@ -219,18 +224,18 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, signum: in
     os.kill(process.pid, signum)
     process.communicate(timeout=120)
     assert process.returncode == status
-    assert not (run_folder(cut) / RECORD).exists()
+    assert not (cut.folder / RECORD).exists()
     if signum != signal.SIGKILL:
-        failure = read_record(run_folder(cut), FAILURE)
+        failure = read_record(cut.folder, FAILURE)
         assert failure is not None and failure["state"] == "interrupted"
     steps: list[int] = []
     execute(cut, lambda step, of: steps.append(step))
     assert 1 < steps[0] <= 40, "it went on, not again from the start"
-    a, b = (load_file(run_folder(c) / "weights.safetensors") for c in (whole, cut))
+    a, b = (load_file(c.folder / "weights.safetensors") for c in (whole, cut))
     assert a.keys() == b.keys()
     assert all(torch.equal(a[k], b[k]) for k in a)
-    assert not (run_folder(cut) / FAILURE).exists()
-    logged = [_logged(run_folder(c)) for c in (whole, cut)]
+    assert not (cut.folder / FAILURE).exists()
+    logged = [_logged(c.folder) for c in (whole, cut)]
     assert logged[0].keys() == set(range(40))
     # the row of the very step whose checkpoint is gone on from may not have come to the disk before a SIGKILL
     assert len(logged[1]) >= 39 and logged[1].items() <= logged[0].items(), "the curve is whole too"
@@ -253,11 +258,11 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
         [sys.executable, "-m", "benchmark.cli", "train", *two], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    folder = run_folder(resolve(two))
-    a, b = (load_file(f / "weights.safetensors") for f in (run_folder(one), folder))
+    folder = resolve(two).folder
+    a, b = (load_file(f / "weights.safetensors") for f in (one.folder, folder))
     for key in a:
         torch.testing.assert_close(a[key], b[key], atol=1e-6, rtol=1e-5)
-    mean = [read_record(f)["results"]["embedded-light"]["mean"] for f in (run_folder(one), folder)]  # type: ignore[index]
+    mean = [read_record(f)["results"]["embedded-light"]["mean"] for f in (one.folder, folder)]  # type: ignore[index]
     assert mean[0]["n"] == mean[1]["n"]
     assert mean[0]["psnr_esdnet"] == pytest.approx(mean[1]["psnr_esdnet"], abs=1e-4)
 
@@ -266,19 +271,19 @@ def test_a_training_goes_on_from_given_weights(tmp_path: Path) -> None:
     first = _config(tmp_path, "recipe.steps=2")
     execute(first)
     weights = tmp_path / "start.safetensors"
-    weights.write_bytes((run_folder(first) / "weights.safetensors").read_bytes())
+    weights.write_bytes((first.folder / "weights.safetensors").read_bytes())
     # a rate of almost nothing: what comes out is what went in
     words = ["recipe.steps=1", f"recipe.start_from={weights}", "recipe.optimizer.lr=1e-12"]
     second = _config(tmp_path, *words, "recipe.schedule.final_lr=0")
     record = execute(second)
-    given, left = load_file(weights), load_file(run_folder(second) / "weights.safetensors")
+    given, left = load_file(weights), load_file(second.folder / "weights.safetensors")
     assert all(torch.allclose(left[key], value, atol=1e-8) for key, value in given.items())
     assert (
         record["training"]["data"]["start_from"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     )
     # another content under the same name is another run, and no file is a mistake
     weights.write_bytes(weights.read_bytes() + b" ")
-    assert run_folder(second) != run_folder(first)
+    assert second.folder != first.folder
     with pytest.raises(UserError, match=r"start\.safetensors"):
         execute(second)
     weights.unlink()

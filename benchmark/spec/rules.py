@@ -1,11 +1,10 @@
-"""Values that a setting cannot have: what is refused before anything is imported or begun. Imports no torch."""
+"""What types and bounds of single settings do not say: names, and what cannot go together. Imports no torch."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,114 +12,26 @@ from benchmark import catalog
 from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.errors import UserError, unknown
 from benchmark.launch import devices_named
+from benchmark.spec.schema import Loss
 
 if TYPE_CHECKING:
-    from benchmark.config import RunConfig
-
-LOSSES = (  # benchmark/training has them; named here so that a wrong one is refused before torch is imported
-    "ssim",
-    "l1",
-    "mse",
-    "charbonnier",
-    "l1+ssim",
-    "rescan",
-    "rcdnet",
-    "mprnet",
-    "nafnet",
-    "sfnet",
-    "elformer",
-    "hpcnet",
-    "smartassign",
-)
+    from benchmark.spec.schema import RunSpec
 
 _ON_SIDE_OUTPUTS = ("rcdnet", "elformer", "hpcnet", "smartassign")  # which only the network of that name has
 _ON_EACH_OUTPUT = ("rescan", "mprnet", "sfnet")  # which must be a restored image, as it is not with these
 _OTHER_OUTPUTS = ("rcdnet", "sfnet", "elformer", "hpcnet", "smartassign")
 
-CHOICES: Mapping[str, Callable[[], Iterable[str]]] = {
-    "data.name": catalog.datasets,
-    "recipe.loss": lambda: LOSSES,
-    "recipe.augmentation": lambda: ("none", "horizontal", "flips", "dihedral"),
-    "recipe.schedule.name": lambda: ("cosine", "step", "multistep", "linear", "constant"),
-    "recipe.schedule.unit": lambda: ("epoch", "step"),
-    "recipe.optimizer.name": lambda: ("adam", "adamw"),
-    "recipe.precision": lambda: ("32-true", "16-mixed", "bf16-mixed", "bf16-true"),
-    "recipe.select": lambda: ("best", "last"),
-    "trainer.accelerator": lambda: ("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.strategy": lambda: ("auto", "ddp", "ddp_find_unused_parameters_true"),
-    "logger": lambda: ("wandb", "csv"),
-}
 
-_POSITIVE = (
-    "recipe.batch",
-    "recipe.patch",
-    "recipe.steps",
-    "recipe.epochs",
-    "recipe.steps_per_epoch",
-    "recipe.validate_every",
-    "recipe.gradient_clip",
-    "recipe.optimizer.lr",
-    "recipe.optimizer.eps",
-    "recipe.schedule.gamma",
-    "trainer.nodes",
-    "trainer.threads",
-    "trainer.checkpoint_every",
-    "trainer.log_every",
-    "evaluation.batch",
-)
-_NOT_NEGATIVE = (
-    "data.workers",
-    "evaluation.overlap",
-    "recipe.optimizer.weight_decay",
-    "recipe.schedule.every",
-    "recipe.schedule.final_lr",
-    "recipe.schedule.start",
-    "recipe.schedule.warmup",
-    "seed",
-)
-SEEDS = 2**32
-_MOST = {  # more is a slip of the keyboard, which would end in want of memory, or in no end
-    "recipe.batch": 65536,
-    "recipe.patch": 16384,
-    "trainer.nodes": 4096,
-    "trainer.threads": 4096,
-    "data.workers": 1024,
-    "evaluation.batch": 65536,
-    "evaluation.overlap": 16384,
-}
-_MOST_OF_ALL = 10**12
-
-
-def check(config: RunConfig, entry: catalog.Network) -> None:
-    """Refuse values that cannot be.
-
-    Args:
-        config: the resolved configuration.
-        entry: of its network.
+def check(spec: RunSpec) -> None:
+    """Refuse settings that cannot go together, or that no type can say.
 
     Raises:
         UserError: names the setting, its value and what would be right.
     """
-    values = dict(leaves(config))
-    for key, value in values.items():
-        numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
-            raise UserError(f"{key}={value}: must be a finite number")
-    for key, allowed in CHOICES.items():
-        if values[key] not in tuple(allowed()):
-            shown = key.removesuffix(".name") if key == "data.name" else key
-            raise unknown(shown, str(values[key]), allowed())
-    for key in _POSITIVE:
-        if values[key] is not None and values[key] <= 0:
-            raise UserError(f"{key}={values[key]}: must be greater than 0")
-    for key in _NOT_NEGATIVE:
-        if values[key] < 0:
-            raise UserError(f"{key}={values[key]}: must be at least 0")
-    if config.seed >= SEEDS:
-        raise UserError(f"seed={config.seed}: must be below {SEEDS}")
-    for key, value in values.items():
-        if isinstance(value, int) and value > _MOST.get(key, _MOST_OF_ALL):
-            raise UserError(f"{key}={value}: at most {_MOST.get(key, _MOST_OF_ALL)}")
+    config, entry = spec, spec.network
+    datasets = catalog.datasets()
+    if config.data.name not in datasets:
+        raise unknown("data", config.data.name, datasets)
     _rain(config)
     for name in config.evaluation.also:
         if not dataset_spec(name).paired or dataset_spec(name).rendered:
@@ -147,21 +58,9 @@ def check(config: RunConfig, entry: catalog.Network) -> None:
         raise UserError(
             f"recipe.name={config.recipe.name}: letters, digits, '.', '-' and '_', for a folder's name"
         )
-    if not config.out:
-        raise UserError("out: the folder of the runs must have a name, for example out=runs")
 
 
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting of a configuration, by its dotted name, with its value."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from leaves(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, value
-
-
-def _rain(config: RunConfig) -> None:
+def _rain(config: RunSpec) -> None:
     from benchmark.data.rain import REGIMES
 
     rain = config.data.rain
@@ -176,15 +75,11 @@ def _rain(config: RunConfig) -> None:
         )
 
 
-def _recipe(config: RunConfig) -> None:
+def _recipe(config: RunSpec) -> None:
     recipe, schedule = config.recipe, config.recipe.schedule
     if recipe.steps is None and recipe.epochs is None:
         raise UserError(
             "recipe.epochs and recipe.steps are both empty: give one, for example recipe.epochs=1000"
-        )
-    if not 0 <= recipe.validation < 1:
-        raise UserError(
-            f"recipe.validation={recipe.validation}: a share of the training images, from 0 to below 1"
         )
     if recipe.select == "best" and not recipe.validation:
         raise UserError(
@@ -209,7 +104,7 @@ def _recipe(config: RunConfig) -> None:
         raise UserError(f"recipe.schedule.milestones={schedule.milestones}: rising numbers, at least 0")
 
 
-def _patch(config: RunConfig, entry: catalog.Network) -> None:
+def _patch(config: RunSpec, entry: catalog.Network) -> None:
     patch, multiple = config.recipe.patch, entry.size_multiple
     least = max(entry.minimum_size, multiple)
     if patch < least or patch % multiple:
@@ -220,7 +115,7 @@ def _patch(config: RunConfig, entry: catalog.Network) -> None:
         )
 
 
-def _batch(config: RunConfig, entry: catalog.Network) -> None:
+def _batch(config: RunSpec, entry: catalog.Network) -> None:
     """Every process has an equal share of a batch, of as many patches as the network needs."""
     batch = config.recipe.batch
     processes = (devices_named(config.trainer.devices) or 1) * config.trainer.nodes
@@ -236,19 +131,21 @@ def _batch(config: RunConfig, entry: catalog.Network) -> None:
         )
 
 
-def _loss(config: RunConfig, entry: catalog.Network) -> None:
+def _loss(config: RunSpec, entry: catalog.Network) -> None:
     loss = config.recipe.loss
     if entry.name == loss or not entry.is_ours():
         return
     if loss in _ON_SIDE_OUTPUTS or (loss in _ON_EACH_OUTPUT and entry.name in _OTHER_OUTPUTS):
         each = () if entry.name in _OTHER_OUTPUTS else _ON_EACH_OUTPUT
-        others = ", ".join(n for n in LOSSES if n not in (*_ON_SIDE_OUTPUTS, *_ON_EACH_OUTPUT) or n in each)
+        others = ", ".join(
+            n for n in typing.get_args(Loss) if n not in (*_ON_SIDE_OUTPUTS, *_ON_EACH_OUTPUT) or n in each
+        )
         raise UserError(
             f"recipe.loss={loss}: it is on outputs that {entry.title} does not have; one of {others}"
         )
 
 
-def _tile(config: RunConfig) -> None:
+def _tile(config: RunSpec) -> None:
     tile, overlap = config.evaluation.tile, config.evaluation.overlap
     if tile in ("authors", "whole"):
         return
