@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMMA := ,
 DERAIN := $(BIN)/derain
 
 # make table1 DATA=/data RECIPE=paper DATASETS=rain12,rain100l MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 RETRY=failed PLAN=1 SET="recipe.epochs=10 logger=wandb"
@@ -10,7 +11,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fuzz soak mutants conformance coverage lint format cost scalability bench table1 table2 ablations table3 table4 table5 figures report sweep clean
+.PHONY: help setup test fuzz soak mutants conformance coverage lint format cost scalability bench table1 table2 real ablations table3 table4 table5 figures report sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -59,6 +60,12 @@ table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the p
 
 table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference metrics=niqe,brisque"
 	$(DERAIN) table 2 $(TABLE_OPTIONS)
+
+REAL := --models none --released results/real/released.yaml --runs results/real --out results/real
+real: setup ## Tables 1 and 2 of rows that others trained, on real test sets: results/real; DATA=FOLDER NIQE=FILE
+	$(if $(DATA),,$(error make real DATA=FOLDER: it has the test sets, weights/ and restored/ as results/real/released.yaml names them))
+	$(DERAIN) table 1 $(REAL) --data "$(DATA)" --datasets rain12,rain200l,rain200h
+	$(DERAIN) table 2 $(REAL) --data "$(DATA)" photographs=internet-data duplicates=once $(if $(NIQE),"metrics=niqe:$(NIQE)$(COMMA)brisque")
 
 cost: setup ## The corrected cost columns of Table 1: printed, thop's and true
 	$(DERAIN) cost --networks
