@@ -57,6 +57,7 @@ class Network:
     weights: str  # which released weights load, or "none released"
     size_multiple: int = 1  # forward pads to it (reflection) and crops
     minimum_size: int = 16
+    published: bool = True  # False: a design of this suite, in the paper's tables only where it is asked for
     minimum_batch: int = 1  # patches that one process trains on at once
     tile: tuple[int, int] | None = None
     embedded: Mapping[str, Any] = field(default_factory=dict)
@@ -143,6 +144,11 @@ def _arguments(arguments: ast.arguments) -> dict[str, Any]:
 
 _BLOCKS = {"encoder_blocks": 3, "decoder_blocks": 2}
 _NORMS = {"norm": ("tdbn", "bn")}
+_NEURON = {
+    **_NORMS,
+    "reset_mechanism": ("zero", "subtract", "none"),
+    "surrogate": ("sigmoid", "atan", "fast_sigmoid"),
+}
 
 # fmt: off
 _NETWORKS = (
@@ -290,9 +296,21 @@ _NETWORKS = (
         size_multiple=4, tile=(80, 8), paper_row="ESDNet",
         embedded={"dim": 7, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
                   "time_steps": 2, "start_as_identity": True},
-        choices={**_NORMS, "block": ("srb", "ms", "sew", "ann"), "attention": ("temporal", "channel", "spatial"),
-                 "reset_mechanism": ("zero", "subtract", "none"), "surrogate": ("sigmoid", "atan", "fast_sigmoid")},
+        choices={**_NEURON, "block": ("srb", "sdb", "ms", "sew", "ann"),
+                 "attention": ("temporal", "channel", "spatial")},
         lengths=_BLOCKS,
+    ),
+    Network(
+        name="esdnet-s", title="ESDNet-S (ours)", target="esdnet.network:ESDNetS", family="Spiking", year=2026,
+        venue="–",
+        citation="""@misc{esdnets2026,
+  title={{ESDNet-S}: {ESDNet} without real-valued products inside},
+  author={{The authors of esdnet-benchmark}},
+  note={A variant of ESDNet (Song et al., IJCAI 2024) designed in this suite}, year={2026}}""",
+        code="this suite", licence="MIT", weights="none ship", published=False,
+        size_multiple=4, tile=(80, 8), choices=_NEURON, lengths=_BLOCKS,
+        embedded={"dim": 11, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1],
+                  "time_steps": 2, "start_as_identity": True},
     ),
     Network(
         name="spikerain", title="SpikeRain", target="baselines.spikerain:SpikeRain", family="Spiking", year=2026,

@@ -181,6 +181,35 @@ class SpikeConv(ConvNorm):
         binary = isinstance(self.activation, LeakySequence)
         return self._conv_norm(self.activation(frames), onto, binary)
 
+    @property
+    def reach(self) -> float:
+        """Accumulates that a spike triggers, away from the border."""
+        weight = self.conv.weight
+        return weight.numel() / (self.conv.in_channels * math.prod(self.conv.stride))
+
+
+class SpikeUp(ConvNorm):
+    """Twice the size by a transposed convolution of spikes: neuron, 4×4 convolution of stride 2, norm.
+
+    The neuron fires before the frames are enlarged, so that there are a quarter as many as in a `SpikeConv` that
+    enlarges first, and no interpolation of real values.
+    """
+
+    def __init__(self, parts: Parts, channels: int, out_channels: int) -> None:
+        super().__init__(parts, channels, out_channels)
+        self.conv: Any = nn.ConvTranspose2d(channels, out_channels, 4, 2, 1, bias=False)
+        self.activation = parts.activation()
+
+    def forward(self, frames: Tensor, onto: Tensor | None = None) -> Tensor:
+        """(T, N, channels, H, W) to (T, N, out_channels, 2·H, 2·W); `onto` is as for `ConvNorm`."""
+        made = over_time(lambda images: self.norm(self.conv(images)), self.activation(frames))
+        return made if onto is None else onto + made
+
+    @property
+    def reach(self) -> float:
+        """Accumulates that a spike triggers, away from the border."""
+        return self.conv.weight.numel() / self.conv.in_channels
+
 
 class ConvSpike(ConvNorm):
     """Convolution, norm, activation: the order of ordinary residual networks and of SEW-ResNet."""
@@ -384,9 +413,11 @@ class EncoderDecoder(nn.Module):
                └──────────────────────────────────────────────────────────────────────────────────────────┘
 
     A join takes the concatenation of what comes up from `up2` or `up1` with what the encoder of its level
-    gave; without `join1` the concatenation itself goes on. Level 1 has the image's size and `dim` channels;
+    gave; without `join1` the concatenation itself goes on. With `adding` what comes up is added to it (a shortcut from
+    membrane to membrane) and there are no joins. Level 1 has the image's size and `dim` channels;
     each level below half of the size and twice the channels. The embedding sees the same image at every step,
-    so it is computed once; `executed_once` says so to whoever counts operations by the definition. The first
+    so it is computed once; `executed_once` says so to whoever counts operations by the authors' definition, which
+    has it at every step. The first
     name of a module's path is its place above (see `level_of`).
 
     Args:
@@ -395,10 +426,11 @@ class EncoderDecoder(nn.Module):
         parts: what the units between the stages are made of.
         encoders: stages of levels 1, 2, 3, each from (T, N, C, H, W) to the same shape.
         bottleneck: a stage of level 3.
-        decoders: stages of levels 2 and 1. That of level 1 has 2·dim channels, unless `join1`.
+        decoders: stages of levels 2 and 1. That of level 1 has 2·dim channels, unless `join1` or `adding`.
         join1: whether a unit brings the concatenation at level 1 to `dim` channels, as at level 2.
         start_as_identity: the output convolution starts at zero, hence the network as the identity. The authors'
             start at random; a short training has no time to unlearn the noise that this adds.
+        adding: see above; what goes up does so by `SpikeUp`.
     """
 
     size_multiple = 4
@@ -414,21 +446,28 @@ class EncoderDecoder(nn.Module):
         decoders: tuple[nn.Module, nn.Module],
         join1: bool = False,
         start_as_identity: bool = False,
+        adding: bool = False,
     ) -> None:
         super().__init__()
         self.time_steps = time_steps
-        self.executed_once = {"embedding": time_steps}
+        self.executed_once = {} if adding else {"embedding": time_steps}
         self.embedding = nn.Conv2d(3, dim, 3, padding=1, bias=False)
         self.encoder1, self.encoder2, self.encoder3 = encoders
         self.down1 = SpikeConv(parts, dim, 2 * dim, stride=2)
         self.down2 = SpikeConv(parts, 2 * dim, 4 * dim, stride=2)
         self.bottleneck = bottleneck
-        self.up2 = SpikeConv(parts, 4 * dim, 2 * dim, upscale=2)
-        self.join2 = SpikeConv(parts, 4 * dim, 2 * dim, kernel=1)
-        self.up1 = SpikeConv(parts, 2 * dim, dim, upscale=2)
-        self.join1 = SpikeConv(parts, 2 * dim, dim, kernel=1) if join1 else nn.Identity()
+        self.adding = adding
+        self.up2: ConvNorm
+        self.up1: ConvNorm
+        if adding:
+            self.up2, self.up1 = SpikeUp(parts, 4 * dim, 2 * dim), SpikeUp(parts, 2 * dim, dim)
+        else:
+            self.up2 = SpikeConv(parts, 4 * dim, 2 * dim, upscale=2)
+            self.join2 = SpikeConv(parts, 4 * dim, 2 * dim, kernel=1)
+            self.up1 = SpikeConv(parts, 2 * dim, dim, upscale=2)
+            self.join1 = SpikeConv(parts, 2 * dim, dim, kernel=1) if join1 else nn.Identity()
         self.decoder2, self.decoder1 = decoders
-        self.output = nn.Conv2d(dim if join1 else 2 * dim, 3, 3, padding=1)
+        self.output = nn.Conv2d(dim if join1 or adding else 2 * dim, 3, 3, padding=1)
         if start_as_identity:
             nn.init.zeros_(self.output.weight)
             nn.init.zeros_(self.output.bias)  # type: ignore[arg-type]
@@ -447,8 +486,12 @@ class EncoderDecoder(nn.Module):
         level1 = self.encoder1(embedded.expand(self.time_steps, *embedded.shape))
         level2 = self.encoder2(self.down1(level1))
         level3 = self.bottleneck(self.encoder3(self.down2(level2)))
-        level2 = self.decoder2(self.join2(concatenated(self.up2(level3), level2)))
-        level1 = self.decoder1(self.join1(concatenated(self.up1(level2), level1)))
+        if self.adding:
+            level2 = self.decoder2(self.up2(level3, level2))
+            level1 = self.decoder1(self.up1(level2, level1))
+        else:
+            level2 = self.decoder2(self.join2(concatenated(self.up2(level3), level2)))
+            level1 = self.decoder1(self.join1(concatenated(self.up1(level2), level1)))
         restored = self.output(self.merge(level1)) + image
         return crop_to(restored, *rainy.shape[-2:])
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from esdnet.blocks import (
@@ -14,12 +15,14 @@ from esdnet.blocks import (
     MixedAttention,
     Parts,
     PostActivationBlock,
+    SpikeConv,
+    SpikeUp,
     SpikingResidualBlock,
     ThresholdNorm,
 )
 from esdnet.neurons import LeakySequence
 
-BLOCKS = ("srb", "ms", "sew", "ann")
+BLOCKS = ("srb", "sdb", "ms", "sew", "ann")
 
 
 def stage(block: Callable[[int], nn.Module], channels: int, count: int) -> nn.Sequential:
@@ -96,6 +99,7 @@ class ESDNet(EncoderDecoder):
     | `block` | as | attention, shortcut |
     | --- | --- | --- |
     | `"srb"` | spiking residual block | both, unless said otherwise |
+    | `"sdb"` | spike-driven block, in a spike-driven skeleton: see `ESDNetS` | cannot |
     | `"ms"` | MS-ResNet: neuron, convolution, norm, twice, and identity | neither, unless said otherwise |
     | `"sew"` | SEW-ResNet: convolution, norm, neuron, twice, ADD to spikes | cannot |
     | `"ann"` | ANN-ResNet: convolution, norm, ReLU, twice, and identity; no neuron anywhere, T = 1 | cannot |
@@ -115,10 +119,11 @@ class ESDNet(EncoderDecoder):
         attention: True, False or which of "temporal", "channel", "spatial"; None: as the table says.
         temporal_reduction: hidden units of the temporal attention are max(1, T / this).
         shortcut: the shortcut convolution of SRB; None: as the table says.
-        refinement: the FRB; without it the mean over time goes to the output convolution.
+        refinement: the FRB; without it, and with `block` "sdb", the mean over time goes to the output convolution.
         beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset: the
             neurons', see `LeakySequence`.
         start_as_identity: see `EncoderDecoder`.
+        rate_weight: what a training adds to its loss for each spike, see `restored_at_a_price`.
 
     Raises:
         ValueError: options that do not exist or do not go together.
@@ -166,19 +171,23 @@ class ESDNet(EncoderDecoder):
         learn_threshold: bool = False,
         detach_reset: bool = False,
         start_as_identity: bool = False,
+        rate_weight: float = 0.0,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
         if block not in BLOCKS:
             raise ValueError(f"block must be one of {', '.join(BLOCKS)}, not {block!r}")
-        if block in ("sew", "ann") and (attention or shortcut):
+        if block in ("sdb", "sew", "ann") and (attention or shortcut):
             raise ValueError(
                 f"block {block!r} has neither attention nor a shortcut convolution; srb and ms can"
             )
+        if rate_weight < 0:
+            raise ValueError(f"rate_weight must not be negative, as {rate_weight} is")
         if block == "ann" and norm == "tdbn":
             raise ValueError("block 'ann' has no threshold for tdbn to depend on; norm must be bn")
         whole = block == "srb"
         kinds = _attention_kinds(whole if attention is None else attention)
         shortcut = whole if shortcut is None else shortcut
+        refinement = refinement and block != "sdb"
         time_steps = 1 if block == "ann" else time_steps
 
         neuron = functools.partial(
@@ -214,14 +223,106 @@ class ESDNet(EncoderDecoder):
             parts,
             encoders=(make_stage(dim, first), make_stage(2 * dim, second), make_stage(4 * dim, third)),
             bottleneck=make_stage(4 * dim, bottleneck_blocks),
-            decoders=(make_stage(2 * dim, decoder_blocks[0]), make_stage(2 * dim, decoder_blocks[1])),
+            decoders=(
+                make_stage(2 * dim, decoder_blocks[0]),
+                make_stage(dim if block == "sdb" else 2 * dim, decoder_blocks[1]),
+            ),
             start_as_identity=start_as_identity,
+            adding=block == "sdb",
         )
         self.refinement = FeatureRefinement(2 * dim) if refinement else nn.Identity()
+        self.rate_weight = rate_weight
 
     def merge(self, frames: Tensor) -> Tensor:
         """Mean over time, refined."""
         return self.refinement(super().merge(frames))
+
+    def restored_at_a_price(self, rainy: Tensor) -> tuple[Tensor, Tensor]:
+        """The restored images, and what the spikes on the way add to the loss of a training.
+
+        The price is `rate_weight` times the share of accumulates that spikes trigger, over all convolutions that
+        see spikes: a spike costs as many as it reaches. Gradients flow to it through the surrogate.
+        """
+        triggered, dense = [], 0.0
+        units = [unit for unit in self.modules() if isinstance(unit, (SpikeConv, SpikeUp))]
+
+        def see(reach: float, spikes: Tensor) -> None:
+            nonlocal dense
+            triggered.append(reach * spikes.sum())
+            dense += reach * spikes.numel()
+
+        handles = [
+            unit.activation.register_forward_hook(lambda *seen, reach=unit.reach: see(reach, seen[-1]))
+            for unit in units
+        ]
+        try:
+            restored = self(rainy)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return restored, self.rate_weight * torch.stack(triggered).sum() / dense
+
+
+class ESDNetS(ESDNet):
+    """ESDNet without real-valued products inside: a design of this suite, not of the paper.
+
+    Of ESDNet's multiply-accumulates nearly all are those of the shortcut convolutions, which see real values. Here
+    only the first and the last convolution do. In between
+
+    - a block is x + SCU(SCU(x)): the shortcut is the identity from membrane to membrane, and there is no attention;
+    - what comes up from a level below is added to what the encoder gave, with no join after it;
+    - a neuron fires before its frames are enlarged, by a transposed convolution;
+    - there is no refinement block;
+    - the first convolution is done once, and what it gives is a constant current of the first neurons;
+    - the training pays for spikes (`rate_weight`).
+
+    Norms fold into the convolutions before them at test time, so that what runs is spikes, additions and neurons.
+
+    Args:
+        dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps: as for `ESDNet`.
+        rate_weight: as for `ESDNet`.
+        norm, beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset: likewise.
+        start_as_identity: see `EncoderDecoder`.
+    """
+
+    def __init__(
+        self,
+        dim: int = 48,
+        encoder_blocks: Sequence[int] = (4, 4, 8),
+        bottleneck_blocks: int = 2,
+        decoder_blocks: Sequence[int] = (2, 2),
+        time_steps: int = 4,
+        rate_weight: float = 0.05,
+        norm: str | None = None,
+        beta: float = 0.5,
+        threshold: float = 0.15,
+        reset_mechanism: str = "zero",
+        surrogate: str = "sigmoid",
+        alpha: float = 4.0,
+        learn_beta: bool = False,
+        learn_threshold: bool = False,
+        detach_reset: bool = False,
+        start_as_identity: bool = False,
+    ) -> None:
+        super().__init__(
+            dim,
+            encoder_blocks,
+            bottleneck_blocks,
+            decoder_blocks,
+            time_steps,
+            block="sdb",
+            norm=norm,
+            beta=beta,
+            threshold=threshold,
+            reset_mechanism=reset_mechanism,
+            surrogate=surrogate,
+            alpha=alpha,
+            learn_beta=learn_beta,
+            learn_threshold=learn_threshold,
+            detach_reset=detach_reset,
+            start_as_identity=start_as_identity,
+            rate_weight=rate_weight,
+        )
 
 
 def _attention_kinds(attention: bool | Sequence[str]) -> tuple[str, ...]:

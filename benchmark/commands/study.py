@@ -28,7 +28,7 @@ from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
 from benchmark.sweep.records import FAILURE, read_record
 from benchmark.sweep.states import DONE
 
-PARTS = ("rates", "networks", "ablations", "lengths")
+PARTS = ("rates", "networks", "ablations", "lengths", "energy")
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,23 @@ class Declared:
     networks: Mapping[str, Any]
     ablations: Mapping[str, Any]
     lengths: Mapping[str, Any]
+    energy: Mapping[str, Any]
 
     def options(self) -> dict[str, dict[str, Any]]:
-        """The constructor options of every network of this suite."""
+        """The constructor options of every published network of this suite: those of S1."""
+        entries = catalog.networks().items()
+        return {name: self.options_of(name) for name, entry in entries if entry.is_ours() and entry.published}
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """The constructor options of one network at S1's size."""
         without = self.networks["without"]
-        ours = {name: entry for name, entry in catalog.networks().items() if entry.is_ours()}
-        return {n: {k: v for k, v in e.embedded.items() if k not in without} for n, e in ours.items()}
+        return {k: v for k, v in catalog.network(name).embedded.items() if k not in without}
+
+    def chosen(self, parts: Sequence[str]) -> list[str]:
+        """The networks of S1 whose rate some parts need."""
+        if set(parts) != {"energy"}:
+            return list(self.options())
+        return [name for name in self.options() if name == "esdnet" or name in self.energy["widths"]]
 
 
 def declared() -> Declared:
@@ -139,8 +150,8 @@ class Runs:
         common = [*words_of(study.settings), f"data.root={sets.train.resolve()}", f"out={out}"]
         self._planner = Planner(common, words)
 
-    def rates(self) -> list[Planned]:
-        """Every network at every rate, on fewer photographs."""
+    def rates(self, names: Sequence[str] | None = None) -> list[Planned]:
+        """Every network (or those named) at every rate, on fewer photographs."""
         asked = self.study.rates
         return [
             self._planner.plan(
@@ -149,7 +160,7 @@ class Runs:
                 f"rates {name} {rate}",
                 [("rates", f"{name}@{rate}")],
             )
-            for name in self.study.options()
+            for name in names or self.study.options()
             for rate in asked["values"]
         ]
 
@@ -167,14 +178,7 @@ class Runs:
 
     def ablations(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
         """Every row of the ablation studies; a row that several have is one run."""
-        asked = self.study.ablations
-        common = [
-            "model=esdnet",
-            *words_of({f"model.{k}": v for k, v in asked["options"].items()}),
-            *words_of(asked["settings"]),
-            f"recipe.optimizer.lr={rate['esdnet']}",
-            self._tests(self.sets.small),
-        ]
+        common = self._varied(rate)
         return [
             self._planner.plan(
                 [*common, *words_of(study.base), *words_of(row.settings)],
@@ -182,8 +186,43 @@ class Runs:
                 f"{study.name} {row.name}",
                 [(study.name, row.name)],
             )
-            for study in map(catalog.study, asked["studies"])
+            for study in map(catalog.study, self.study.ablations["studies"])
             for row in study.variants
+        ]
+
+    def energy(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
+        """ESDNet-S in Table 3's setting, and networks of S1 at other widths.
+
+        A network that S1 has not has ESDNet's rate.
+        """
+        asked = self.study.energy
+        common = self._varied(rate)
+        (table3,) = (
+            study for study in map(catalog.study, self.study.ablations["studies"]) if study.name == "table3"
+        )
+        blocks = [
+            self._planner.plan(
+                [*common, *words_of(table3.base), *words_of(settings)],
+                seed,
+                f"energy {name}",
+                [("energy", name), *(("table3", v.name) for v in table3.variants if v.name == name)],
+            )
+            for name, settings in asked["blocks"].items()
+        ]
+        return blocks + [
+            self._planner.plan(
+                [
+                    *self._network(name),
+                    *words_of({f"model.{k}": v for k, v in options.items()}),
+                    f"recipe.optimizer.lr={rate.get(name, rate['esdnet'])}",
+                    self._tests(self.sets.small),
+                ],
+                seed,
+                f"energy {name} {'·'.join(map(str, options.values()))}".strip(),
+                [("energy", "@".join([name, *map(str, options.values())]))],
+            )
+            for name, widths in asked["widths"].items()
+            for options in widths
         ]
 
     def lengths(self, rate: Mapping[str, float]) -> list[Planned]:
@@ -205,8 +244,19 @@ class Runs:
             for name in asked["networks"]
         ]
 
+    def _varied(self, rate: Mapping[str, float]) -> list[str]:
+        """The network that the ablations vary."""
+        asked = self.study.ablations
+        return [
+            "model=esdnet",
+            *words_of({f"model.{k}": v for k, v in asked["options"].items()}),
+            *words_of(asked["settings"]),
+            f"recipe.optimizer.lr={rate['esdnet']}",
+            self._tests(self.sets.small),
+        ]
+
     def _network(self, name: str) -> list[str]:
-        options = self.study.options()[name]
+        options = self.study.options_of(name)
         return [f"model={name}", *words_of({f"model.{k}": v for k, v in options.items()})]
 
     @staticmethod
@@ -257,17 +307,18 @@ def make_study(
         require_writable(request.folder)
     sets = open_sets(photographs, real, Path(request.runs) / "study-sets", study, request.plan_only)
     runs = Runs(study, sets, request.runs, request.settings)
-    selection = Plan(unique(runs.rates()))
+    chosen = study.chosen(parts)
+    selection = Plan(unique(runs.rates(chosen)))
     if not request.plan_only and not only_draw:
         do(selection, request)
     rates = chosen_rates(selection.runs)
-    missing = [name for name in study.options() if name not in rates]
+    missing = [name for name in chosen if name not in rates]
     if missing and not request.plan_only:
         keep(selection.runs, request.folder)
         print(f"derain: no rate yet for {', '.join(missing)}: their runs have not ended", file=sys.stderr)
         return 1
     if request.plan_only:  # a rate that is not chosen yet is told as the first
-        rates = {name: rates.get(name, study.rates["values"][0]) for name in study.options()}
+        rates = {name: rates.get(name, study.rates["values"][0]) for name in chosen}
     every = unique(_ordered(runs, rates, parts or PARTS, study, seeds))
     plan = Plan((*selection.runs, *every) if not parts or "rates" in parts else tuple(every))
     if request.plan_only:
@@ -388,7 +439,9 @@ def _ordered(
     runs: Runs, rates: Mapping[str, float], parts: Sequence[str], study: Declared, seeds: Sequence[int] | None
 ) -> Iterator[Planned]:
     """Seed by seed, so that a study that is cut short has the same number of every row."""
-    declared_seeds = sorted({*study.networks["seeds"], *study.ablations["seeds"]})
+    declared_seeds = sorted(
+        {seed for part in (study.networks, study.ablations, study.energy) for seed in part["seeds"]}
+    )
     for seed in declared_seeds:
         if seeds is not None and seed not in seeds:
             continue
@@ -398,6 +451,8 @@ def _ordered(
             yield from runs.ablations(rates, seed)
         if "lengths" in parts and seed == study.lengths["seed"]:
             yield from runs.lengths(rates)
+        if "energy" in parts and seed in study.energy["seeds"]:
+            yield from runs.energy(rates, seed)
 
 
 __all__ = [

@@ -249,11 +249,11 @@ def claims() -> list[Claim]:
     """H1 to H7 of results/study/protocol.md."""
     found: list[Claim] = []
     for name, entry in catalog.networks().items():
-        if entry.is_ours() and entry.family != "Spiking":
+        if _claimed(entry) and entry.family != "Spiking":
             pair = {("networks", "esdnet"): 1.0, ("networks", name): -1.0}
             found.append(Claim("H1", f"ESDNet is comparable to {entry.title}", pair, alike=True))
-    spiking = [n for n, e in catalog.networks().items() if e.is_ours() and e.family == "Spiking"]
-    others = [n for n, e in catalog.networks().items() if e.is_ours() and e.family != "Spiking"]
+    spiking = [n for n, e in catalog.networks().items() if _claimed(e) and e.family == "Spiking"]
+    others = [n for n, e in catalog.networks().items() if _claimed(e) and e.family != "Spiking"]
     family = {("networks", n): -1 / len(spiking) for n in spiking}
     family |= {("networks", n): 1 / len(others) for n in others}
     found.append(Claim("H2", "networks that do not spike are above those that do", family))
@@ -272,6 +272,10 @@ def claims() -> list[Claim]:
         Claim("H7", "1 − SSIM is above L1 in PSNR-Y", _above("loss", "1 − SSIM", "L1")),
     ]
     return found
+
+
+def _claimed(entry: catalog.Network) -> bool:
+    return entry.is_ours() and entry.published
 
 
 def _above(part: str, one: str, other: str) -> dict[tuple[str, str], float]:

@@ -268,7 +268,9 @@ def common(recipe: str, root: str | None, out: str) -> list[str]:
 def _networks(models: Sequence[str]) -> list[str]:
     if list(models) == [NONE]:
         return []
-    return [catalog.network(m).name for m in models] or list(catalog.networks())
+    if models:
+        return [catalog.network(m).name for m in models]
+    return [name for name, entry in catalog.networks().items() if entry.published]
 
 
 def rows(

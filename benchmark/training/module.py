@@ -64,9 +64,16 @@ class Restoration(pl.LightningModule):
             Diverged: the loss is not a finite number.
         """
         rainy, target = batch["rainy"], batch["target"]
+        price: Tensor | float = 0.0
         with faults_of(self.network, "training it"):
-            outputs = self.network.training_outputs(rainy) if self.all_outputs else [self.network(rainy)]
-            loss = self.loss([o.float() for o in outputs], rainy, target)
+            if self.all_outputs:
+                outputs = self.network.training_outputs(rainy)
+            elif getattr(self.network, "rate_weight", 0.0):
+                restored, price = self.network.restored_at_a_price(rainy)
+                outputs = [restored]
+            else:
+                outputs = [self.network(rainy)]
+            loss = self.loss([o.float() for o in outputs], rainy, target) + price
         if not torch.isfinite(loss):
             raise Diverged(
                 f"diverged at step {self.global_step}: the loss is {loss.item()}; the last checkpoint is kept "

@@ -57,14 +57,15 @@ def test_every_variant_of_every_study_can_be_built_and_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5"])
 def test_rows_are_named_as_the_paper_names_them(name: str) -> None:
-    assert list(runs_of(name)) == list(printed(name))
+    ours = ["ESDNet-S"] if name == "table3" else []
+    assert list(runs_of(name)) == [*printed(name), *ours]
 
 
 def test_the_three_tables_share_the_whole_network() -> None:
     whole = [runs_of("table3")["SRB"], runs_of("table4")["4"], runs_of("table5")["f"]]
     assert len({c.identity for c in whole}) == 1
     every = {c.identity for t in ("table3", "table4", "table5") for c in runs_of(t).values()}
-    assert len(every) == 12
+    assert len(every) == 13
 
 
 def test_with_the_papers_recipe_the_whole_network_is_table_1s() -> None:
@@ -81,10 +82,17 @@ def test_the_ann_has_no_neuron_and_the_others_have() -> None:
 
 
 def test_all_blocks_sit_in_the_same_skeleton() -> None:
-    networks = [network("table3", v) for v in runs_of("table3")]
+    networks = [network("table3", v) for v in runs_of("table3") if v != "ESDNet-S"]
     for part in ("embedding.weight", "down1.conv.weight", "up1.conv.weight", "output.weight"):
         assert len({tuple(n.state_dict()[part].shape) for n in networks}) == 1
     assert all(has(n, FeatureRefinement) for n in networks)
+
+
+def test_esdnet_s_has_its_skeletons_width_and_no_refinement() -> None:
+    ours, whole = (network("table3", v) for v in ("ESDNet-S", "SRB"))
+    assert not has(ours, FeatureRefinement)
+    for part in ("embedding.weight", "down1.conv.weight", "encoder3.0.residual.0.conv.weight"):
+        assert ours.state_dict()[part].shape == whole.state_dict()[part].shape
 
 
 def test_the_residual_of_sew_is_a_sum_of_spikes() -> None:

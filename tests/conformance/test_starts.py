@@ -24,7 +24,7 @@ THEIRS: dict[str, dict[str, list[float]]] = {
 OPTIONS = {"drt": {"window_size": 7}}  # their notebook's
 SEEDS = range(2)
 
-WITHOUT_CODE = ("smartassign",)
+WITHOUT_CODE = ("smartassign", "esdnet-s")
 
 
 def fresh(name: str) -> dict[str, list[Tensor]]:
