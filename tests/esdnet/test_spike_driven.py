@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark import measure_cost
-from benchmark.config import resolve
+from benchmark.spec import resolve
 from benchmark.training.module import Restoration
 from esdnet.blocks import SpikeUp
 from esdnet.network import ESDNet, ESDNetS
