@@ -4,8 +4,8 @@
     python results/embedded/default.py agree "old default=before/seed0,before/seed1,before/threads2" …
 
 `rates` holds a tenth of the dead leaves out and scores what was trained on the others: no test picture is read. `agree`
-takes folders of runs of Table 1 (`derain table 1 --runs FOLDER`), three a default: a seed, another, the first on another
-number of threads. Both write into this folder, a CSV and a Markdown file each.
+takes folders of runs of Table 1 (`derain table 1 --runs FOLDER`), three a default: a seed, another, and the first on
+another number of threads. Both write into this folder, a CSV and a Markdown file each.
 """
 
 from __future__ import annotations
