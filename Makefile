@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-COMMA := ,
 DERAIN := $(BIN)/derain
 
 # make table1 DATA=/data RECIPE=paper DATASETS=rain12,rain100l MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 RETRY=failed PLAN=1 SET="recipe.epochs=10 logger=wandb"
@@ -62,10 +61,10 @@ table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=F
 	$(DERAIN) table 2 $(TABLE_OPTIONS)
 
 REAL := --models none --released results/real/released.yaml --runs results/real --out results/real
-real: setup ## Tables 1 and 2 of rows that others trained, on real test sets: results/real; DATA=FOLDER NIQE=FILE
+real: setup ## Tables 1 and 2 of rows that others trained, on real test sets: results/real; DATA=FOLDER METRICS=niqe,brisque
 	$(if $(DATA),,$(error make real DATA=FOLDER: it has the test sets, weights/ and restored/ as results/real/released.yaml names them))
 	$(DERAIN) table 1 $(REAL) --data "$(DATA)" --datasets rain12,rain200l,rain200h
-	$(DERAIN) table 2 $(REAL) --data "$(DATA)" photographs=internet-data duplicates=once $(if $(NIQE),"metrics=niqe:$(NIQE)$(COMMA)brisque")
+	$(DERAIN) table 2 $(REAL) --data "$(DATA)" photographs=internet-data duplicates=once $(if $(METRICS),metrics=$(METRICS))
 
 cost: setup ## The corrected cost columns of Table 1: printed, thop's and true
 	$(DERAIN) cost --networks

@@ -164,6 +164,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--metrics", help="further ones, commas between: lpips:FILE, dists:FILE, ntire:FILE, niqe, …"
     )
     _figures(evaluate, "one row an image")
+    evaluate.add_argument(
+        "--record",
+        type=_path,
+        metavar="RUNS",
+        help="also keep the record of a row that nobody trained here below this folder of runs, which tables take",
+    )
+    evaluate.add_argument(
+        "--as", dest="dataset", help="with --record: which test set --data is (derain data list)"
+    )
+    evaluate.add_argument(
+        "--trained-on", help="with --record: on which sets the weights were trained, where they do not say it"
+    )
     evaluate.add_argument("--save", type=_path, help="also write the restored pictures to this folder")
     evaluate.add_argument(
         "--overwrite", action="store_true", help="replace pictures that --save wrote before"

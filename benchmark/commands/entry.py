@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -246,6 +246,8 @@ def evaluate(options: Namespace) -> int:
         return _dry_evaluate(options)
     _asked(options)  # a mistake in the words is answered before the pictures are looked at
     _require_outputs(options)
+    if _row_of(options) is not None:
+        return _recorded(options)
     from benchmark.data import open_pairs
     from benchmark.evaluation.evaluate import evaluate as measure
     from benchmark.evaluation.evaluate import summary
@@ -265,16 +267,87 @@ def evaluate(options: Namespace) -> int:
         )
     except DiskFull as full:  # what was saved would be in the way
         raise full if options.overwrite else full.then("run it again with --overwrite") from None
-    mean = summary(rows)
-    how = f"tiles of {tile}, overlap {overlap}" if tile else "whole images"
+    _give_means(rows, summary(rows), about, (tile, overlap), CONVENTIONS)
+    return 0
+
+
+def _row_of(options: Namespace) -> dict[str, Any] | None:
+    """With --record, the row that the weights would be of a file of rows; None without.
+
+    Raises:
+        UserError: an option that does not go with another.
+    """
+    if options.record is None:
+        for word, value in (("--as", options.dataset), ("--trained-on", options.trained_on)):
+            if value is not None:
+                raise UserError(f"{word} is for --record RUNS, which keeps a record")
+        return None
+    for word, given in (
+        ("--save", options.save is not None),
+        ("--overlap", options.overlap is not None),
+        ("--device", options.device != "auto"),
+    ):
+        if given:
+            raise UserError(
+                f"{word}: with --record pictures are restored and kept as tables do; leave it out"
+            )
+    if options.checkpoint.is_dir():
+        raise UserError(
+            f"--record: {options.checkpoint} is the folder of a run, which has a record of its own"
+        )
+    from benchmark import catalog
+    from benchmark.reading import yaml_of
+
+    pairs = [(key, value) for key, _, value in (word.partition("=") for word in options.set)]
+    return {
+        "name": f"{catalog.network(options.model).title}, {options.checkpoint.name}",
+        "model": options.model,
+        "tile": options.tile,
+        "weights": str(options.checkpoint.absolute()),
+        **({"options": {k: yaml_of(v) for k, v in pairs}} if options.set else {}),
+        **({"trained_on": _listed(options.trained_on)} if options.trained_on else {}),
+    }
+
+
+def _recorded(options: Namespace) -> int:
+    """`derain evaluate --record`: measured as a row of tables is, which finds the record."""
+    from benchmark.commands.released import record_of_weights
+    from benchmark.evaluation.measures import opened
+    from benchmark.evaluation.metrics import CONVENTIONS
+    from benchmark.resident import keep_freed_memory
+
+    keep_freed_memory()
+    told = _row_of(options)
+    assert told is not None
+    metrics = _listed(options.metrics)
+    path, record, key = record_of_weights(told, str(options.data), options.dataset, options.record, metrics)
+    result = record["results"][key]
+    tiling = (result["tile"], result["overlap"])
+    _give_means(result["images"], result["mean"], opened(metrics)[1], tiling, CONVENTIONS)
+    print(
+        f"wrote {printable(path)}; as a row of derain table 1 --released FILE --runs {options.record}:",
+        file=sys.stderr,
+    )
+    print(f"- {json.dumps(told, ensure_ascii=False)}", file=sys.stderr)
+    return 0
+
+
+def _give_means(
+    rows: Sequence[dict[str, Any]],
+    mean: dict[str, Any],
+    about: dict[str, Any],
+    tiling: tuple[int | None, int],
+    conventions: Iterable[str],
+) -> None:
     from benchmark import output
 
+    tile, overlap = tiling
+    how = f"tiles of {tile}, overlap {overlap}" if tile else "whole images"
     output.give(
         {"n": mean["n"], "how": how, "mean": mean, "metrics": about, "images": rows},
         output.frame_of(rows),
-        partial(_show_means, mean, about, how, list(CONVENTIONS)),
+        partial(_show_means, mean, about, how, list(conventions)),
     )
-    return 0
 
 
 def _show_means(mean: dict[str, Any], about: dict[str, Any], how: str, conventions: Sequence[str]) -> None:
@@ -351,6 +424,7 @@ def _dry_evaluate(options: Namespace) -> int:
     for word in _listed(options.metrics):
         asked(word)
     _require_outputs(options)
+    _row_of(options)
     pairs = list_pairs(dataset_spec("folder"), options.data, "test")
     print(
         f"{len(pairs)} pairs would be measured, {f'in tiles of {tile}, overlap {overlap}' if tile else 'whole'}"
@@ -773,7 +847,7 @@ def _dry_show(options: Namespace, what: str) -> int:
 
     found = find(options.runs, options.recipe, _listed(options.models))
     folder = options.out or Path(options.runs) / what / options.recipe
-    print(f"the {what} of {len(found.runs)} runs ({', '.join(found.names)}) would be written to {folder}")
+    print(f"the {what} of {len(found.every)} runs ({', '.join(found.rows)}) would be written to {folder}")
     return 0
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark import catalog
 from benchmark.errors import Diverged, UserError
 from benchmark.files import WEIGHTS, file_digest
+from benchmark.report.rows import row_of, title_of
 from benchmark.spec import RunSpec, from_plain
 from benchmark.sweep.records import FAILURE, RECORD, Record, read_record
 
@@ -42,6 +43,22 @@ class Run:
     def model(self) -> str:
         """Its network's name."""
         return str(self.record["config"]["model"]["name"])
+
+    @property
+    def row(self) -> str:
+        """By what tables know its row: its network's name, or the marked name of a row that nobody trained here."""
+        return row_of(self.record)
+
+    @property
+    def title(self) -> str:
+        """Its row's name for people."""
+        return title_of(self.record)
+
+    @property
+    def network(self) -> str | None:
+        """Its network's name in the catalogue; None of pictures that others restored."""
+        row = self.record.get("row")
+        return self.model if row is None else row["network"]
 
     @property
     def weights(self) -> Path | None:
@@ -150,10 +167,18 @@ def test_pictures(
 
 
 def restored_tests(run: Run, dataset: str, pairs: Mapping[str, tuple[Picture, Picture]]) -> dict[str, Path]:
-    """A run's restored pictures of some test pairs, made where they are not there yet: {name: path}."""
+    """A run's restored pictures of some test pairs: {name: path}.
+
+    They are made where they are not there yet; those that others restored are there or not.
+    """
+    from benchmark.evaluation.evaluate import png_path
+
+    folder = run.folder / "restored" / dataset
+    if run.network is None or run.weights is None:
+        return {name: path for name in pairs if (path := png_path(folder, name)).is_file()}
 
     def rainy(name: str) -> Callable[[], Picture]:
         return lambda: pairs[name][0]
 
     wanted = [(name, rainy(name)) for name in pairs]
-    return dict(restore_photographs(run, wanted, run.folder / "restored" / dataset))
+    return dict(restore_photographs(run, wanted, folder))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import catalog, shipped
 from benchmark.commands.gallery import Picture, Run, restore_photographs
 from benchmark.data.cache import progress_bar
-from benchmark.data.images import image_size, list_images, read_image
+from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import pair
 from benchmark.data.specs import dataset_spec, result_key
 from benchmark.errors import Diverged, UserError, WorkError, out_of_memory
@@ -30,8 +30,10 @@ from benchmark.sources import code_digest
 from benchmark.spec import RunSpec, resolve
 from benchmark.sweep.claims import Claim
 from benchmark.sweep.current import forget, require_current, test_digests
+from benchmark.sweep.plan import chosen_datasets
 from benchmark.sweep.records import (
     FAILURE,
+    RECORD,
     Record,
     provenance,
     read_record,
@@ -39,7 +41,7 @@ from benchmark.sweep.records import (
     without_places,
     write_record,
 )
-from benchmark.sweep.rows import PHOTOGRAPHS, PICTURES, SHIPPED, Entry, Row
+from benchmark.sweep.rows import PHOTOGRAPHS, PICTURES, SHIPPED, Entry, Row, of_words
 from benchmark.sweep.states import DIVERGED, FAILED, OUT_OF_MEMORY
 
 if TYPE_CHECKING:
@@ -168,9 +170,41 @@ def do(asked: Asked) -> Measured:
             found.failures[entry.row] = f"{failure['state']}: {failure['reason']}"
             print(f"derain: {entry.row}: {failure['reason']}", file=sys.stderr)
             record = read_record(folder)  # of what was measured before
-        if record is not None:
-            found.runs.setdefault(entry.row, []).append(Run(folder, record))
+        if record is not None:  # perhaps of a row that was called or described otherwise
+            found.runs.setdefault(entry.row, []).append(Run(folder, {**record, "row": entry.told}))
     return found
+
+
+def record_of_weights(
+    told: Mapping[str, Any], data: str, dataset: str | None, runs: Path, metrics: Sequence[str]
+) -> tuple[Path, Record, str]:
+    """Measure one file of weights on one test set, and keep the record that a row of tables of that file has.
+
+    Args:
+        told: the row, as one of a file of rows.
+        data: folder of the pairs, or that they lie in or below.
+        dataset: which test set they are; None: a folder called as it is.
+        runs: folder of the runs.
+        metrics: further ones.
+
+    Returns:
+        Where the record is, the record, and under which name its results are.
+
+    Raises:
+        UserError: the weights or the pairs are not there or wrong.
+        WorkError: they could not be measured.
+    """
+    row = of_words(told)
+    (chosen,) = chosen_datasets([dataset or str(Path(data).absolute())], data)
+    asked = Asked([row], [chosen], data, runs, metrics)
+    require(asked)
+    if chosen in asked.absent:
+        raise UserError(asked.absent[chosen])
+    found = do(asked)
+    if row.name in found.failures:
+        raise WorkError(f"{row.name}: {found.failures[row.name]}")
+    (run,) = found.runs[row.name]
+    return run.folder / RECORD, run.record, result_key(chosen)
 
 
 def in_words(asked: Asked) -> list[str]:
@@ -265,16 +299,7 @@ def record_of(
         "name": entry.name,
         "state": "done",
         "config": {**config, "model": model, "recipe": recipe, "out": "runs"},
-        "row": {
-            "name": entry.row,
-            "kind": entry.kind,
-            "network": entry.model,
-            "file": entry.path.name if entry.path is not None else None,
-            "sha256": entry.content,
-            "trained_on": list(entry.trained_on),
-            "printed": {name: list(values) for name, values in entry.printed.items()},
-            **entry.about,
-        },
+        "row": entry.told,
         "training": dict(ship.card["training"]) if ship else {},
         "model_options": dict(options),
         "data": {"train": None, "test": dict(test or {})},
@@ -328,7 +353,7 @@ def _measure(
     entry: Entry, run: Run, dataset: str, asked: Asked, measures: Sequence[Measure]
 ) -> dict[str, Any]:
     """Restore a test set, or take the pictures that others restored, and measure it by all conventions."""
-    from benchmark.evaluation.evaluate import about_pair, summary
+    from benchmark.evaluation.evaluate import about_pair, png_path, summary
 
     pairs = _open(dataset, asked)
     name = dataset_spec(dataset).name
@@ -336,6 +361,10 @@ def _measure(
     how: dict[str, Any] = {}
     if entry.kind == PICTURES:
         paths = _pictures_of(entry, dataset, pairs)
+        for picture, path in zip(
+            pairs.names, paths, strict=True
+        ):  # for comparisons, as restored ones are kept
+            write_image(png_path(place, picture), read_image(path))
     else:
         tile, overlap = run.config.tiling
         how = {"tile": tile, "overlap": overlap}

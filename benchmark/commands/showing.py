@@ -28,31 +28,55 @@ from benchmark.report import figures as draw
 from benchmark.report.page import Comparison, Drawn, Layers, Report
 from benchmark.report.page import Shown as Look
 from benchmark.report.paper import printed
+from benchmark.report.rows import about as about_rows
 from benchmark.sweep.costs import counted_costs, full_costs
 from benchmark.sweep.current import require_current
 from benchmark.sweep.plan import table_datasets
 from benchmark.sweep.records import Record
+from benchmark.sweep.rows import FOLDER as RELEASED
 
 COMPARED = 2  # test pictures of each set that comparisons show
 
 
 @dataclass
 class Shown:
-    """What there is to show of one recipe: its runs, and for each test set the runs that were tested on it."""
+    """What there is to show of one recipe.
+
+    Attributes:
+        recipe: its name.
+        runs: trained by it.
+        failures: of runs that have no record.
+        given: records of rows that nobody trained here, tested on sets as the recipe's are.
+        by_set: for each test set the runs and given rows that were tested on it.
+    """
 
     recipe: str
     runs: list[Run]
     failures: list[Record]
+    given: list[Run] = field(default_factory=list)
     by_set: dict[str, list[Run]] = field(default_factory=dict)
 
     @property
-    def names(self) -> list[str]:
-        """The networks, in the catalogue's order."""
-        return list(dict.fromkeys(r.model for r in self.runs))
+    def every(self) -> list[Run]:
+        """The runs in the catalogue's order, then the given rows."""
+        return [*self.runs, *self.given]
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows as tables know them."""
+        return list(dict.fromkeys(r.row for r in self.every))
+
+    @property
+    def networks(self) -> list[str]:
+        """The networks of all rows."""
+        return list(dict.fromkeys(r.network for r in self.every if r.network is not None))
 
 
 def find(runs: str | Path, recipe: str, models: Sequence[str] = ()) -> Shown:
     """The runs of a recipe that tables show: full networks without options of the user's, the lowest seed of each.
+
+    With them the rows that nobody trained here (below `runs`/released) on embedded or on published sets, as the recipe
+    tests on.
 
     Raises:
         UserError: there are none.
@@ -61,26 +85,45 @@ def find(runs: str | Path, recipe: str, models: Sequence[str] = ()) -> Shown:
         catalog.network(name)
     folder = Path(runs) / recipe
     every = [r for r in find_runs(folder) if not models or r.model in models]
-    if not every:
+    embedded = any(r.record["config"]["recipe"].get("embedded") for r in every) or recipe == "embedded"
+    given = _given(Path(runs), embedded, models)
+    if not every and not given:
         raise UserError(f"{folder}: no runs are done; do some first, for example with: make table1")
-    for run in every:
+    for run in [*every, *given]:
         require_current(run.record, run.folder)
-    found = Shown(recipe, every, find_failures(folder))
+    found = Shown(recipe, every, find_failures(folder), given)
     plain = [r for r in every if not r.record["config"]["model"]["options"]]
     # ablations vary one network: what they leave is not a second network of the figures
-    for run in sorted(plain or every, key=lambda r: r.record["config"]["seed"]):
+    for run in [*sorted(plain or every, key=lambda r: r.record["config"]["seed"]), *given]:
         for dataset in run.record["results"].keys() & DATASETS.keys():
+            if run.record.get("row") and bool(DATASETS[dataset].embedded) != embedded:
+                continue
             there = found.by_set.setdefault(dataset, [])
-            if all(other.model != run.model for other in there):
+            if all(other.row != run.row for other in there):
                 there.append(run)
-    order = {name: i for i, name in enumerate(found.names)}
+    order = {name: i for i, name in enumerate(found.rows)}
     for there in found.by_set.values():
-        there.sort(key=lambda r: order[r.model])
+        there.sort(key=lambda r: order[r.row])
     sets = [*table_datasets(embedded=False), *table_datasets(embedded=True)]
     found.by_set = dict(
         sorted(found.by_set.items(), key=lambda item: sets.index(item[0]) if item[0] in sets else len(sets))
     )
     return found
+
+
+def _given(runs: Path, embedded: bool, models: Sequence[str]) -> list[Run]:
+    """Rows that nobody trained here, tested on embedded sets or on others; of a file that has changed, the newest."""
+    found = [
+        run
+        for run in find_runs(runs / RELEASED)
+        if run.record.get("row")
+        and (not models or run.network in models)
+        and any(DATASETS[d].embedded == embedded for d in run.record["results"].keys() & DATASETS.keys())
+    ]
+    newest: dict[tuple[str, Any], Run] = {}
+    for run in sorted(found, key=lambda r: str(r.record.get("date", ""))):
+        newest[run.row, run.record["row"].get("file")] = run
+    return sorted(newest.values(), key=lambda r: r.folder.name)
 
 
 def make_figures(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
@@ -138,18 +181,19 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
             draw.Point(title, network.family, cost["params"] / 1e6, cost["operations"] / 1e9, psnr)
         )
     sets = [d for d in found.by_set if dataset_spec(d).columns]
-    for name in found.names:
-        own = {d: next((r for r in found.by_set[d] if r.model == name), None) for d in sets}
+    for name in found.rows:
+        own = {d: next((r for r in found.by_set[d] if r.row == name), None) for d in sets}
         tested = [(d, r) for d, r in own.items() if r is not None]
-        if len(tested) < len(sets) or not tested:
+        if len(tested) < len(sets) or not tested or (of := tested[0][1].network) is None:
             continue
         means = [float(r.record["results"][d]["mean"]["psnr_esdnet"]) for d, r in tested]
-        cost = counted_costs(name, tested[0][1].config.options, runs / "costs")["full"]
-        entry = catalog.network(name)
+        first = tested[0][1]
+        options = first.record["model_options"] if first.record.get("row") else first.config.options
+        cost = counted_costs(of, options, runs / "costs")["full"]
         measured.append(
             draw.Point(
-                entry.title,
-                entry.family,
+                first.title,
+                catalog.network(of).family,
                 cost["params"] / 1e6,
                 cost["operations"] / 1e9,
                 sum(means) / len(means),
@@ -178,7 +222,8 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
             measured,
             folder,
             "figure1_measured",
-            f"Parameters and operations of the networks as trained here, recipe {found.recipe}",
+            f"Parameters and operations of the networks as trained here, recipe {found.recipe}"
+            + " (†, §: not trained by it)" * any(r.weights or r.network for r in found.given),
             f"measured, mean of {titles}",
         )
     return paths
@@ -191,10 +236,11 @@ def _activity(found: Shown, folder: Path) -> list[Path]:
     from benchmark.evaluation.inspection import wettest
 
     paths: list[Path] = []
-    for name in found.names:
-        if catalog.network(name).family != "Spiking":
+    for name in found.rows:
+        of = [r for r in found.every if r.row == name]
+        if of[0].network is None or catalog.network(of[0].network).family != "Spiking":
             continue
-        tested = [(d, r) for d, there in found.by_set.items() for r in there if r.model == name and r.weights]
+        tested = [(d, r) for d, there in found.by_set.items() for r in there if r.row == name and r.weights]
         if not tested:
             raise UserError(f"no run of {name} has its weights")
         dataset, run = min(tested, key=lambda of: of[1].record["results"][of[0]]["mean"]["rainy_psnr_esdnet"])
@@ -206,24 +252,26 @@ def _activity(found: Shown, folder: Path) -> list[Path]:
             (title, whole[:, top : top + size, left : left + size])
             for title, whole in (("rainy", rainy), ("clean", clean))
         ]
-        own = [folder / f"figure2_{name}.{suffix}" for suffix in ("pdf", "png")]
-        where = f"{catalog.network(name).title}, {dataset_spec(dataset).title}, {picture}"
+        own = [folder / f"figure2_{_file(run)}.{suffix}" for suffix in ("pdf", "png")]
+        where = f"{run.title}, {dataset_spec(dataset).title}, {picture}"
         draw_patches(network_of(run, "cpu"), patches, None, where, own)
         paths += own
     return paths
+
+
+def _file(run: Run) -> str:
+    """What files of one row's figures are called by."""
+    return str(run.record["name"]) if run.record.get("row") else run.model
 
 
 def comparison_panels(
     dataset: str, there: Sequence[Run], name: str, pair: tuple[Picture, Picture], restored: dict[str, Picture]
 ) -> list[draw.Panel]:
     """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records."""
-    rows = {r.model: _row(r, dataset, name) for r in there}
+    rows = {r.title: _row(r, dataset, name) for r in there}
     first = next(iter(rows.values()))
     panels = [draw.Panel("Rainy input", pair[0], _caption(first, "rainy_"))]
-    panels += [
-        draw.Panel(catalog.network(model).title, picture, _caption(rows[model], ""))
-        for model, picture in restored.items()
-    ]
+    panels += [draw.Panel(title, picture, _caption(rows[title], "")) for title, picture in restored.items()]
     return [*panels, draw.Panel("Target", pair[1], "PSNR-Y (dB) / SSIM-Y")]
 
 
@@ -239,15 +287,13 @@ def _caption(row: dict[str, Any], prefix: str) -> str:
 def restored_of(
     dataset: str, there: Iterable[Run], pairs: dict[str, tuple[Picture, Picture]]
 ) -> dict[str, dict[str, Picture]]:
-    """Pictures restored by the runs that have their weights: {name of the picture: {network: pixels}}."""
+    """Pictures restored by the runs that have their weights, or kept: {name of the picture: {row's title: pixels}}."""
     from benchmark.data.images import read_image
 
     made: dict[str, dict[str, Picture]] = {name: {} for name in pairs}
     for run in there:
-        if run.weights is None:
-            continue
         for name, path in restored_tests(run, dataset, pairs).items():
-            made[name][run.model] = read_image(path)
+            made[name][run.title] = read_image(path)
     return made
 
 
@@ -270,9 +316,7 @@ def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]
 
 def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
     values = {
-        catalog.network(r.model).title: [
-            counted("psnr_esdnet", i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]
-        ]
+        r.title: [counted("psnr_esdnet", i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]]
         for r in there
     }
     column = "rainy_psnr_esdnet"
@@ -294,9 +338,7 @@ def _curves(found: Shown, folder: Path) -> list[Path]:
             ("train/loss", "loss", "training loss"),
             ("validation/psnr_y", "validation", "PSNR-Y on held-out images (dB)"),
         ):
-            lines = {
-                catalog.network(r.model).title: points for r in runs if (points := logged(r.folder, column))
-            }
+            lines = {r.title: points for r in runs if (points := logged(r.folder, column))}
             if lines:
                 title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
                 paths += draw.curves(lines, folder, f"curves_{name}_{dataset}", title, ylabel)
@@ -343,11 +385,14 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
     from benchmark.report.table import read_table
 
     tables = [read_table(p) for p in sorted((runs / "tables" / found.recipe).glob("*.json"))]
-    newest = max(str(r.record.get("date", "")) for r in found.runs)
-    commits = ", ".join(sorted({str(r.record.get("commit")) for r in found.runs}))
+    newest = max(str(r.record.get("date", "")) for r in found.every)
+    commits = ", ".join(sorted({str(r.record.get("commit")) for r in found.every}))
+    given = len({r.row for r in found.given})
     about = [
-        f"Recipe {found.recipe}: {len(found.runs)} runs of {len(found.names)} networks, the last one done {newest}, "
-        f"made by {commits}."
+        f"Recipe {found.recipe}: {len(found.runs)} runs of {len({r.model for r in found.runs})} networks"
+        + f" and {given} rows that nobody trained here" * bool(given)
+        + f", the last one done {newest}, made by {commits}.",
+        *about_rows([r.record for r in found.given]),
     ]
     if any(r.record["config"]["recipe"].get("embedded") for r in found.runs):
         about.append(EMBEDDED)
@@ -356,9 +401,9 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
         about=about,
         tables=tables,
         comparisons=[c for d, there in found.by_set.items() if (c := _for_slider(d, there)) is not None],
-        figures=[Drawn(p, _figure_caption(p.stem, found.recipe)) for p in drawings],
-        layers=[_layers(name, runs / "costs") for name in found.names],
-        runs=[r.record for r in found.runs],
+        figures=[Drawn(p, _figure_caption(p.stem, found)) for p in drawings],
+        layers=[_layers(name, runs / "costs") for name in found.networks],
+        runs=[r.record for r in found.every],
         not_run=_not_run(found),
         missing={
             "tables": "No table has been made of these runs yet: make table1",
@@ -385,7 +430,8 @@ def _for_slider(dataset: str, there: Sequence[Run]) -> Comparison | None:
     return Comparison(dataset_spec(dataset).title, pictures)
 
 
-def _figure_caption(stem: str, recipe: str) -> str:
+def _figure_caption(stem: str, found: Shown) -> str:
+    recipe = found.recipe
     kind, _, rest = stem.partition("_")
     if kind == "figure1":
         return {
@@ -394,7 +440,7 @@ def _figure_caption(stem: str, recipe: str) -> str:
             "measured": f"Figure 1 as measured here, recipe {recipe}.",
         }[rest]
     if kind == "figure2":
-        title = catalog.network(rest).title
+        title = next(r.title for r in found.every if _file(r) == rest)
         return f"Figure 2 for {title}: pixels, membrane and spike rate of a patch with and without rain."
     if kind == "comparison":
         dataset, _, name = rest.partition("_")
@@ -440,7 +486,7 @@ def _not_run(found: Shown) -> list[tuple[str, str]]:
     for run in found.runs:
         items += [(f"{run.folder.name} on {d}", str(why)) for d, why in run.record.get("missing", {}).items()]
     for network in catalog.networks().values():
-        sets = [d for d, there in found.by_set.items() if all(r.model != network.name for r in there)]
-        if sets:
+        sets = [d for d, there in found.by_set.items() if all(r.row != network.name for r in there)]
+        if found.runs and sets:
             items.append((network.title, f"not run with recipe {found.recipe} for {', '.join(sets)}"))
     return items

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.report.rows import title_of
 from benchmark.report.table import BEST, MINUS, Cell, Column, Table, measured
 
 Record = Mapping[str, Any]
@@ -253,17 +254,24 @@ def _run(record: Record) -> str:
     machine = record.get("machine", {})
     training = record.get("training", {})
     data = training.get("data", {})
+    row = record.get("row")
+    options = record.get("model_options") if row else config.get("model", {}).get("options")
     facts = {
         "command": f"<code>{escape(str(record.get('command', '')))}</code>",
         "commit": escape(str(record.get("commit"))),
         "date": escape(str(record.get("date", ""))),
         "machine": escape(", ".join(f"{k} {v}" for k, v in machine.items())),
+        **({"row": escape(f"{title_of(record)} ({_flat(row)})")} if row else {}),
         "recipe": escape(_flat(config.get("recipe", {}))),
         "network": escape(
-            f"{config.get('model', {}).get('name', '')} {_flat(config.get('model', {}).get('options', {}))}"
+            "of others, not known"
+            if row and row.get("network") is None
+            else f"{config.get('model', {}).get('name', '')} {_flat(options or {})}"
         ),
         "training": escape(
-            f"{training.get('steps', '?')} steps in {training.get('seconds', '?')} s; "
+            "by others, not known"
+            if row and not training
+            else f"{training.get('steps', '?')} steps in {training.get('seconds', '?')} s; "
             f"{data.get('images', '?')} images of {data.get('trained_on', '?')}, data {data.get('digest', '?')}; "
             f"weights {training.get('weights', '?')}, seed {config.get('seed', '?')}"
         ),
@@ -282,7 +290,6 @@ def _run(record: Record) -> str:
         "versions": escape(", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())),
     }
     rows = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in facts.items())
-    options = config.get("model", {}).get("options") or {}
     title = ", ".join([str(record.get("name", "a run")), *([_flat(options)] if options else [])])
     return f"<details><summary>{escape(title)}</summary><dl>{rows}</dl></details>"
 

@@ -124,8 +124,24 @@ class Entry:
         return f"{slug}-{self.identity}"
 
     def folder(self, runs: str | Path) -> Path:
-        """Where its record, its weights and its restored pictures are kept."""
-        return Path(runs) / FOLDER / self.name
+        """Where its record, its weights and its restored pictures are kept; also under another row's name."""
+        place = Path(runs) / FOLDER
+        kept = sorted(place.glob(f"*-{self.identity}")) if not (place / self.name).exists() else []
+        return kept[0] if kept else place / self.name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What its record says of it in "row"."""
+        return {
+            "name": self.row,
+            "kind": self.kind,
+            "network": self.model,
+            "file": self.path.name if self.path is not None else None,
+            "sha256": self.content,
+            "trained_on": list(self.trained_on),
+            "printed": {name: list(values) for name, values in self.printed.items()},
+            **self.about,
+        }
 
     def config(self, root: str | None, runs: str | Path) -> RunSpec:
         """How it is tested, as a run's configuration; of how it was trained nothing is meant.
@@ -251,6 +267,15 @@ def of_shipped(word: str) -> Row:
         },
     )
     return Row(ship.name, SHIPPED, (entry,))
+
+
+def of_words(told: Mapping[str, Any]) -> Row:
+    """The row that a mapping says, as one of a file; its paths are where they say.
+
+    Raises:
+        UserError: something in it is wrong.
+    """
+    return _row(dict(told), Path())
 
 
 def _row(told: Any, base: Path) -> Row:

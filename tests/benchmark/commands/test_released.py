@@ -13,6 +13,7 @@ import torch
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.data.images import read_image, write_image
+from benchmark.report.page import Layers
 from benchmark.sweep import rows
 from benchmark.sweep.records import collect
 
@@ -348,3 +349,87 @@ def test_photographs_of_table_2(place: Path, tmp_path: Path) -> None:
     assert change["interval"][0] <= change["value"] <= change["interval"][1]
     assert rows_found["Theirs ‡"]["piqe_pyiqa"]["reason"] == "nothing of Theirs is for it"
     assert any(n.startswith("† ") and "heavy.pth" in n and "light.pth" not in n for n in table["notes"])
+
+
+def test_figures_and_report_show_the_rows_by_what_they_are(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = {"params": 1_000_000, "operations": 10**9}  # counting the full networks takes a minute
+    monkeypatch.setattr("benchmark.commands.showing.full_costs", lambda names, _: dict.fromkeys(names, cost))
+    monkeypatch.setattr(
+        "benchmark.commands.showing._layers", lambda name, _: Layers(name, "1 M parameters", ["name"], [])
+    )
+    monkeypatch.setattr("benchmark.commands.showing.COMPARED", 1)
+    out = tmp_path / "report"
+    words = ["--runs", str(runs), "--recipe", "paper", "--out"]
+    assert main(["report", *words, str(out)]) == 0, capsys.readouterr().err
+    page = (out / "report.html").read_text()
+    for said in (
+        "PReNet A †",
+        "Theirs ‡",
+        "by others, not known",
+        "0 runs of 0 networks and 2 rows that nobody",
+    ):
+        assert said in page
+    assert "not run with recipe" not in page
+    sliders = json.loads(page.split('id="picture-data">')[1].split("</script>")[0])
+    shown = [one["name"] for one in sliders[0][0]["shown"]]
+    assert shown == ["Rainy input", "PReNet A †", "Theirs ‡", "Target"]
+    drawn = {p.name for p in (out / "figures").glob("*.png")}
+    assert {"figure1_measured.png", "comparison_rain12_1.png", "distribution_rain200l.png"} <= drawn
+
+
+def test_rows_on_published_sets_are_no_rows_of_the_embedded_benchmark(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", "--runs", str(runs), "--recipe", "embedded"]) == 2
+    assert "no runs are done" in capsys.readouterr().err
+
+
+def test_evaluate_leaves_the_record_that_a_row_of_the_same_weights_takes(
+    place: Path,
+    runs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["evaluate", "--model", "prenet", "--set", "channels=4", "stages=2", "--trained-on", "rain200l"]
+    words += ["--checkpoint", str(place / "light.pth"), "--data", str(place / "data" / "Rain200L")]
+    assert main([*words, "--record", str(tmp_path), "--as", "rain200l", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["n"] == 2 and "as a row of derain table 1 --released" in said.err
+    (record,) = collect([tmp_path])
+    of_table = next(r for r in collect([runs]) if r["row"]["file"] == "light.pth")
+    ours, theirs = (r["results"]["rain200l"]["mean"]["psnr_float"] for r in (record, of_table))
+    assert (
+        ours == theirs and record["row"]["kind"] == "weights" and record["row"]["trained_on"] == ["rain200l"]
+    )
+    monkeypatch.setattr("benchmark.commands.released._measure", None)  # a table measures nothing of it again
+    options = "options: {channels: 4, stages: 2}, on: [rain200l]"
+    row = f"{{name: Called otherwise, model: prenet, {options}, weights: light.pth, trained_on: rain100l}}"
+    assert _table(place, _file(place, row, name="evaluated.yaml"), tmp_path) == 0
+    assert _cells(tmp_path, "table1", "Called otherwise †")["rain200l_psnr"]["value"] is not None
+    assert "trained on Rain100L (old)" in (tmp_path / "out" / "table1.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--as", "rain12"], "--as is for --record"),
+        (["--trained-on", "rain12"], "--trained-on is for --record"),
+        (["--record", "RUNS"], "trained_on: says on which sets"),
+        (["--record", "RUNS", "--trained-on", "rain200l", "--as", "rain122"], "did you mean"),
+        (["--record", "RUNS", "--trained-on", "rain200l", "--as", "rw-data"], "no clean pictures"),
+        (["--record", "RUNS", "--trained-on", "rain200x"], "did you mean"),
+        (["--record", "RUNS", "--trained-on", "rain200l", "--save", "RUNS"], "--save: with --record"),
+    ],
+)
+def test_a_record_that_cannot_be_is_one_line_and_nothing_is_written(
+    place: Path, tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    command = ["evaluate", "--model", "prenet", "--set", "channels=4", "stages=2", "--checkpoint"]
+    command += [str(place / "light.pth"), "--data", str(place / "data" / "Rain12")]
+    assert main([*command, *(str(runs) if w == "RUNS" else w for w in words)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and not runs.exists()
