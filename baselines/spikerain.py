@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -103,6 +104,7 @@ class SpikeRain(EncoderDecoder):
         growth: channels that each unit of a dense block adds.
         layers: units of a dense block.
         norm: "bn", or "tdbn". The authors' class has the name of the second and is the first.
+        beta, threshold, surrogate, alpha: the neurons', see `LeakySequence`.
         start_as_identity: see `EncoderDecoder`.
 
     Raises:
@@ -140,10 +142,17 @@ class SpikeRain(EncoderDecoder):
         growth: int = 24,
         layers: int = 4,
         norm: str = "bn",
+        beta: float = 0.5,
+        threshold: float = 0.15,
+        surrogate: str = "sigmoid",
+        alpha: float = 4.0,
         start_as_identity: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
-        parts = Parts(activation=LeakySequence, norm=norm_maker(norm, 0.15))
+        neuron = functools.partial(
+            LeakySequence, beta=beta, threshold=threshold, surrogate=surrogate, alpha=alpha
+        )
+        parts = Parts(activation=neuron, norm=norm_maker(norm, threshold))
 
         def make_stage(channels: int, count: int) -> nn.Sequential:
             return stage(lambda width: DenseSpikingBlock(parts, width, growth, layers), channels, count)

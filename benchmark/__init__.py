@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchmark.checkpoints import load_checkpoint as load_checkpoint
     from benchmark.cost import measure_cost as measure_cost
+    from benchmark.data import RainDataModule as RainDataModule
     from benchmark.evaluation import metaiqa as metaiqa
     from benchmark.evaluation import piqe as piqe
     from benchmark.evaluation import psnr_y as psnr_y
     from benchmark.evaluation import restore as restore
     from benchmark.evaluation import ssim_y as ssim_y
+    from benchmark.lightning import ESDNetModule as ESDNetModule
+    from benchmark.lightning import RestorationModule as RestorationModule
     from benchmark.models import create_model as create_model
     from benchmark.models import list_models as list_models
 
@@ -31,6 +34,9 @@ _HOME = {
     "piqe": "benchmark.evaluation",
     "metaiqa": "benchmark.evaluation",
     "restore": "benchmark.evaluation",
+    "RainDataModule": "benchmark.data",
+    "RestorationModule": "benchmark.lightning",
+    "ESDNetModule": "benchmark.lightning",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -30,10 +30,23 @@ _HOME = {
     "crop_to": "esdnet.sizes",
 }
 
-__all__ = list(_HOME)
+# of the suite around this package, which serves alone without it: brought in when it is asked for by this name
+_OF_THE_SUITE = {"ESDNetModule": "benchmark.lightning"}
+
+__all__ = [*_HOME, *_OF_THE_SUITE]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OF_THE_SUITE:
+        try:
+            module = importlib.import_module(_OF_THE_SUITE[name])
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] != "benchmark":
+                raise
+            raise ImportError(
+                f"esdnet.{name} trains by the suite esdnet-benchmark, of which this is a part; install all of it"
+            ) from None
+        return getattr(module, name)
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'esdnet' has no attribute {name!r}")

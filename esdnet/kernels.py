@@ -226,6 +226,43 @@ def leaky_spikes(
     return _LeakySpikes.apply(current, beta, threshold, reset, surrogate, alpha, detach_reset)
 
 
+def stepped_spikes(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    fire: Callable[[Tensor], Tensor],
+    detach_reset: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`leaky_spikes` by any firing function, with the membranes before each reset; autograd differentiates both.
+
+    Args:
+        current: (T, N, ...), any floating dtype.
+        beta, threshold, reset, detach_reset: as for `leaky_spikes`.
+        fire: from the membrane's distance to the threshold to spikes, with a gradient of its own, such as
+            snnTorch's `surrogate.atan()`.
+
+    Returns:
+        Spikes and membranes, (T, N, ...), dtype of `current`.
+    """
+    beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
+    spikes: list[Tensor] = []
+    membranes: list[Tensor] = []
+    for t, arriving in enumerate(current):
+        now = arriving
+        if t:
+            fired = spikes[-1].detach() if detach_reset else spikes[-1]
+            before = membranes[-1]
+            if reset == "zero":
+                before = before * (1 - fired)
+            now = beta * before + arriving
+            if reset == "subtract":
+                now = now - fired * threshold
+        membranes.append(now)
+        spikes.append(fire(now - threshold).to(current.dtype))
+    return torch.stack(spikes), torch.stack(membranes)
+
+
 class _IntegerSpikes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, current: Tensor, beta: float, levels: int) -> Tensor:

@@ -120,8 +120,8 @@ class ESDNet(EncoderDecoder):
         temporal_reduction: hidden units of the temporal attention are max(1, T / this).
         shortcut: the shortcut convolution of SRB; None: as the table says.
         refinement: the FRB; without it, and with `block` "sdb", the mean over time goes to the output convolution.
-        beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset: the
-            neurons', see `LeakySequence`.
+        beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset,
+            decay_input, v_reset: the neurons', see `LeakySequence`.
         start_as_identity: see `EncoderDecoder`.
         rate_weight: what a training adds to its loss for each spike, see `restored_at_a_price`.
 
@@ -170,6 +170,8 @@ class ESDNet(EncoderDecoder):
         learn_beta: bool = False,
         learn_threshold: bool = False,
         detach_reset: bool = False,
+        decay_input: bool = False,
+        v_reset: float = 0.0,
         start_as_identity: bool = False,
         rate_weight: float = 0.0,
     ) -> None:
@@ -200,6 +202,8 @@ class ESDNet(EncoderDecoder):
             learn_beta=learn_beta,
             learn_threshold=learn_threshold,
             detach_reset=detach_reset,
+            decay_input=decay_input,
+            v_reset=v_reset,
         )
         parts = Parts(
             activation=nn.ReLU if block == "ann" else neuron,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import snntorch
 import torch
@@ -51,6 +52,10 @@ class LeakySequence(SequenceNeuron):
     τ = 2, input not decayed), θ = 0.15, sigmoid with α = 4, gradients through the reset; the paper gives α
     alone.
 
+    Eq. 2 as it is printed decays the input too, and rests and resets at V_reset: with `decay_input`
+
+        h_t = u_{t−1} + (x_t − (u_{t−1} − V_reset)) / τ,  1/τ = 1 − β,  u_0 = V_reset
+
     Args:
         beta: decay of the membrane a step, used within [0, 1]; a number, or a tensor that broadcasts with a
             step.
@@ -59,9 +64,16 @@ class LeakySequence(SequenceNeuron):
         surrogate: "sigmoid", "atan" or "fast_sigmoid", with the parameter `alpha`.
         learn_beta, learn_threshold: make it a parameter.
         detach_reset: keep gradients from flowing through the reset (snnTorch's own way).
+        decay_input: multiply the input by 1 − β, as eq. 2 is printed.
+        v_reset: the potential of rest, and what "zero" resets to.
+        spike_grad: a firing function of the membrane's distance to the threshold with a gradient of its own,
+            such as `snntorch.surrogate.atan()`, instead of `surrogate` and `alpha`. It is stepped in
+            torch's operations: slower, with more memory, and as it says at the threshold itself.
+        output: answer with (spikes, membranes before the reset), both (T, N, ...).
+        init_hidden: refused, since nothing is kept between two calls.
 
     Raises:
-        ValueError: no such surrogate or reset mechanism.
+        ValueError: no such surrogate or reset mechanism, or `init_hidden`.
     """
 
     def __init__(
@@ -74,7 +86,16 @@ class LeakySequence(SequenceNeuron):
         learn_beta: bool = False,
         learn_threshold: bool = False,
         detach_reset: bool = False,
+        decay_input: bool = False,
+        v_reset: float = 0.0,
+        spike_grad: Callable[[Tensor], Tensor] | None = None,
+        output: bool = False,
+        init_hidden: bool = False,
     ) -> None:
+        if init_hidden:
+            raise ValueError(
+                "init_hidden: this neuron takes all steps in one call and keeps no membrane between two; leave it out"
+            )
         if surrogate not in kernels.SURROGATES:
             raise ValueError(f"surrogate must be one of {', '.join(kernels.SURROGATES)}, not {surrogate!r}")
         if reset_mechanism not in kernels.RESETS:
@@ -84,25 +105,40 @@ class LeakySequence(SequenceNeuron):
         super().__init__(
             beta=beta if isinstance(beta, Tensor) else float(beta),
             threshold=threshold if isinstance(threshold, Tensor) else float(threshold),
-            spike_grad=surrogate_step(surrogate, alpha),
+            spike_grad=spike_grad or surrogate_step(surrogate, alpha),
+            output=output,
             learn_beta=learn_beta,
             learn_threshold=learn_threshold,
             reset_mechanism=reset_mechanism,
         )
         self.surrogate, self.alpha, self.detach_reset = surrogate, float(alpha), detach_reset
-        self._learns_beta = learn_beta
+        self.decay_input, self.v_reset = decay_input, float(v_reset)
+        self._learns_beta, self._stepped = learn_beta, spike_grad is not None or output
         if not learn_beta:
             self.register_buffer("beta", self.beta.clamp(0, 1), persistent=False)
 
     def _decay(self) -> Tensor:
         return self.beta.clamp(0, 1) if self._learns_beta else self.beta
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Spikes, 0 and 1 in the dtype of `current`, of the same shape (T, N, ...)."""
+    def _as_stepped(self, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Current, decay and threshold of the same neuron that rests at 0 and does not decay its input."""
+        beta, threshold = self._decay(), self.threshold
+        if self.decay_input:
+            current = current * (1 - beta).to(current.dtype)
+        return current, beta, threshold - self.v_reset if self.v_reset else threshold
+
+    def forward(self, current: Tensor) -> Any:
+        """Spikes, 0 and 1 in the dtype of `current`, of the same shape (T, N, ...); see `output` too."""
+        current, beta, threshold = self._as_stepped(current)
+        if self._stepped:
+            spikes, membranes = kernels.stepped_spikes(
+                current, beta, threshold, self.reset_mechanism, self.spike_grad, self.detach_reset
+            )
+            return (spikes, membranes + self.v_reset) if self.output else spikes
         return kernels.leaky_spikes(
             current,
-            self._decay(),
-            self.threshold,
+            beta,
+            threshold,
             self.reset_mechanism,
             self.surrogate,
             self.alpha,
@@ -116,15 +152,24 @@ class LeakySequence(SequenceNeuron):
         No recording is needed to look inside a network: a forward hook has the input, and this is a
         function of it.
         """
-        beta, threshold = self._decay().to(current.dtype), self.threshold.to(current.dtype)
-        return kernels.membrane(current, beta, threshold, self.reset_mechanism)
+        current, beta, threshold = self._as_stepped(current)
+        potential = kernels.membrane(
+            current, beta.to(current.dtype), threshold.to(current.dtype), self.reset_mechanism
+        )
+        return potential.add_(self.v_reset) if self.v_reset else potential
 
     def extra_repr(self) -> str:
         """What `print(network)` shows."""
         learned = [n for n, _ in self.named_parameters(recurse=False)]
         return (
             f"beta={self.beta.tolist()}, threshold={self.threshold.tolist()}, reset={self.reset_mechanism}, "
-            f"surrogate={self.surrogate}({self.alpha:g})"
+            + (
+                f"surrogate={self.surrogate}({self.alpha:g})"
+                if not self._stepped
+                else "spike_grad given, or output"
+            )
+            + (", input decayed" if self.decay_input else "")
+            + (f", rests at {self.v_reset:g}" if self.v_reset else "")
             + (", reset detached" if self.detach_reset else "")
             + (f", learned: {', '.join(learned)}" if learned else "")
         )

@@ -260,10 +260,12 @@ class RainDataModule(pl.LightningDataModule):
         pin = trainer is not None and trainer.strategy.root_device.type == "cuda"
         return _CropLoader(self.crops, _Draws(self), self.workers, pin)
 
-    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The held-out images, whole, one a batch."""
+    def val_dataloader(self) -> DataLoader[dict[str, Any]] | list[Any]:
+        """The held-out images, whole, one a batch; nothing where none are held out."""
         self.setup("fit")
         assert self.held_out is not None
+        if not len(self.held_out):
+            return []
         own = torch.Generator()  # as in training: validation must not move the global random state
         return DataLoader(self.held_out, batch_size=1, shuffle=False, collate_fn=_only, generator=own)
 
@@ -271,6 +273,10 @@ class RainDataModule(pl.LightningDataModule):
         """The test pairs, whole, one a batch."""
         images = open_pairs(self.spec.name, self.root, "test", strict=self.strict)
         return DataLoader(images, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The test pairs, of which a network is to see the rainy picture."""
+        return self.test_dataloader()
 
     def provenance(self) -> dict[str, Any]:
         """What a record says of the training data: plain data, without paths."""

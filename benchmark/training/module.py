@@ -90,19 +90,21 @@ class Restoration(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """PSNR-Y and SSIM-Y of held-out training images, restored as the test will restore: tiles, full precision."""
+        self.measure(batch, "validation")
+
+    def restored(self, rainy: Tensor) -> Tensor:
+        """Pictures (N, 3, H, W) as a test restores them, in full precision."""
         with torch.autocast(self.device.type, enabled=False):
-            restored = restore(self.network, batch["rainy"], *self.tiling)
+            return restore(self.network, rainy, *self.tiling)
+
+    def measure(self, batch: dict[str, Any], stage: str) -> None:
+        """Log PSNR-Y (dB) and SSIM-Y of a batch under the name of the stage."""
+        restored = self.restored(batch["rainy"])
         self.psnr(restored, batch["target"])
         self.ssim(restored, batch["target"])
-        self.log(
-            "validation/psnr_y",
-            self.psnr,
-            on_epoch=True,
-            on_step=False,
-            batch_size=len(restored),
-            prog_bar=True,
-        )
-        self.log("validation/ssim_y", self.ssim, on_epoch=True, on_step=False, batch_size=len(restored))
+        on: Any = {"on_epoch": True, "on_step": False, "batch_size": len(restored)}
+        self.log(f"{stage}/psnr_y", self.psnr, prog_bar=True, **on)
+        self.log(f"{stage}/ssim_y", self.ssim, **on)
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser, its rate set before every step."""
@@ -152,8 +154,10 @@ class Restoration(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the random state back."""
-        state = checkpoint["random"]
+        """Put the random state back, where the file has one."""
+        state = checkpoint.get("random")
+        if state is None:
+            return
         torch.set_rng_state(state["torch"])
         if torch.cuda.is_available() and state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,0 +1,200 @@
+"""The suite's modules in the hands of a user of Lightning: any Trainer, any checkpoint, LightningCLI."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from torch import nn
+
+import esdnet
+from benchmark import RainDataModule, RestorationModule, catalog, create_model
+from benchmark.config import resolve
+from benchmark.errors import UserError
+from benchmark.evaluation import psnr_y
+from esdnet import ESDNetModule
+
+SMALL = {"stages": 1, "channels": 4, "residual_blocks": 1}
+TINY = {
+    "dim": 4,
+    "encoder_blocks": [1, 1, 1],
+    "bottleneck_blocks": 0,
+    "decoder_blocks": [1, 1],
+    "time_steps": 2,
+}
+
+
+def _trainer(folder: Path, **more: object) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return pl.Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, **more})  # type: ignore[arg-type]
+
+
+def _data(**more: object) -> RainDataModule:
+    return RainDataModule("embedded-light", patch=16, batch=2, steps_per_epoch=3, **more)  # type: ignore[arg-type]
+
+
+def test_fit_test_and_predict(tmp_path: Path) -> None:
+    module = RestorationModule("prenet", SMALL, lr=2e-3, warmup=1)
+    trainer = _trainer(tmp_path, max_epochs=2, enable_checkpointing=False)
+    before = {k: v.clone() for k, v in module.network.state_dict().items()}
+    trainer.fit(module, datamodule=_data(validation=0.1))
+    assert trainer.global_step == 6 and module.total_steps == 6 and module.steps_per_epoch == 3
+    assert any(not torch.equal(v, before[k]) for k, v in module.network.state_dict().items())
+    assert trainer.callback_metrics["validation/psnr_y"] > 5
+    (measured,) = trainer.test(module, datamodule=_data(), verbose=False)
+    restored = trainer.predict(module, datamodule=_data())
+    assert restored is not None and len(restored) == 13
+    pairs = list(_data().test_dataloader())
+    own = [psnr_y(r, p["target"]).item() for r, p in zip(restored, pairs, strict=True)]
+    assert measured["test/psnr_y"] == pytest.approx(sum(own) / len(own), abs=1e-3)
+
+
+def test_a_validation_restores_in_the_tiles_of_the_test(tmp_path: Path, monkeypatch) -> None:
+    sizes = set()
+    module = ESDNetModule(**TINY)
+    assert module.tiling == catalog.network("esdnet").tile
+    forward = type(module.network).forward
+
+    def seen(self: nn.Module, rainy: torch.Tensor) -> torch.Tensor:
+        sizes.add(tuple(rainy.shape[-2:]))
+        return forward(self, rainy)
+
+    monkeypatch.setattr(type(module.network), "forward", seen)
+    _trainer(tmp_path).validate(module, datamodule=_data(validation=0.05), verbose=False)
+    assert {max(size) for size in sizes} == {80}
+
+
+def test_its_own_checkpoint_comes_back_with_its_arguments(tmp_path: Path) -> None:
+    module = RestorationModule("prenet", SMALL, optimizer="adamw", lr=3e-4, tile=32, overlap=4)
+    trainer = _trainer(tmp_path, max_steps=2)
+    trainer.fit(module, datamodule=_data())
+    trainer.save_checkpoint(tmp_path / "mine.ckpt")
+    again = RestorationModule.load_from_checkpoint(tmp_path / "mine.ckpt")
+    assert again.hparams == module.hparams and again.tiling == (32, 4)
+    assert all(torch.equal(v, module.network.state_dict()[k]) for k, v in again.network.state_dict().items())
+    assert RestorationModule.load_from_checkpoint(tmp_path / "mine.ckpt", lr=1.0).recipe.optimizer.lr == 1.0
+    resumed = _trainer(tmp_path, max_steps=4)
+    resumed.fit(again, datamodule=_data(), ckpt_path=tmp_path / "mine.ckpt")
+    assert resumed.global_step == 4
+
+
+def test_every_kind_of_checkpoint_of_the_suite_is_read(tmp_path: Path, monkeypatch) -> None:
+    from benchmark.sweep.run import execute
+
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "model=esdnet",
+        "data=embedded-light",
+        "recipe.steps=1",
+        "recipe.batch=1",
+        "recipe.patch=16",
+        "logger=csv",
+    ]
+    words += [f"model.{k}={v}" for k, v in TINY.items()]
+    config = resolve([*words, "recipe.optimizer.lr=0.5", "evaluation.tile=whole"])
+    execute(config)
+    (folder,) = (tmp_path / "runs").glob("*/*")
+    expected = RestorationModule.load_from_checkpoint(folder)
+    assert expected.tiling[0] is None or (folder / "weights.safetensors").is_file()
+    for path in [folder / "weights.safetensors", *sorted((folder / "checkpoints").glob("*.ckpt"))]:
+        for cls in (RestorationModule, ESDNetModule):
+            module = cls.load_from_checkpoint(path)
+            assert all(
+                torch.equal(v, expected.network.state_dict()[k])
+                for k, v in module.network.state_dict().items()
+            )
+    trained = RestorationModule.load_from_checkpoint(folder / "checkpoints" / "last.ckpt")
+    assert trained.recipe.optimizer.lr == 0.5 and trained.tiling[0] is None
+    torch.save(create_model("prenet", **SMALL).state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(UserError, match="does not say of which network"):
+        RestorationModule.load_from_checkpoint(tmp_path / "theirs.pth")
+    theirs = RestorationModule.load_from_checkpoint(tmp_path / "theirs.pth", network="prenet", options=SMALL)
+    assert type(theirs.network).__name__ == "PReNet"
+    with pytest.raises(UserError, match="not of esdnet"):
+        ESDNetModule.load_from_checkpoint(tmp_path / "theirs.pth", network="prenet", options=SMALL)
+
+
+def test_a_network_of_the_users_own(tmp_path: Path) -> None:
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+            return rainy + self.last(rainy)
+
+    module = RestorationModule(Mine(), loss="l1")
+    trainer = _trainer(tmp_path, max_steps=2)
+    trainer.fit(module, datamodule=_data())
+    trainer.save_checkpoint(tmp_path / "mine.ckpt")
+    again = RestorationModule.load_from_checkpoint(tmp_path / "mine.ckpt", network=Mine())
+    assert torch.equal(again.network.last.weight, module.network.last.weight) and again.recipe.loss == "l1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"network": "prenett"}, "did you mean 'prenet'"),
+        ({"network": "prenet", "options": {"stagez": 1}}, "stages"),
+        ({"loss": "sim"}, "did you mean 'ssim'"),
+        ({"optimizer": "adamm"}, "did you mean 'adam'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"lr": 0.0}, "greater than 0"),
+        ({"tile": "wholee"}, "authors"),
+    ],
+)
+def test_a_mistake_is_answered_by_the_nearest(arguments: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        RestorationModule(**arguments)
+
+
+def test_a_mistake_of_esdnets_is_answered_too() -> None:
+    with pytest.raises(UserError, match="time_steps"):
+        ESDNetModule(time_step=2)
+
+
+def test_an_endless_training_has_no_cosine(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, max_epochs=-1)
+    with pytest.raises(UserError, match="max_epochs or max_steps"):
+        trainer.fit(RestorationModule("prenet", SMALL), datamodule=_data())
+
+
+def test_esdnet_is_usable_without_the_suite(tmp_path: Path) -> None:
+    (tmp_path / "esdnet").symlink_to(Path(esdnet.__file__).parent)
+    code = (
+        "import sys; sys.path[:] = [p for p in sys.path if 'h' not in p or 'site-packages' in p or 'lib' in p]\n"
+        f"sys.path.insert(0, {str(tmp_path)!r}); sys.modules['benchmark'] = None\n"
+        "from esdnet import ESDNet; ESDNet(dim=4)\n"
+        "try:\n    from esdnet import ESDNetModule\nexcept ImportError as e: assert 'esdnet-benchmark' in str(e), e\n"
+        "else: raise SystemExit('imported')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+CLI = """
+from pytorch_lightning.cli import LightningCLI
+from benchmark import ESDNetModule, RainDataModule
+LightningCLI(ESDNetModule, RainDataModule)
+"""
+
+
+def test_lightning_cli_drives_both_from_a_yaml(tmp_path: Path) -> None:
+    pytest.importorskip("jsonargparse")
+    settings = {
+        "trainer": {"max_steps": 2, "accelerator": "cpu", "logger": False, "enable_progress_bar": False},
+        "model": {**TINY, "lr": 2e-3},
+        "data": {"dataset": "embedded-light", "patch": 16, "batch": 2, "steps_per_epoch": 2},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "cli.py").write_text(CLI)
+    words = [sys.executable, "cli.py", "fit", "--config", "c.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (kept,) = tmp_path.rglob("*.ckpt")
+    assert RestorationModule.load_from_checkpoint(kept).hparams["lr"] == 2e-3
