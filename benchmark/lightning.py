@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark import catalog, limits
+from benchmark import catalog
 from benchmark.checkpoints import CARRIED, open_network, read_checkpoint
-from benchmark.config import OptimizerConfig, RecipeConfig, ScheduleConfig
 from benchmark.errors import UserError, unknown
 from benchmark.models import create_model
+from benchmark.spec import recipe_of
 from benchmark.training.module import Restoration
 
 
@@ -47,7 +47,7 @@ class RestorationModule(Restoration):
         final_lr: what the cosine ends at.
         milestones, every, gamma: of "multistep" and "step".
         start: units until which "linear" stays as it is.
-        first: where the authors' scheduler stands in its first unit (`benchmark.config.ScheduleConfig`).
+        first: where the authors' scheduler stands in its first unit (`benchmark.spec.ScheduleSpec`).
         tile: pixels of the tiles that pictures are restored in; None: whole; "authors": as the network's authors
             test, where it is named.
         overlap: pixels that tiles share; with "authors" theirs.
@@ -78,23 +78,32 @@ class RestorationModule(Restoration):
         tile: int | str | None = "authors",
         overlap: int = 8,
     ) -> None:
-        for key, value in (
-            ("recipe.optimizer.name", optimizer),
-            ("recipe.schedule.name", schedule),
-            ("recipe.schedule.unit", unit),
-        ):
-            if value not in tuple(limits.CHOICES[key]()):
-                raise unknown(key.removeprefix("recipe.").removesuffix(".name"), value, limits.CHOICES[key]())
-        if lr <= 0 or (schedule == "step" and every <= 0):
-            raise UserError(f"lr={lr}, every={every}: must be greater than 0")
-        recipe = RecipeConfig(
-            name="own",
-            loss=loss,
-            optimizer=OptimizerConfig(optimizer, lr, list(betas), eps, weight_decay),
-            schedule=ScheduleConfig(
-                schedule, unit, warmup, final_lr, list(milestones), every, gamma, start, first
-            ),
+        recipe = recipe_of(
+            {
+                "name": "own",
+                "loss": loss,
+                "optimizer": {
+                    "name": optimizer,
+                    "lr": lr,
+                    "betas": list(betas),
+                    "eps": eps,
+                    "weight_decay": weight_decay,
+                },
+                "schedule": {
+                    "name": schedule,
+                    "unit": unit,
+                    "warmup": warmup,
+                    "final_lr": final_lr,
+                    "milestones": list(milestones),
+                    "every": every,
+                    "gamma": gamma,
+                    "start": start,
+                    "first": first,
+                },
+            }
         )
+        if schedule == "step" and every <= 0:
+            raise UserError(f"every={every}: must be greater than 0 with schedule=step")
         description, made, tiling = _made(network, dict(options or {}), tile, overlap)
         super().__init__(made, recipe, 0, 0, description, tiling)
         self._keep(

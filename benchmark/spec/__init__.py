@@ -8,7 +8,16 @@ name. Nothing here imports torch.
 from pathlib import Path
 
 from benchmark.spec.identities import differences, digest
-from benchmark.spec.resolve import from_plain, pairs_of, recipes, resolve, settings_of, sources, words_of_file
+from benchmark.spec.resolve import (
+    from_plain,
+    pairs_of,
+    recipe_of,
+    recipes,
+    resolve,
+    settings_of,
+    sources,
+    words_of_file,
+)
 from benchmark.spec.schema import SEEDS, RecipeSpec, RunSpec, ScheduleSpec
 
 STUDY = Path(__file__).parent / "study.yaml"  # what `derain study` trains
@@ -23,6 +32,7 @@ __all__ = [
     "digest",
     "from_plain",
     "pairs_of",
+    "recipe_of",
     "recipes",
     "resolve",
     "settings_of",

@@ -22,7 +22,7 @@ from benchmark import reading as read
 from benchmark.errors import UserError, unknown
 from benchmark.spec import rules
 from benchmark.spec.identities import default_options, listed
-from benchmark.spec.schema import RunSpec, leaves
+from benchmark.spec.schema import RecipeSpec, RunSpec, leaves
 
 RECIPES = Path(__file__).parent / "recipes"
 CACHE = "DERAIN_CACHE"
@@ -224,6 +224,15 @@ def _made(nested: Mapping[str, Any], values: Mapping[str, Any]) -> RunSpec:
         return _SPEC.validate_python(nested)
     except ValidationError as error:
         raise _refused(error, values) from None
+
+
+def recipe_of(data: Mapping[str, Any]) -> RecipeSpec:
+    """A recipe of plain data, which may leave out what is as the paper has it.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    return _made({"recipe": dict(data)}, dict(_flat({"recipe": data}))).recipe
 
 
 def _refused(error: ValidationError, values: Mapping[str, Any]) -> UserError:

@@ -14,9 +14,9 @@ from torch import nn
 
 import esdnet
 from benchmark import RainDataModule, RestorationModule, catalog, create_model
-from benchmark.config import resolve
 from benchmark.errors import UserError
 from benchmark.evaluation import psnr_y
+from benchmark.spec import resolve
 from esdnet import ESDNetModule
 
 SMALL = {"stages": 1, "channels": 4, "residual_blocks": 1}
