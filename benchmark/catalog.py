@@ -11,7 +11,7 @@ import ast
 import functools
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -63,6 +63,8 @@ class Network:
     embedded: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()
     paper_row: str | None = None  # its row in results/paper/table1.csv
+    loss: str = ""  # "package.module:function": its own, for recipe.loss=own
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # recipe=authors, of a network from outside
     choices: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # words that an option may be (or list)
@@ -94,6 +96,11 @@ class Network:
     def load_class(self) -> type[nn.Module]:
         """Import the network's class (this imports torch)."""
         module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def load_loss(self) -> Callable[..., Any]:
+        """Import the network's own loss: `loss(outputs, rainy, target) -> scalar`, as those of `benchmark.training`."""
+        module, _, attribute = self.loss.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
     def options(self) -> dict[str, Any]:

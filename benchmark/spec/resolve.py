@@ -59,12 +59,7 @@ def recipes() -> list[str]:
 def _recipe_file(name: str, model: str) -> Path:
     """Where a recipe is written; `model` is for the authors' own recipes alone."""
     if name == "authors":
-        path = RECIPES / "authors" / f"{model}.yaml"
-        if not path.is_file():
-            raise UserError(
-                f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
-            )
-        return path
+        return RECIPES / "authors" / f"{model}.yaml"
     if name not in recipes():
         raise unknown("recipe", name, [*recipes(), "authors"])
     return RECIPES / f"{name}.yaml"
@@ -73,7 +68,14 @@ def _recipe_file(name: str, model: str) -> Path:
 @functools.cache
 def _recipe(name: str, model: str) -> dict[str, str]:
     """A recipe's settings, as they are written in its file; not to be changed."""
-    told = read.read_yaml(_recipe_file(name, model))
+    if model and not _recipe_file(name, model).is_file():
+        told: Any = catalog.network(model).recipe
+        if not told:
+            raise UserError(
+                f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
+            )
+    else:
+        told = read.read_yaml(_recipe_file(name, model))
     return {key: read.written(value) for key, value in _flat(told, "recipe.")}
 
 
@@ -318,8 +320,9 @@ def sources(
         found |= {f"model.{option}": "embedded variant" for option in spec.network.embedded}
     if "recipe" in given:
         own = spec.model.name if given["recipe"] == "authors" else ""
-        where = _recipe_file(given["recipe"], own).relative_to(RECIPES)
-        found |= {key: f"recipe/{where}" for key in _recipe(given["recipe"], own) if key in found}
+        file_of = _recipe_file(given["recipe"], own)
+        where = f"recipe/{file_of.relative_to(RECIPES)}" if file_of.is_file() else f"recipe of {own}"
+        found |= {key: where for key in _recipe(given["recipe"], own) if key in found}
     if os.environ.get(CACHE):
         found["data.cache"] = f"environment {CACHE}"
     found |= {key: f"study {given['study']}" for key in found if key in in_study}

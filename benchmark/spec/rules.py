@@ -133,13 +133,16 @@ def _batch(config: RunSpec, entry: catalog.Network) -> None:
 
 def _loss(config: RunSpec, entry: catalog.Network) -> None:
     loss = config.recipe.loss
-    if entry.name == loss or not entry.is_ours():
+    if loss == "own" and not entry.loss:
+        raise UserError(
+            f"recipe.loss=own: {entry.title} declares no loss of its own; ssim or l1, for example"
+        )
+    if loss == "own" or entry.name == loss or not entry.is_ours():
         return
     if loss in _ON_SIDE_OUTPUTS or (loss in _ON_EACH_OUTPUT and entry.name in _OTHER_OUTPUTS):
         each = () if entry.name in _OTHER_OUTPUTS else _ON_EACH_OUTPUT
-        others = ", ".join(
-            n for n in typing.get_args(Loss) if n not in (*_ON_SIDE_OUTPUTS, *_ON_EACH_OUTPUT) or n in each
-        )
+        without = {"own", *_ON_SIDE_OUTPUTS, *_ON_EACH_OUTPUT}.difference(each)
+        others = ", ".join(name for name in typing.get_args(Loss) if name not in without)
         raise UserError(
             f"recipe.loss={loss}: it is on outputs that {entry.title} does not have; one of {others}"
         )

@@ -45,6 +45,7 @@ Loss = Literal[  # benchmark.training has them; named here so that a wrong one i
     "elformer",
     "hpcnet",
     "smartassign",
+    "own",
 ]
 
 
@@ -135,7 +136,10 @@ class RecipeSpec:
     """How a network is trained. The defaults are section 4.1 of the ESDNet paper."""
 
     name: str = Field(default="paper", description="of the recipe, and of the folder of its runs")
-    loss: Loss = Field(default="ssim", description="what is made small")
+    loss: Loss = Field(
+        default="ssim",
+        description="what is made small; own: what the network declares (networks from outside)",
+    )
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec)
     epochs: Count | None = Field(

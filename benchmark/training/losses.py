@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.errors import unknown
+from benchmark import catalog
+from benchmark.errors import UserError, fault_in_words, unknown
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.distances import charbonnier, ssim
 
@@ -33,13 +34,29 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def get_loss(name: str) -> Loss:
-    """The loss of that name.
+OWN = "own"
+
+
+def get_loss(name: str, network: nn.Module | None = None) -> Loss:
+    """The loss of that name; `own` is the one that the network's entry in the catalogue declares.
 
     Raises:
-        UserError: there is none; the nearest name is given.
+        UserError: there is none; the nearest name is given. Or the network's own cannot be had.
     """
+    if name == OWN:
+        return _own(network)
     try:
         return LOSSES[name]
     except KeyError:
         raise unknown("recipe.loss", name, LOSSES) from None
+
+
+def _own(network: nn.Module | None) -> Loss:
+    name = getattr(network, "catalogued_as", None)
+    if name is None or not (entry := catalog.network(name)).loss:
+        raise UserError("recipe.loss=own: this network declares no loss of its own")
+    try:
+        return entry.load_loss()
+    except Exception as error:
+        told = fault_in_words(error, entry.package())
+        raise UserError(f"model '{name}': its loss {entry.loss} cannot be had: {told}") from error

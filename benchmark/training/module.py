@@ -16,7 +16,7 @@ from benchmark.evaluation.tiling import restore
 from benchmark.models import faults_of
 from benchmark.spec import RecipeSpec
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
-from benchmark.training.losses import get_loss
+from benchmark.training.losses import OWN, get_loss
 from benchmark.training.schedules import learning_rate_factor
 
 
@@ -48,9 +48,9 @@ class Restoration(pl.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.description = description
         self.tiling = tiling
-        self.loss: Loss = get_loss(recipe.loss)
+        self.loss: Loss = get_loss(recipe.loss, network)
         # a loss on the restored image alone needs no more than it: cheaper for networks with costly side outputs
-        self.all_outputs = recipe.loss in AUTHORS_LOSSES and hasattr(network, "training_outputs")
+        self.all_outputs = recipe.loss in (*AUTHORS_LOSSES, OWN) and hasattr(network, "training_outputs")
         self.psnr, self.ssim = PSNRY(), SSIMY()
 
     def forward(self, rainy: Tensor) -> Tensor:
