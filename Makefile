@@ -10,7 +10,7 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fuzz soak mutants conformance coverage lint format cost scalability bench table1 table2 real ablations table3 table4 table5 figures report sweep clean
+.PHONY: help setup test fuzz soak mutants conformance coverage lint format cost scalability bench table1 table2 real ablations table3 table4 table5 figures report docs sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ table5: setup ## Table 5, components
 	$(DERAIN) table 5 $(TABLE_OPTIONS)
 
 SHOW_OPTIONS := --recipe $(or $(RECIPE),$(if $(DATA),paper,embedded)) $(if $(RUNS),--runs "$(RUNS)") $(if $(MODELS),--models $(MODELS))
+
+docs: setup ## The documentation as a site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 figures: table1 ## The figures (PDF and PNG), after Table 1's runs
 	$(DERAIN) figures $(SHOW_OPTIONS)

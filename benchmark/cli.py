@@ -491,6 +491,28 @@ def _network(parser: argparse.ArgumentParser, checkpoint_needed: bool = True, ti
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
 
 
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line.
+
+    Raises:
+        UserError: it is none; the nearest command is given.
+    """
+    if words and not words[0].startswith("-"):
+        known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
+        if words[0] not in known:
+            raise unknown("command", words[0], known)
+    options, rest = parser.parse_known_args(words)
+    # argparse takes all positional words in one piece; settings and inputs may stand behind options too
+    flagless = rest and not any(w.startswith("-") for w in rest)
+    if flagless and hasattr(options, "settings") and all("=" in w for w in rest):
+        options.settings += rest
+    elif flagless and hasattr(options, "inputs"):
+        options.inputs += map(_path, rest)
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit status: 0 done, 1 the work failed, 2 the command line is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -499,19 +521,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speak_any_name()
     options = argparse.Namespace()
     try:
-        if words and not words[0].startswith("-"):
-            known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
-            if words[0] not in known:
-                raise unknown("command", words[0], known)
-        options, rest = parser.parse_known_args(words)
-        # argparse takes all positional words in one piece; settings and inputs may stand behind options too
-        flagless = rest and not any(w.startswith("-") for w in rest)
-        if flagless and hasattr(options, "settings") and all("=" in w for w in rest):
-            options.settings += rest
-        elif flagless and hasattr(options, "inputs"):
-            options.inputs += map(_path, rest)
-        elif rest:
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options = parse(parser, words)
         with _loudness(options):
             status = _run(options, parser)
         sys.stdout.flush()  # what cannot be written is seen here, not when Python ends

@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 _BESIDE = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-_SHOWN = (".md", ".png", ".csv", ".pdf", ".json", ".yaml")
+_SHOWN = (".md", ".png", ".csv", ".pdf", ".json", ".yaml", ".txt")
 _UP = re.compile(r"\]\((?:\.\./)+(results/[^)#]*|[A-Z]+\.md)((?:#[^)]*)?)\)")
 
 
