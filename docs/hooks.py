@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def _commands() -> str:
     from benchmark.cli import build_parser
 
-    lines = ["# Commands", "", "`derain --help`, word by word.", ""]
+    lines = ["# Commands", "", "What `derain COMMAND --help` says.", ""]
     main = build_parser()
     (chosen,) = (a for a in main._actions if isinstance(a, argparse._SubParsersAction))
     for name, sub in _every(chosen, "derain"):
@@ -74,6 +74,7 @@ def _settings() -> str:
 
     defaults, told = dict(leaves(RunSpec())), schema()
     lines = [
+        "---\nhide: [toc]\n---\n",
         "# Settings",
         "",
         "`KEY=VALUE` on the command line, or in a file (`derain train -c FILE`, `derain config --schema`). "
