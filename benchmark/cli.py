@@ -366,6 +366,21 @@ def build_parser() -> argparse.ArgumentParser:
     sync.add_argument("runs", nargs="?", type=_path, default=Path("runs"), help="folder of the runs (runs)")
     sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
 
+    export = commands.add_parser(
+        "export", help="write a network for other programs: ONNX, or torch's pt2; try the file against it"
+    )
+    export.add_argument("--model", help="name of the network; needed where the weights do not say it")
+    export.add_argument(
+        "--checkpoint", type=_path, help="weights (default: those that ship, else random ones)"
+    )
+    export.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
+    export.add_argument("--format", default="onnx", help="onnx (default) or pt2")
+    export.add_argument(
+        "--size", help="pixels it is for: 256, or 256x384 (default: the authors' tiles, or 256)"
+    )
+    export.add_argument("-o", "--out", type=_path, required=True, metavar="FILE", help="such as net.onnx")
+    export.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
     doctor = commands.add_parser(
         "doctor", help="what this machine offers: versions, compiler, kernels, memory, GPU, W&B, folders"
     )

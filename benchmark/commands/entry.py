@@ -877,6 +877,13 @@ def sync(options: Namespace) -> int:
     return send(options.runs, options.dry_run)
 
 
+def export(options: Namespace) -> int:
+    """`derain export`."""
+    from benchmark.commands.exporting import export as write
+
+    return write(options)
+
+
 def doctor(options: Namespace) -> int:
     """`derain doctor`."""
     from benchmark.commands.doctor import doctor as look

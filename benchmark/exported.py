@@ -1,0 +1,193 @@
+"""Networks as files that run without this suite: ONNX (for onnxruntime) and torch's own pt2, and reading them back.
+
+A file takes one size, which its metadata names (key `derain`, JSON): `size` [H, W], `multiple`, `range`, `tile` and
+`overlap` that the authors test with, the network's `name` and `options`, and what made it. Any picture is restored
+with it in tiles of its size: `restore(open_exported(FILE), picture, tile=…)` does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import UserError, WorkError
+from benchmark.files import atomic
+
+KEY = "derain"
+TOLERANCE = 1e-4  # of the [0, 1] of pictures
+_INPUT, _OUTPUT = "rainy", "restored"
+
+
+class Exported(nn.Module):
+    """A network in a file, as a function from pictures (N, 3, H, W) in [0, 1], of its one size, to the same.
+
+    Args:
+        run: one picture (1, 3, H, W), float32, to the restored one.
+        about: the file's metadata.
+    """
+
+    def __init__(self, run: Callable[[Tensor], Tensor], about: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._run, self.about = run, dict(about)
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        """Restored pictures.
+
+        Raises:
+            UserError: pictures of another size than the file is for.
+        """
+        height, width = self.about["size"]
+        if rainy.ndim != 4 or tuple(rainy.shape[1:]) != (3, height, width):
+            raise UserError(
+                f"{self.about['title']} was exported for pictures of (N, 3, {height}, {width}), not "
+                f"{tuple(rainy.shape)}: restore in tiles of that size, or export it with --size"
+            )
+        return torch.cat([self._run(one[None].float()) for one in rainy]).to(rainy.dtype)
+
+
+def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[str, Any]) -> None:
+    """Write ONNX by torch's exporter of traced graphs (dynamo).
+
+    Raises:
+        UserError: onnx or onnxscript is not installed.
+        WorkError: the network cannot be written so.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "ONNX needs onnx, onnxscript and onnxruntime: pip install 'esdnet-benchmark[onnx]'"
+        ) from None
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                network, (example,), dynamo=True, verbose=False, input_names=[_INPUT], output_names=[_OUTPUT]
+            )
+        except Exception as error:
+            raise WorkError(f"{about['title']} cannot be written as ONNX: {_first(error)}") from error
+    assert program is not None
+    program.model.metadata_props[KEY] = json.dumps(about)
+    with atomic(path) as temporary:
+        program.save(str(temporary), external_data=False)
+
+
+def write_pt2(network: nn.Module, path: Path, example: Tensor, about: Mapping[str, Any]) -> None:
+    """Write torch's own format, which `torch.export.load` reads.
+
+    Raises:
+        WorkError: the network cannot be written so.
+    """
+    with _quiet():
+        try:
+            program = torch.export.export(network, (example,))
+        except Exception as error:
+            raise WorkError(f"{about['title']} cannot be written as pt2: {_first(error)}") from error
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer, extra_files={KEY: json.dumps(about)})
+    with atomic(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+WRITERS: dict[str, Callable[[nn.Module, Path, Tensor, Mapping[str, Any]], None]] = {
+    "onnx": write_onnx,
+    "pt2": write_pt2,
+}
+
+
+def open_exported(path: str | Path) -> Exported:
+    """What `derain export` wrote, ready to restore.
+
+    Raises:
+        UserError: no such file, not one of these, or its runtime is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    open_one = {".onnx": _open_onnx, ".pt2": _open_pt2}.get(path.suffix)
+    if open_one is None:
+        raise UserError(f"{path}: neither .onnx nor .pt2")
+    return open_one(path)
+
+
+def _open_onnx(path: Path) -> Exported:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError(f"{path} needs onnxruntime: pip install 'esdnet-benchmark[onnx]'") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise UserError(f"{path}: not a readable ONNX file ({_first(error)})") from None
+    about = _about(path, session.get_modelmeta().custom_metadata_map.get(KEY))
+    return Exported(
+        lambda rainy: torch.from_numpy(session.run([_OUTPUT], {_INPUT: rainy.contiguous().numpy()})[0]), about
+    )
+
+
+def _open_pt2(path: Path) -> Exported:
+    extra = {KEY: ""}
+    try:
+        with _quiet():
+            module = torch.export.load(path, extra_files=extra).module()
+    except Exception as error:
+        raise UserError(f"{path}: not a readable pt2 file ({_first(error)})") from None
+
+    def run(rainy: Tensor) -> Tensor:
+        with torch.no_grad():
+            return module(rainy)
+
+    return Exported(run, _about(path, extra[KEY]))
+
+
+def _about(path: Path, text: Any) -> dict[str, Any]:
+    try:
+        about = json.loads(text)
+        assert len(about["size"]) == 2 and about["title"]
+        return dict(about)
+    except (TypeError, ValueError, KeyError, AssertionError):
+        raise UserError(
+            f"{path}: it does not say what derain export says of a file (metadata '{KEY}')"
+        ) from None
+
+
+def largest_difference(network: nn.Module, exported: nn.Module, example: Tensor) -> float:
+    """The largest difference between what a network and its file make of a picture, of the [0, 1] of pictures."""
+    with torch.no_grad():
+        return float((network(example) - exported(example)).abs().max())
+
+
+def _first(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Without what the exporters say to their developers."""
+    loggers = [logging.getLogger(n) for n in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
+
+
+__all__ = ["TOLERANCE", "WRITERS", "Exported", "largest_difference", "open_exported"]

@@ -1,0 +1,116 @@
+"""`derain export`: files that other programs run, what they say of themselves, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark import catalog, create_model, restore
+from benchmark.cli import main
+from benchmark.errors import UserError
+from benchmark.exported import TOLERANCE, largest_difference, open_exported
+
+PRENET = {"stages": 1, "channels": 4, "residual_blocks": 1}
+ESDNET = {
+    "dim": 4,
+    "encoder_blocks": [1, 0, 0],
+    "bottleneck_blocks": 0,
+    "decoder_blocks": [0, 1],
+    "time_steps": 2,
+}
+ALL = os.environ.get("DERAIN_EXPORT_TESTS") == "1"
+
+
+def _weights(folder: Path, name: str, options: dict) -> tuple[Path, torch.nn.Module]:
+    torch.manual_seed(1)
+    network = create_model(name, **options).eval()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.add_(0.05 * torch.randn_like(value))
+    path = folder / f"{name}.safetensors"
+    save_file(network.state_dict(), path)
+    return path, network
+
+
+def _export(path: Path, name: str, options: dict, out: Path, *more: str) -> int:
+    words = ["export", "--model", name, "--checkpoint", str(path), "-o", str(out), *more]
+    return main([*words, "--set", *(f"{k}={str(v).replace(' ', '')}" for k, v in options.items())])
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+@pytest.mark.parametrize(("name", "options"), [("prenet", PRENET), ("esdnet", ESDNET)])
+def test_a_file_does_what_the_network_does(
+    name: str, options: dict, form: str, tmp_path: Path, capsys
+) -> None:
+    path, network = _weights(tmp_path, name, options)
+    out = tmp_path / f"net.{form}"
+    assert _export(path, name, options, out, "--format", form, "--size", "32x48") == 0
+    assert "differs from the network" in capsys.readouterr().out
+    exported = open_exported(out)
+    about = exported.about
+    assert about["size"] == [32, 48] and about["range"] == [0.0, 1.0] and about["name"] == name
+    assert about["tile"] == (catalog.network(name).tile or (None,))[0]
+    rainy = torch.rand(2, 3, 32, 48)
+    assert largest_difference(network, exported, rainy) <= TOLERANCE
+    with torch.no_grad():
+        assert (network(rainy) - rainy).abs().max() > 1e-3  # it does something
+    with pytest.raises(UserError, match=r"exported for pictures of \(N, 3, 32, 48\), not \(1, 3, 48, 32\)"):
+        exported(torch.rand(1, 3, 48, 32))
+
+
+def test_a_photograph_is_restored_in_its_tiles(tmp_path: Path) -> None:
+    path, network = _weights(tmp_path, "prenet", PRENET)
+    assert _export(path, "prenet", PRENET, tmp_path / "net.onnx", "--size", "40") == 0
+    photograph = torch.rand(3, 75, 103)
+    tiled = restore(open_exported(tmp_path / "net.onnx"), photograph, tile=40, overlap=8)
+    assert tiled.shape == photograph.shape
+    assert torch.allclose(tiled, restore(network, photograph, tile=40, overlap=8), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "prenett", "-o", "a.onnx"], "did you mean 'prenet'"),
+        (["--model", "prenet", "--format", "onx", "-o", "a.onnx"], "did you mean 'onnx'"),
+        (["--model", "prenet", "-o", "a.pt2"], "must end in .onnx"),
+        (["--model", "esdnet", "--size", "81", "-o", "a.onnx"], "--size 84x84 is the next"),
+        (["--model", "esdnet", "--size", "8x80", "-o", "a.onnx"], "--size 16x80 is the next"),
+        (["--model", "prenet", "--size", "a", "-o", "a.onnx"], "HEIGHTxWIDTH"),
+        (["--model", "prenet", "-o", "there.onnx"], "exists already"),
+        (["-o", "a.onnx"], "give --model NAME"),
+        (["--model", "prenet", "--checkpoint", "no.pth", "-o", "a.onnx"], "no such file"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.onnx").write_bytes(b"mine")
+    assert main(["export", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["there.onnx"] and (
+        tmp_path / "there.onnx"
+    ).read_bytes() == b"mine"
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    for name in ("a.onnx", "a.pt2", "a.png"):
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(UserError, match=name):
+            open_exported(tmp_path / name)
+
+
+@pytest.mark.skipif(not ALL, reason="minutes; DERAIN_EXPORT_TESTS=1 runs them")
+@pytest.mark.parametrize("name", catalog.networks())
+def test_every_network_can_be_exported(name: str, tmp_path: Path) -> None:
+    entry = catalog.network(name)
+    path, network = _weights(tmp_path, name, dict(entry.embedded))
+    side = entry.size_multiple * -(-max(32, entry.minimum_size) // entry.size_multiple)
+    assert _export(path, name, dict(entry.embedded), tmp_path / "net.onnx", "--size", str(side)) == 0
+    assert (
+        largest_difference(network, open_exported(tmp_path / "net.onnx"), torch.rand(1, 3, side, side))
+        <= TOLERANCE
+    )
