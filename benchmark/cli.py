@@ -226,8 +226,9 @@ def build_parser() -> argparse.ArgumentParser:
     cost.add_argument(
         "--size", type=_whole(1, 16384), default=256, help="height and width in pixels (default 256)"
     )
-    cost.add_argument("--convention", nargs="+", default=["full", "paper", "paper-text", "45nm"], metavar="NAME",
-                      help="full, paper, paper-text, 45nm or a YAML file (default: the four)")  # fmt: skip
+    cost.add_argument("--convention", nargs="+", metavar="NAME",
+                      default=["45nm", "lemaire", "full", "paper", "paper-text"],
+                      help="45nm, lemaire, full, paper, paper-text or a YAML file (default: the five)")  # fmt: skip
     cost.add_argument(
         "--images", type=_path, help="measure spike rates on this folder of pictures, or dataset"
     )

@@ -122,7 +122,7 @@ def _measured(point: Point) -> Measured:
 def _counted(network: Any, point: Point) -> Measured:
     from benchmark.cost import measure_cost
 
-    cost = measure_cost(network.eval(), point.patch)
+    cost = measure_cost(network.eval(), point.patch, "full")
     return {
         "macs": point.batch * (cost.macs + cost.accumulates),
         "energy_uj": point.batch * cost.energy_uj,

@@ -348,6 +348,7 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
             kept is not None
             and kept["rows"] == [list(row) for row in run.rows]
             and kept["date"] == record["date"]
+            and (kept["cost"] is None or "energy_lemaire_uj" in kept["cost"])
         ):
             continue
         scores = {}
@@ -393,7 +394,10 @@ def _cost(run: Planned) -> dict[str, Any] | None:
     return (
         None
         if costs is None
-        else {k: costs["45nm"].get(k) for k in ("operations", "macs", "rate", "energy_uj")}
+        else {
+            **{k: costs["45nm"].get(k) for k in ("operations", "macs", "rate", "energy_uj")},
+            "energy_lemaire_uj": costs["lemaire"].get("energy_uj"),
+        }
     )
 
 

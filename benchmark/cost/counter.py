@@ -18,6 +18,7 @@ part): that multiplies the counts, not `executed`.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,8 +33,9 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from benchmark.cost import thop_rules
-from benchmark.cost.conventions import Convention
+from benchmark.cost import memory, thop_rules
+from benchmark.cost.conventions import DEFAULT, Convention
+from benchmark.cost.memory import WORD
 from benchmark.cost.operators import (
     COMPARISONS,
     KEEPING,
@@ -90,6 +92,19 @@ class _Row:
     executed: int = 0
     leading: int = 1
     repeats: int = 1
+    # for the model of memory: elements of the product's operands, and of one frame of them
+    given: int = 0
+    made: int = 0
+    biased: int = 0
+    kernels: int = 0
+    reach: tuple[int, int] = (0, 0)
+    largest: dict[str, int] = field(default_factory=dict)
+    leaks: bool = True
+    folds: bool = False
+
+    def needs(self, memory: str, words: int) -> None:
+        """A memory must hold so many words at once."""
+        self.largest[memory] = max(self.largest.get(memory, 0), WORD * words)
 
     def add(self, work: str, elements: int) -> None:
         self.work[work] = self.work.get(work, 0) + elements
@@ -213,6 +228,8 @@ class _Recorder(TorchDispatchMode):
             row = self._row(place)
             row.calls += 1
             row.add("norm", made.numel() * place.repeats)
+            row.folds = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+            row.needs("input_bytes", self._frame(made, row))
         elif self.look and given is not None and self._acts_like_a_neuron(place, given, made):
             row = self._row(place)
             row.work["elementwise"], row.work["pool"] = place.elementwise, place.pool
@@ -237,6 +254,8 @@ class _Recorder(TorchDispatchMode):
         row.calls += 1
         row.updates += made.numel() * place.repeats
         row.leading = max(row.leading, self._leading(made, row))
+        row.needs("potential_bytes", self._frame(made, row))
+        row.leaks = not type(place.module).__name__.startswith("IF")
         if self.look:
             spikes, levels = emitted(made, self._origin_of(made) is True)
             row.emitted += spikes * place.repeats
@@ -295,6 +314,8 @@ class _Recorder(TorchDispatchMode):
         if not row.product and not row.work and not row.updates:
             row.calls += 1
         row.add(work, elements * place.repeats)
+        if not row.product:
+            row.needs("input_bytes", elements // max(1, self.batch))
         if "prelu" in packet.__name__:
             name = self.weights.get(_storage(args[1]))
             if name is not None:
@@ -345,6 +366,7 @@ class _Recorder(TorchDispatchMode):
         sides = [s for s in product.sides if s is not None and _storage(s) not in self.weights]
         if sides:
             row.leading = max(row.leading, self._leading(sides[0], row))
+        self._remember(row, place, product, sides, out, number, factor)
         if not self.look:
             row.unseen += macs
             return
@@ -368,6 +390,45 @@ class _Recorder(TorchDispatchMode):
             row.levels |= set(graded.levels)
         else:
             row.real += macs
+
+    def _frame(self, tensor: Tensor, row: _Row) -> int:
+        """Elements of one step of one image."""
+        return tensor.numel() // (self._leading(tensor, row) * max(1, self.batch))
+
+    def _remember(
+        self,
+        row: _Row,
+        place: _Place,
+        product: Product,
+        sides: list[Tensor],
+        out: Any,
+        number: int,
+        factor: int,
+    ) -> None:
+        """What the model of memory asks of a product."""
+        made = _first_tensor(out)
+        if not sides or made is None:
+            return
+        given, shape = sides[0], product.geometry
+        row.given += given.numel() * factor
+        row.needs("input_bytes", self._frame(given, row))
+        if product.part != "scores":
+            row.made += made.numel() * factor
+            row.needs("potential_bytes", self._frame(made, row))
+            row.needs("output_bytes", self._frame(made, row))
+        weights = product.weight if product.weight is not None else sides[-1]
+        bias = getattr(place.module, "bias", None)
+        with_bias = isinstance(bias, Tensor) and number == 0 and not product.part
+        row.biased += made.numel() * factor if with_bias else 0
+        row.needs("parameter_bytes", weights.numel() + (bias.numel() if isinstance(bias, Tensor) else 0))
+        if shape is None:
+            reach = product.macs // max(1, given.numel())
+            row.reach = (reach, reach)
+            return
+        taps = math.prod(shape.kernel)
+        steps = (-(-k // s) for k, s in zip(shape.kernel, shape.stride, strict=True))
+        row.reach = (shape.channels * (taps if shape.transposed else math.prod(steps)), shape.channels * taps)
+        row.kernels += made.shape[1] * taps * factor
 
     def _spiking(
         self, row: _Row, product: Product, macs: int, factor: int, seen: list[Observation], out: Any
@@ -497,7 +558,9 @@ def _mean(value: int | Fraction, images: int) -> Number:
     return int(mean) if mean.denominator == 1 else float(mean)
 
 
-def _layer(row: _Row, images: int, steps: int, measured: bool, reference: Layer | None) -> Layer:
+def _layer(
+    row: _Row, images: int, steps: int, measured: bool, reference: Layer | None, spiking: bool
+) -> Layer:
     silent_is_binary = row.binary > 0 or row.silent_spikes
     real = row.real + row.graded + (0 if silent_is_binary else row.silent)
     binary = row.binary + (row.silent if silent_is_binary else 0)
@@ -526,6 +589,8 @@ def _layer(row: _Row, images: int, steps: int, measured: bool, reference: Layer 
         notes.append("no spike came")
     if row.repeats > 1:
         notes.append(f"computed once for {row.repeats} equal time steps")
+    spikes_in: Number = spikes
+    sent: Number = _mean(row.emitted, images)
     if row.unseen:
         # shapes alone were seen: kinds and rates are those of a measurement at another size, layer by layer
         real, binary = row.unseen, 0
@@ -536,6 +601,9 @@ def _layer(row: _Row, images: int, steps: int, measured: bool, reference: Layer 
             notes.append("rate of the reference")
             if binary:
                 sops = binary * float(reference.sops / reference.accumulates)
+                spikes_in = row.given * (rate or 0.0) * binary / row.unseen
+    if not measured and reference is not None and reference.updates:
+        sent = row.updates * reference.emitted / reference.updates / images
     return Layer(
         name=row.name,
         kind=row.kind,
@@ -557,7 +625,38 @@ def _layer(row: _Row, images: int, steps: int, measured: bool, reference: Layer 
         resample=_mean(row.work.get("resample", 0), images),
         executed=_mean(row.executed, images),
         note="; ".join(notes),
+        accesses=_accesses(row, images, real / images, binary / images, spikes_in, sent, spiking),
     )
+
+
+def _accesses(
+    row: _Row, images: int, macs: float, accumulates: float, spikes: Number, sent: Number, spiking: bool
+) -> tuple[memory.Accesses, ...]:
+    """What the row does in memories for one image."""
+    found = []
+    if row.product:
+        found.append(
+            memory.product(
+                macs,
+                accumulates,
+                spikes,
+                row.given / images,
+                row.made / images,
+                row.biased / images,
+                row.reach,
+                row.kernels / images,
+                row.largest,
+                written=not spiking,
+            )
+        )
+    if row.updates:
+        size = row.largest.get("potential_bytes", 0)
+        found.append(memory.neuron(row.updates / images, sent, row.leaks, size))
+    if row.work:
+        counts = {k: row.work.get(k, 0) / images for k in ("norm", "elementwise", "pool", "resample")}
+        size = row.largest.get("input_bytes", 0)
+        found.append(memory.other(**counts, foldable=row.folds, parameters=row.parameters, size=size))
+    return tuple(found)
 
 
 def _levels(levels: set[float]) -> str:
@@ -667,7 +766,7 @@ def _on_shapes(model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> _R
 def measure_cost(
     model: nn.Module,
     size: int | tuple[int, int] = 256,
-    convention: str | Path | Convention = "full",
+    convention: str | Path | Convention = DEFAULT,
     images: Tensor | str | Path | Iterable[Tensor] | None = None,
     *,
     limit: int | None = None,
@@ -775,7 +874,7 @@ def _cost(
     rows = []
     for row in recorder.rows.values():
         steps = _time_steps(row, count, declared) if spiking and (row.product or row.updates) else 1
-        rows.append(_layer(row, count, steps, recorder.look, known.get(row.name)))
+        rows.append(_layer(row, count, steps, recorder.look, known.get(row.name), spiking))
     uncounted = tuple(
         Uncounted(n, c // count or 1, e // count, w) for n, (c, e, w) in recorder.unknown.items()
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cost.conventions import Convention, convention
+from benchmark.cost.memory import Accesses
 from benchmark.errors import unknown
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Layer:
         executed: Products actually made (macs + accumulates); fewer where one computation stands for several
             steps.
         note: What a reader should know.
+        accesses: What it does in memories, see `benchmark.cost.memory`; in no table.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Layer:
     resample: Number = 0
     executed: Number = 0
     note: str = ""
+    accesses: tuple[Accesses, ...] = ()
 
     def counts(self) -> dict[str, Number]:
         """The work by the kinds that conventions price."""
@@ -207,18 +210,27 @@ class Cost:
     @property
     def energy_uj(self) -> float:
         """Energy of one image in microjoules, by the convention's prices."""
-        return sum(self.convention.energy_uj(row.counts()) for row in self.counted)
+        return sum(self.convention.energy_uj(row.counts(), row.accesses) for row in self.counted)
+
+    @property
+    def energy_parts_uj(self) -> dict[str, float]:
+        """The same by part: kinds of work, or what a convention with memories distinguishes."""
+        sums: dict[str, float] = {}
+        for row in self.counted:
+            for part, energy in self.convention.parts_uj(row.counts(), row.accesses).items():
+                sums[part] = sums.get(part, 0.0) + energy
+        return sums
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """A row a layer, in the order of execution; `energy_uj` and `share` are the convention's."""
         import pandas as pd
 
-        names = [f.name for f in fields(Layer) if f.name != "note"]
+        names = [f.name for f in fields(Layer) if f.name not in ("note", "accesses")]
         total = self.energy_uj
         rows = []
         for row in self.counted:
-            energy = self.convention.energy_uj(row.counts())
+            energy = self.convention.energy_uj(row.counts(), row.accesses)
             cells: dict[str, Any] = {n: getattr(row, n) for n in names}
             rows.append(
                 {**cells, "energy_uj": energy, "share": energy / total if total else 0.0, "note": row.note}
@@ -262,6 +274,7 @@ class Cost:
             "pool": self.pool,
             "resample": self.resample,
             "energy_uj": self.energy_uj,
+            "energy_parts_uj": self.energy_parts_uj,
             "uncounted": [
                 {"operation": u.operation, "calls": u.calls, "where": u.where} for u in self.uncounted
             ],

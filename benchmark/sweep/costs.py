@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COST = "cost.json"
 FORWARDS = ".forwards.json"
-_CONVENTIONS = ("full", "paper", "45nm")
+_CONVENTIONS = ("full", "paper", "45nm", "lemaire")
 _PICTURES = 8  # of the test set, for spike rates
 _GLANCE = 32  # px: enough to see which layers are driven by spikes
 
@@ -44,7 +44,7 @@ def full_costs(models: Sequence[str], folder: Path, size: int = 256) -> dict[str
             from benchmark.models import create_model
 
             counted = measure_cost(create_model(name), size, shapes_only=True)
-            kept = {"model": name, "cost": counted.summary(), **provenance(name), **made_by}
+            kept = {"model": name, "cost": counted.under("full").summary(), **provenance(name), **made_by}
             write_record(place, kept, COST)
         costs[name] = kept["cost"]
     return costs
@@ -94,8 +94,8 @@ def counted_costs(
             built = create_model(name, **options)
             glance = measure_cost(built, _GLANCE)
         counted = measure_cost(built, size, shapes_only=True, rates=glance)
-        full = counted.summary()
-        for rate in ("sops", "events", "spikes", "rate", "firing_rate", "energy_uj"):
+        full = counted.under("full").summary()
+        for rate in ("sops", "events", "spikes", "rate", "firing_rate", "energy_uj", "energy_parts_uj"):
             del full[rate]
         costs = {"full": full, "paper": counted.under("paper").summary()}
         kept = {"model": name, "options": dict(options), "costs": costs, **provenance(name), **made_by}
@@ -104,7 +104,7 @@ def counted_costs(
 
 
 def trained_costs(config: RunSpec, size: int = 256) -> dict[str, dict[str, Any]] | None:
-    """What a run's trained network costs at `size`², at the spike rates of its test pictures: `full`, `paper`, `45nm`.
+    """What a run's trained network costs at `size`², at the spike rates of its test pictures, by convention.
 
     Rates are the means over the centre tiles of some test pictures, of the size that the run was tested with. Kept in
     the run's folder.

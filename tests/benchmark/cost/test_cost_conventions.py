@@ -19,7 +19,7 @@ def test_prices_are_the_papers_and_the_usual_ones() -> None:
     assert dict(CONVENTIONS["paper-text"].picojoules) == {"mac": 12.5, "sop": 0.077, "update": 3.7}
     assert dict(CONVENTIONS["full"].picojoules) == {"mac": 12.5, "sop": 0.077}
     assert dict(CONVENTIONS["45nm"].picojoules) == {"mac": 4.6, "sop": 0.9}
-    assert next(iter(CONVENTIONS)) == "full"
+    assert next(iter(CONVENTIONS)) == "45nm"
     assert "12.5 pJ per mac" in describe()
 
 

@@ -36,13 +36,13 @@ def test_linear_of_spikes() -> None:
     assert (cost.params, cost.macs, cost.accumulates) == (287, 0, 280)
     assert cost.spikes == int(x.sum())
     assert cost.sops == cost.events == int(x.sum()) * 7
-    assert cost.energy_uj == pytest.approx(cost.sops * 0.077e-6, rel=1e-12)
+    assert cost.energy_uj == pytest.approx(cost.sops * 0.9e-6, rel=1e-12)
 
 
 def test_linear_of_real_values() -> None:
     cost = measure_cost(nn.Linear(40, 7), images=torch.rand(1, 5, 40))
     assert (cost.macs, cost.accumulates, cost.sops, cost.spikes) == (5 * 280, 0, 0, 0)
-    assert cost.energy_uj == pytest.approx(1400 * 12.5e-6, rel=1e-12)
+    assert cost.energy_uj == pytest.approx(1400 * 4.6e-6, rel=1e-12)
 
 
 convolutions = st.fixed_dictionaries(
