@@ -244,7 +244,7 @@ def build_parser() -> argparse.ArgumentParser:
     cost.add_argument("--latex", type=_path, metavar="FILE", help="also write the table for LaTeX")
     cost.add_argument("--networks", action="store_true", help="the corrected Table 1: printed, thop's, true")
     cost.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE",
-                      help="--networks: also with these trained weights")  # fmt: skip
+                      help="--networks: also with trained weights, or at a table of layers' rates (.csv)")  # fmt: skip
     cost.add_argument(
         "--scalability", action="store_true", help="operations, time and memory at 256, 512, 720"
     )

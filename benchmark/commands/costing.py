@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from benchmark.cost import Cost
+    from benchmark.cost.compare import Measured
 
 _FOLDER = Path("runs") / "tables" / "cost"
 _SCREEN = {  # columns of the table of layers that fit a screen
@@ -52,9 +54,8 @@ def cost(options: Namespace) -> int:
     from benchmark.cost.writing import write
 
     conventions = [convention(name) for name in options.convention]
-    measured = measure_cost(
-        _model(options), options.size, conventions[0], options.images, limit=options.limit
-    )
+    model = _model(options)
+    measured = measure_cost(model, options.size, conventions[0], options.images, limit=options.limit)
     weights = f"weights of {options.checkpoint}" if options.checkpoint else "untrained weights"
     print(f"{options.model} at {options.size}×{options.size}; spike rates on {measured.images}, {weights}")
     if options.per_layer:
@@ -63,7 +64,8 @@ def cost(options: Namespace) -> int:
     else:
         table = by_convention(measured, conventions)
         _give(table)
-    for line in _remarks(measured):
+    output.give({"neurobench": measured.neurobench(model)}, None, lambda: None)
+    for line in _remarks(measured, options.model):
         print(line)
     for form, suffix in (("json", ".json"), ("latex", ".tex")):
         path = getattr(options, form)
@@ -103,8 +105,19 @@ def _model(options: Namespace) -> Any:
     return model
 
 
-def _remarks(measured: Cost) -> list[str]:
+def _remarks(measured: Cost, name: str) -> list[str]:
+    from benchmark.cost.compare import tiles
+
     lines = [f"note: {note}" for note in measured.notes]
+    tile = entry.tile if (entry := catalog.networks().get(name)) is not None else None
+    height, width = measured.size[-2:] if len(measured.size) > 1 else (0, 0)
+    if tile is not None and min(height, width) >= tile[0]:
+        count = tiles(height, width, *tile)
+        share = count * tile[0] ** 2 / (height * width)
+        lines.append(
+            f"test: of the whole picture at once; the published test makes {count} tiles of {tile[0]} of it "
+            f"(overlap {tile[1]}), {share:.2f} times the pixels"
+        )
     if measured.executed != measured.operations and measured.convention.counter != "thop":
         lines.append(
             f"executed: {measured.executed / 1e9:.3f} G; a frame that repeats over time is computed once here"
@@ -148,7 +161,7 @@ def _plot(measured: Cost, folder: Path) -> None:
 
 
 def _networks(options: Namespace) -> int:
-    from benchmark.cost.compare import make_tables, measure_networks
+    from benchmark.cost.compare import make_tables, measure_networks, with_kept_rates
 
     folder = options.out or _FOLDER
     names = _named(options)
@@ -159,9 +172,15 @@ def _networks(options: Namespace) -> int:
         for path in [None, *given.get(name, [])]:
             shown = f"{name}, {path}" if path else name
             print(f"[{position}/{len(names)}] {shown}", file=sys.stderr, flush=True)
+            if path is not None and path.suffix == ".csv":
+                weights = re.sub(rf"^layers-{name}-?", "", path.stem).replace("-on-", " on ", 1)
+                weights = re.sub(r"^(\d+)-steps", r"\1 steps", weights) or path.stem
+                measured.append(with_kept_rates(name, path, options.size, weights))
+                continue
             build = partial(_trained, path=path) if path else None
             measured += measure_networks([name], options.size, options.images, build, options.limit)
     paths = make_tables(folder, measured, printed("table1"))
+    paths += _break_even(folder, measured)
     write_json(folder / "provenance.json", provenance())
     import pandas as pd
 
@@ -171,14 +190,41 @@ def _networks(options: Namespace) -> int:
     return 0
 
 
+def _break_even(folder: Path, measured: Sequence[Measured], against: str = "nafnet") -> list[Path]:
+    """Tables and pictures of the spike rates at which the spiking networks cost as much as others."""
+    from benchmark.cost import breakeven, plots
+    from benchmark.cost.writing import write
+
+    other = next((one.cost for one in measured if one.name == against), None)
+    if other is None or not any(one.cost.spiking and one.cost.rate for one in measured):
+        return []
+    about = (
+        "Mean spike rate, in per cent of the inputs of the layers that spikes drive, at which a spiking network takes "
+        "as much energy as: its counterpart (the same layers once, ReLU for neurons); NAFNet, at whatever score; and "
+        "the counterpart with activations of so many bits, an addition each. A dash: it takes more without any "
+        "spike. Above 100: at any rate less."
+    )
+    table = breakeven.break_even(measured, against)
+    paths = [write(table, folder / f"breakeven.{form}", about) for form in ("md", "csv", "tex")]
+    title = catalog.network(against).title
+    for convention in ("45nm", "lemaire"):
+        drawn = plots.against_rate(
+            breakeven.lines(measured, convention), other.under(convention).energy_uj, title, convention
+        )
+        paths.append(plots.save(drawn, folder / f"energy-rate-{convention}.png"))
+    return paths
+
+
 def _given_weights(words: Sequence[str], names: Sequence[str]) -> dict[str, list[Path]]:
-    """`NAME=FILE` words by network."""
+    """`NAME=FILE` words by network: checkpoints, or tables of layers whose rates are taken."""
     found: dict[str, list[Path]] = {}
     for word in words:
         name, sign, path = word.partition("=")
         path = expanded(path)
         if not sign or not Path(path).is_file():
-            raise UserError(f"--weights {word}: give NAME=FILE, a network and a checkpoint that exists")
+            raise UserError(
+                f"--weights {word}: give NAME=FILE, a network and a checkpoint (or a table of layers, .csv) that exists"
+            )
         if name not in names:
             raise unknown("network", name, names)
         found.setdefault(name, []).append(Path(path))

@@ -6,13 +6,15 @@ printed figures as arguments, so that nothing here decides where those come from
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from benchmark import catalog
 from benchmark.cost.conventions import CONVENTIONS, Convention, convention
 from benchmark.cost.counter import measure_cost
 from benchmark.cost.pictures import Images
-from benchmark.cost.result import Cost
+from benchmark.cost.result import Cost, kept_rates
 from benchmark.cost.writing import write
 from benchmark.errors import OutOfMemory, UserError, WorkError, fault_in_words, out_of_memory, unknown
 from benchmark.reading import path as expanded
@@ -43,7 +45,8 @@ EXPLANATIONS: Mapping[str, str] = {
     "hpcnet": "one PReLU in 24 places, squared; attention missed; 1.411 is 1.415 mistyped",
     "smartassign": "rebuilt to the printed figures: no code is public",
     "esdnet": "thop knows none of SpikingJelly's layers: only attention, refinement and output are counted",
-    "spikerain": "the same; 12.928 is the count at 128 x 128 (0.808) times 16",
+    "esdnet-s": "no paper has it",
+    "spikerain": "thop knows none of its spiking layers; 12.928 is the count at 128 x 128 (0.808) times 16",
     "vlif": "the same; no figure was printed",
 }
 """Why the printed figure differs from the true one, in a line each; docs/cost.md has the arithmetic."""
@@ -169,6 +172,39 @@ class Measured:
     name: str
     cost: Cost
     weights: str = "untrained"
+    tiled: Cost | None = None  # of one tile of the published test, where that is in tiles
+    rates_kept: bool = False  # rates are of a kept table of layers
+
+
+def tiles(height: int, width: int, tile: int, overlap: int) -> int:
+    """How many tiles a test in tiles makes of a picture of at least their size."""
+    step = tile - overlap
+    return math.prod(max(1, -(-(side - overlap) // step)) for side in (height, width))
+
+
+def _one_tile(name: str, model: nn.Module, cost: Cost) -> Cost | None:
+    entry = catalog.networks().get(name)
+    if entry is None or entry.tile is None:
+        return None
+    return measure_cost(model, entry.tile[0], shapes_only=True, rates=cost)
+
+
+def with_kept_rates(name: str, path: Path, size: int, weights: str) -> Measured:
+    """The cost of a network at the rates of a kept table of its layers (`derain cost --per-layer --csv`)."""
+    with _untrained():
+        model = load_target(name)
+    cost = measure_cost(model, size, shapes_only=True, rates=kept_rates(path))
+    cost = replace(cost, images=f"as in {path.name}", notes=())
+    return Measured(name, cost, weights, _one_tile(name, model, cost), rates_kept=True)
+
+
+@contextlib.contextmanager
+def _untrained() -> Iterator[None]:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def measure_networks(
@@ -189,23 +225,20 @@ def measure_networks(
         build: Makes a network of its name and says what weights it has; without it all are untrained, seed 0.
         limit: At most so many images of a folder.
     """
-    import torch
-
     found = []
     for name in names or list(catalog.networks()):
         entry = catalog.network(name)
         if build is not None:
             model, weights = build(name)
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with _untrained():
                 model, weights = load_target(name), "untrained"
         spiking = entry.family == "Spiking"
         if spiking:
             cost = measure_cost(model, size, images=images, limit=limit)
         else:
             cost = measure_cost(model, size, shapes_only=True)
-        found.append(Measured(name, cost, weights if spiking else "any"))
+        found.append(Measured(name, cost, weights if spiking else "any", _one_tile(name, model, cost)))
     return found
 
 
@@ -250,11 +283,25 @@ def corrected_table1(
         }
         for name in names or tuple(CONVENTIONS):
             row[f"energy_{convention(name).name}_uj"] = one.cost.under(name).energy_uj
+        row |= _in_tiles(one, entry)
         row["rates_on"] = one.cost.images if full.accumulates else ""
         row["weights"] = one.weights
         row["why"] = EXPLANATIONS.get(one.name, "")
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _in_tiles(one: Measured, entry: catalog.Network | None) -> dict[str, Any]:
+    """What the published test of that picture costs, where it is not the whole picture at once."""
+    if one.tiled is None or entry is None or entry.tile is None:
+        return {"tiles": None, "operations_in_tiles_g": None, "energy_45nm_in_tiles_uj": None}
+    height, width = one.cost.size[-2:]
+    count = tiles(height, width, *entry.tile)
+    return {
+        "tiles": f"{count} of {entry.tile[0]}, overlap {entry.tile[1]}",
+        "operations_in_tiles_g": count * one.tiled.operations / 1e9,
+        "energy_45nm_in_tiles_uj": count * one.tiled.under("45nm").energy_uj,
+    }
 
 
 def energy_claim(
@@ -304,6 +351,10 @@ def energy_claim(
     silent = CONVENTIONS["45nm"]
     floor = silent.energy_uj({"mac": claims[0].cost.under("full").macs})
     rows.append(row("45nm, were there no spikes at all", floor, other.under("45nm").energy_uj))
+    if claims[0].tiled is not None:
+        about = _in_tiles(claims[0], catalog.networks().get(claimed))
+        label = f"45nm, {claims[0].weights}, {about['tiles']} against the whole picture"
+        rows.append(row(label, about["energy_45nm_in_tiles_uj"], other.under("45nm").energy_uj))
     return pd.DataFrame(rows)
 
 
@@ -322,7 +373,8 @@ def make_tables(
     preface = (
         f"Costs of one {size} image. M and G are 1e6 and 1e9, one MAC is one FLOP. printed: the ESDNet paper's "
         "Table 1; thop: thop 0.1.1 on the authors' code; operations: MACs (real-valued input) and accumulates "
-        "(binary input), dense, over all time steps; sops: accumulates times the measured spike rate."
+        "(binary input), dense, over all time steps; sops: accumulates times the measured spike rate. All of the whole "
+        "picture at once; in_tiles: as the spiking networks' authors test it, in tiles."
     )
     table = corrected_table1(measured, printed)
     files = [write(table, folder / f"table1.{form}", preface) for form in ("md", "csv", "tex", "json")]
@@ -332,7 +384,7 @@ def make_tables(
         about = "ESDNet against NAFNet, energy of one image in microjoules under each convention."
         files += [write(claim, folder / f"claim.{form}", about) for form in ("md", "csv", "tex")]
     for one in measured:
-        if one.cost.spiking:
+        if one.cost.spiking and not one.rates_kept:
             weights = "" if one.weights == "untrained" else "-" + re.sub(r"\W+", "-", one.weights)
             files.append(write(one.cost.layers, folder / f"layers-{one.name}{weights}.csv"))
     return files

@@ -22,7 +22,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -47,7 +47,7 @@ from benchmark.cost.operators import (
 )
 from benchmark.cost.pictures import pictures
 from benchmark.cost.result import Cost, Layer, Number, Uncounted
-from benchmark.cost.spikes import Observation, emitted, observe
+from benchmark.cost.spikes import Observation, effective, emitted, inside, observe
 from benchmark.errors import OutOfMemory, UserError, WorkError, fault_in_words, out_of_memory
 
 ROOT = "(network)"
@@ -101,6 +101,9 @@ class _Row:
     largest: dict[str, int] = field(default_factory=dict)
     leaks: bool = True
     folds: bool = False
+    # as NeuroBench counts: what inputs that are not zero reach, and what all of them do, borders respected
+    effective: int = 0
+    inside: int = 0
 
     def needs(self, memory: str, words: int) -> None:
         """A memory must hold so many words at once."""
@@ -173,6 +176,7 @@ class _Recorder(TorchDispatchMode):
         self.by_shape: dict[tuple[str, str], int] = {}
         for name, parameter in model.named_parameters():
             self.weights.setdefault(_storage(parameter), name)
+        self.constants = {_storage(tensor) for tensor in _constants(model)}
         self.model = model
 
     # modules
@@ -358,12 +362,17 @@ class _Recorder(TorchDispatchMode):
         place = self.stack[-1]
         row = self._product_row(place, func, product)
         row.product = True
-        row.calls += number == 0 or bool(product.part)
+        row.calls += self._begins(place, product, number)
         factor = place.repeats
         row.repeats = max(row.repeats, factor)
+        product = self._whole(place, product)
         macs = product.macs * factor
         row.executed += product.macs
-        sides = [s for s in product.sides if s is not None and _storage(s) not in self.weights]
+        sides = [
+            s
+            for s in product.sides
+            if s is not None and _storage(s) not in self.weights and _storage(s) not in self.constants
+        ]
         if sides:
             row.leading = max(row.leading, self._leading(sides[0], row))
         self._remember(row, place, product, sides, out, number, factor)
@@ -390,6 +399,29 @@ class _Recorder(TorchDispatchMode):
             row.levels |= set(graded.levels)
         else:
             row.real += macs
+        if "binary" not in flows and "zero" not in flows and sides:
+            row.effective += effective(sides[0], product.geometry, product.macs) * factor
+
+    def _begins(self, place: _Place, product: Product, number: int) -> bool:
+        """Whether a product is the first of a call of its layer."""
+        if isinstance(place.module, nn.RNNCellBase):  # two products a call, of the input and of the state
+            weight = product.weight
+            return weight is not None and _storage(weight) == _storage(place.module.weight_ih)
+        return number == 0 or bool(product.part)
+
+    def _whole(self, place: _Place, product: Product) -> Product:
+        """torch makes three convolutions of a complex one; the one of sums stands for two of the four by definition."""
+        weight = product.weight
+        if (
+            product.geometry is None
+            or weight is None
+            or weight.is_complex()
+            or _storage(weight) in self.weights
+        ):
+            return product
+        if not any(p.is_complex() for p in place.module.parameters(recurse=False)):
+            return product
+        return replace(product, macs=2 * product.macs)
 
     def _frame(self, tensor: Tensor, row: _Row) -> int:
         """Elements of one step of one image."""
@@ -424,11 +456,13 @@ class _Recorder(TorchDispatchMode):
         if shape is None:
             reach = product.macs // max(1, given.numel())
             row.reach = (reach, reach)
+            row.inside += product.macs * factor
             return
         taps = math.prod(shape.kernel)
         steps = (-(-k // s) for k, s in zip(shape.kernel, shape.stride, strict=True))
         row.reach = (shape.channels * (taps if shape.transposed else math.prod(steps)), shape.channels * taps)
         row.kernels += made.shape[1] * taps * factor
+        row.inside += inside(shape, given.shape) * factor
 
     def _spiking(
         self, row: _Row, product: Product, macs: int, factor: int, seen: list[Observation], out: Any
@@ -496,6 +530,14 @@ _TITLES = {
     "scaled_dot_product_efficient_attention": "attention",
     "scaled_dot_product_cudnn_attention": "attention",
 }
+
+
+def _constants(model: nn.Module) -> Iterator[Tensor]:
+    """Tensors that modules hold, neurons' states left out: whatever their values, nobody sends them out as spikes."""
+    for module in model.modules():
+        if not is_neuron(module):
+            yield from module.buffers(recurse=False)
+            yield from (value for value in vars(module).values() if isinstance(value, Tensor))
 
 
 def _storage(tensor: Tensor) -> int:
@@ -625,6 +667,8 @@ def _layer(
         resample=_mean(row.work.get("resample", 0), images),
         executed=_mean(row.executed, images),
         note="; ".join(notes),
+        effective_macs=_mean(row.effective, images),
+        inside=_mean(row.inside, images),
         accesses=_accesses(row, images, real / images, binary / images, spikes_in, sent, spiking),
     )
 
@@ -633,9 +677,9 @@ def _accesses(
     row: _Row, images: int, macs: float, accumulates: float, spikes: Number, sent: Number, spiking: bool
 ) -> tuple[memory.Accesses, ...]:
     """What the row does in memories for one image."""
-    found = []
+    found: list[memory.Accesses] = []
     if row.product:
-        found.append(
+        found.extend(
             memory.product(
                 macs,
                 accumulates,
@@ -651,7 +695,7 @@ def _accesses(
         )
     if row.updates:
         size = row.largest.get("potential_bytes", 0)
-        found.append(memory.neuron(row.updates / images, sent, row.leaks, size))
+        found.extend(memory.neuron(row.updates / images, sent, row.leaks, size))
     if row.work:
         counts = {k: row.work.get(k, 0) / images for k in ("norm", "elementwise", "pool", "resample")}
         size = row.largest.get("input_bytes", 0)
@@ -695,6 +739,7 @@ def _quiet(model: nn.Module) -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, (buffers, attributes) in states.items():
+            module.__dict__.clear()  # what the forward added goes too
             module.__dict__.update(attributes)
             module._buffers.clear()
             module._buffers.update(buffers)
@@ -754,10 +799,12 @@ def _forward_fakes(recorder: _Recorder, model: nn.Module, shape: Sequence[int], 
 
 
 def _on_shapes(model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> _Recorder:
+    _rest(model)
     try:
         recorder = _Recorder(model, look=False)
         _forward_shapes(recorder, model, shape, dtype)
     except Exception:
+        _rest(model)
         recorder = _Recorder(model, look=False)
         _forward_fakes(recorder, model, shape, dtype)
     return recorder

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 WORD = 4
 """Bytes of an access."""
@@ -43,6 +44,7 @@ class Accesses:
         inputs, parameters, potentials: words read (and, of potentials, written) in the memories of those sizes.
         outputs: words written to the memory of the inputs of the next layer, of the size `output_bytes`.
         queued: spikes taken from a queue or put into one.
+        by_spikes: all of it grows with the number of spikes; else none of it does.
     """
 
     adds: float = 0
@@ -58,6 +60,7 @@ class Accesses:
     parameter_bytes: float = 0
     potential_bytes: float = 0
     output_bytes: float = 0
+    by_spikes: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ def product(
     kernel: float,
     sizes: Mapping[str, float],
     written: bool,
-) -> Accesses:
-    """The accesses of a convolution, a linear layer or another product.
+) -> tuple[Accesses, Accesses]:
+    """The accesses of a convolution, a linear layer or another product: apart from spikes, and by them.
 
     Args:
         macs, accumulates: of real-valued and of binary input, dense.
@@ -134,29 +137,37 @@ def product(
     """
     real = macs / (macs + accumulates) if macs + accumulates else 0.0
     operations, accesses = reach
-    return Accesses(
-        adds=spikes * operations + bias,
+    memories: Any = dict(sizes)
+    apart = Accesses(
+        adds=bias,
         multiplies=macs,
-        address_adds=(real * (given + made) + (kernel if real else 0)) + spikes * accesses,
-        address_multiplies=2 * spikes if kernel else 0,
+        address_adds=real * (given + made) + (kernel if real else 0),
         inputs=(macs if kernel else real * given),
-        parameters=macs + spikes * accesses + bias,
-        potentials=2 * spikes * accesses,
+        parameters=macs + bias,
         outputs=real * made if written else 0,
+        **memories,
+    )
+    driven = Accesses(
+        adds=spikes * operations,
+        address_adds=spikes * accesses,
+        address_multiplies=2 * spikes if kernel else 0,
+        parameters=spikes * accesses,
+        potentials=2 * spikes * accesses,
         queued=spikes,
-        **sizes,
+        by_spikes=True,
+        **memories,
     )
+    return apart, driven
 
 
-def neuron(updates: float, emitted: float, leaking: bool, potential_bytes: float) -> Accesses:
-    """The accesses of neurons: potentials read and written at every update, the leak, the reset, spikes sent out."""
-    return Accesses(
-        adds=emitted,
-        multiplies=updates if leaking else 0,
-        potentials=2 * updates,
-        queued=emitted,
-        potential_bytes=potential_bytes,
+def neuron(
+    updates: float, emitted: float, leaking: bool, potential_bytes: float
+) -> tuple[Accesses, Accesses]:
+    """Of neurons: potentials read and written at every update, the leak; and by spikes, the reset and the sending."""
+    apart = Accesses(
+        multiplies=updates if leaking else 0, potentials=2 * updates, potential_bytes=potential_bytes
     )
+    return apart, Accesses(adds=emitted, queued=emitted, by_spikes=True)
 
 
 def other(

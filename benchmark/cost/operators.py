@@ -39,7 +39,7 @@ _FREE = re.compile(
     r"|arange|linspace|eye|tril|triu|tril_indices|triu_indices|fill|zero|set|resize|resize_as|_resize_output"
     r"|nonzero|_local_scalar_dense|item|equal|is_nonzero|is_same_size|_assert_async|_assert_tensor_metadata|.*_copy"
     r"|rand|randn|randint|randperm|rand_like|randn_like|uniform|normal|bernoulli|isnan|isinf|_conj|view_as_real"
-    r"|view_as_complex|real|imag|broadcast_tensors|meshgrid|result_type|sym_.*|_has_compatible_shallow_copy_type"
+    r"|complex|t|transpose|swapaxes|swapdims|squeeze|unsqueeze|view_as_complex|real|imag|broadcast_tensors|meshgrid|result_type|sym_.*|_has_compatible_shallow_copy_type"
 )
 _NORM = re.compile(
     r"(native_|cudnn_|miopen_|mkldnn_)?_?(native_)?(batch|layer|group|instance)_norm(_.*)?|_fused_rms_norm|rms_norm"
@@ -125,6 +125,11 @@ class Product:
     part: str = ""
 
 
+def _of_reals(macs: int, *operands: Tensor) -> int:
+    """Products of real numbers in so many of these operands' elements: a complex one is two reals."""
+    return macs * 2 ** sum(o.is_complex() for o in operands)
+
+
 def _registered(packet: Any, *args: Any, out: Any) -> int:
     """MACs by the formula that torch registers, which counts a multiplication and an addition as two."""
     return int(flop_registry[packet](*args, out_val=out)) // 2
@@ -140,7 +145,8 @@ def _convolution(packet: Any, args: Sequence[Any], out: Any) -> list[Product]:
     geometry = Geometry(
         spread[0], spread[1], spread[2], transposed, weight.shape[2:], out.shape[2:], channels
     )
-    return [Product(_registered(packet, *args[:7], out=out), (x,), weight, geometry)]
+    macs = _of_reals(_registered(packet, *args[:7], out=out), x, weight)
+    return [Product(macs, (x,), weight, geometry)]
 
 
 def _matrix(first: int) -> Callable[[Any, Sequence[Any], Any], list[Product]]:
@@ -149,7 +155,7 @@ def _matrix(first: int) -> Callable[[Any, Sequence[Any], Any], list[Product]]:
     def rule(packet: Any, args: Sequence[Any], out: Any) -> list[Product]:
         a, b = args[first], args[first + 1]
         columns = b.shape[-1] if b.ndim > 1 else 1
-        return [Product(a.numel() * columns, (a, b), b)]
+        return [Product(_of_reals(a.numel() * columns, a, b), (a, b), b)]
 
     return rule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from benchmark.cost.breakeven import Line
 
 PAPER_RATE = 0.1642
 """The firing rate that the ESDNet paper quotes; no printed figure depends on it."""
@@ -40,6 +43,32 @@ def rates(cost: Cost, paper: float | None = PAPER_RATE) -> Figure:
         )
     axes.set_xticks(range(len(layers)), [name for name, _ in layers], rotation=90, fontsize=5)
     axes.set_ylabel("spike rate of the input (%)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def against_rate(lines: Sequence[Line], level: float, level_title: str, convention: str) -> Figure:
+    """Energy over the spike rate, a line a network with its measured points, and one ordinary network's energy.
+
+    Args:
+        lines: of `benchmark.cost.breakeven.lines`.
+        level, level_title: the ordinary network's energy in µJ, and its name.
+        convention: under which all of it is.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for number, line in enumerate(lines):
+        axes.plot([0, 100], [line.silent / 1e3, line.full / 1e3], color=f"C{number}", label=line.title)
+        for weights, rate, energy in line.points:
+            axes.plot(100 * rate, energy / 1e3, "o", color=f"C{number}", markersize=5)
+            axes.annotate(weights, (100 * rate, energy / 1e3), (4, 4), textcoords="offset points", fontsize=6)
+    axes.axhline(level / 1e3, color="black", linewidth=1, linestyle="--", label=level_title)
+    axes.set_yscale("log")
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("mean spike rate, by work (%)")
+    axes.set_ylabel(f"energy of a picture under '{convention}' (mJ)")
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -8,14 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cost.conventions import Convention, convention
+from benchmark.cost.conventions import DEFAULT, Convention, convention
 from benchmark.cost.memory import Accesses
-from benchmark.errors import unknown
+from benchmark.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
 Number = int | float
+
+_NOT_SHOWN = ("effective_macs", "inside", "accesses")  # in tables of layers
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Layer:
         executed: Products actually made (macs + accumulates); fewer where one computation stands for several
             steps.
         note: What a reader should know.
+        effective_macs: Of the macs those whose input is not zero, inside the border; 0 where it was not observed.
+        inside: Products inside the border, of macs and accumulates together; both are NeuroBench's and in no table.
         accesses: What it does in memories, see `benchmark.cost.memory`; in no table.
     """
 
@@ -66,6 +71,8 @@ class Layer:
     resample: Number = 0
     executed: Number = 0
     note: str = ""
+    effective_macs: Number = 0
+    inside: Number = 0
     accesses: tuple[Accesses, ...] = ()
 
     def counts(self) -> dict[str, Number]:
@@ -212,6 +219,17 @@ class Cost:
         """Energy of one image in microjoules, by the convention's prices."""
         return sum(self.convention.energy_uj(row.counts(), row.accesses) for row in self.counted)
 
+    def energy_at_uj(self, rate: float) -> float:
+        """The same, were the spike rate another and every layer's in proportion; the measured one must not be 0."""
+        counted = self.counted
+        silent = sum(
+            self.convention.energy_uj(
+                {**row.counts(), "sop": 0}, tuple(a for a in row.accesses if not a.by_spikes)
+            )
+            for row in counted
+        )
+        return silent + (self.energy_uj - silent) * rate / (self.rate or 1.0)
+
     @property
     def energy_parts_uj(self) -> dict[str, float]:
         """The same by part: kinds of work, or what a convention with memories distinguishes."""
@@ -226,7 +244,7 @@ class Cost:
         """A row a layer, in the order of execution; `energy_uj` and `share` are the convention's."""
         import pandas as pd
 
-        names = [f.name for f in fields(Layer) if f.name not in ("note", "accesses")]
+        names = [f.name for f in fields(Layer) if f.name not in ("note", *_NOT_SHOWN)]
         total = self.energy_uj
         rows = []
         for row in self.counted:
@@ -281,6 +299,40 @@ class Cost:
             "notes": list(self.notes),
         }
 
+    def neurobench(self, model: nn.Module) -> dict[str, Any]:
+        """The totals in NeuroBench's terms (Yik et al., Nature Communications 2025).
+
+        Of all layers and products, while NeuroBench sees modules of a few classes: it skips transposed convolutions,
+        functional calls and attention. Weights of exactly zero are not left out of the operations, as they are there.
+
+        Args:
+            model: What was measured.
+
+        Returns:
+            `footprint` in bytes of parameters and buffers; `connection_sparsity`, the share of weights (of modules with
+            a `weight` of two dimensions or more) that are zero; `activation_sparsity`, the share of neurons and time
+            steps without a spike, None without neurons; `synaptic_operations` of one image, inside the border:
+            `Effective_MACs` and `Effective_ACs` by inputs that are not zero, `Dense` by all; `membrane_updates`.
+        """
+        from torch import Tensor
+
+        tensors = [*model.parameters(), *model.buffers()]
+        weights = [
+            w for m in model.modules() if isinstance(w := getattr(m, "weight", None), Tensor) and w.ndim > 1
+        ]
+        zeros = sum(int((w == 0).sum()) for w in weights)
+        return {
+            "footprint": sum(t.numel() * t.element_size() for t in tensors),
+            "connection_sparsity": zeros / max(1, sum(w.numel() for w in weights)),
+            "activation_sparsity": None if self.firing_rate is None else 1 - self.firing_rate,
+            "synaptic_operations": {
+                "Effective_MACs": sum(row.effective_macs for row in self.rows),
+                "Effective_ACs": sum(row.events or 0 for row in self.rows),
+                "Dense": sum(row.inside for row in self.rows),
+            },
+            "membrane_updates": sum(row.updates for row in self.rows),
+        }
+
     def __str__(self) -> str:
         """The totals in a line."""
         text = (
@@ -293,6 +345,32 @@ class Cost:
         )
 
     __repr__ = __str__
+
+
+def kept_rates(path: Path) -> Cost:
+    """What a kept table of layers (`Cost.layers` as CSV) says of rates: a reference for `measure_cost(rates=...)`.
+
+    Raises:
+        UserError: it is not such a table.
+    """
+    import csv
+
+    texts = ("name", "kind", "input")
+    names = [f.name for f in fields(Layer) if f.name not in ("note", *_NOT_SHOWN)]
+    rows = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                values: dict[str, Any] = {
+                    n: line[n] if n in texts else float(line[n] or "nan") for n in names
+                }
+                values |= {n: None for n in ("rate", "events") if values[n] != values[n]}
+                rows.append(Layer(**values))
+    except (KeyError, ValueError, TypeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a table of layers as derain cost --per-layer --csv writes it"
+        ) from error
+    return Cost(convention(DEFAULT), tuple(rows), images=path.name, spiking=any(row.updates for row in rows))
 
 
 def exact(numerator: int, denominator: int) -> Number:

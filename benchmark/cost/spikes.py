@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,15 +106,7 @@ def _spikes(tensor: Tensor, geometry: Geometry | None) -> Observation:
     where = tensor.sum((0, 1), dtype=torch.float32).double()
     spikes = int(where.sum())
     for axis, size in enumerate(where.shape):
-        touched = reach(
-            size,
-            geometry.stride[axis],
-            geometry.padding[axis],
-            geometry.dilation[axis],
-            geometry.kernel[axis],
-            geometry.output[axis],
-            geometry.transposed,
-        )
+        touched = _touched(geometry, axis, size)
         shape = [1] * where.ndim
         shape[axis] = size
         where = where * touched.to(where).view(shape)
@@ -151,3 +143,31 @@ def emitted(tensor: Tensor, compared: bool) -> tuple[int, tuple[float, ...]]:
         return sum(int(p.sum(dtype=torch.float32)) for p in _pieces(tensor)), (0.0, 1.0)
     levels = tuple(sorted(_sample(tensor.float())))
     return sum(int(torch.count_nonzero(p)) for p in _pieces(tensor)), levels[:_LEVELS]
+
+
+def _touched(geometry: Geometry, axis: int, size: int) -> Tensor:
+    return reach(
+        size,
+        geometry.stride[axis],
+        geometry.padding[axis],
+        geometry.dilation[axis],
+        geometry.kernel[axis],
+        geometry.output[axis],
+        geometry.transposed,
+    )
+
+
+def inside(geometry: Geometry, shape: Sequence[int]) -> int:
+    """Products of a convolution of such an input without those with the zeros of its padding."""
+    places = [int(_touched(geometry, axis, size).sum()) for axis, size in enumerate(shape[2:])]
+    return math.prod([*shape[:2], *places]) * geometry.channels
+
+
+def effective(tensor: Tensor, geometry: Geometry | None, macs: int) -> int:
+    """Products with an element of the input that is not zero, and inside the border."""
+    if tensor.is_quantized:
+        return macs
+    present = (tensor.detach() != 0).to(torch.float32)
+    if geometry is None:
+        return round(macs * int(sum(int(p.sum()) for p in _pieces(present))) / max(1, tensor.numel()))
+    return _spikes(present, geometry).reached or 0

@@ -404,3 +404,53 @@ def test_pictures_of_a_folder(tmp_path) -> None:
     assert cost.size == (3, 24, 24)
     assert cost.images.startswith("2 pictures")
     assert cost.operations == 24 * 24 * 3  # a black picture has no real values, but is work all the same
+
+
+class _Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(2, 3, 3, 3, dtype=torch.cfloat))
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = torch.complex(x, x)
+        flat = spectrum.flatten(2)
+        return (flat @ flat.transpose(1, 2)).real.sum() + F.conv2d(spectrum, self.weight).real.sum()
+
+
+def test_a_complex_product_is_four_real_ones_in_convolutions_too() -> None:
+    cost = measure_cost(_Complex(), images=torch.rand(1, 3, 8, 8))
+    assert cost.macs == 4 * (3 * 3 * 64) + 4 * (2 * 3 * 9 * 36)
+    assert not cost.uncounted
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_all_of_a_gru_is_counted(batch_first: bool) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru = nn.GRU(5, 7, batch_first=batch_first)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gru(x)[0]
+
+    cost = measure_cost(Last(), images=torch.rand(1, 4, 5))
+    steps = 4 if batch_first else 1
+    assert cost.macs == (20 // 5) * 3 * (7 * 5 + 7 * 7) and not cost.uncounted, steps
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_mask_of_zeros_and_ones_is_no_spikes(registered: bool) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            mask = torch.tensor([[1.0, 0, 1], [0, 1, 0]])
+            if registered:
+                self.register_buffer("mask", mask)
+            else:
+                self.mask = mask
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.mask
+
+    cost = measure_cost(Masked(), images=torch.rand(1, 5, 2))
+    assert (cost.macs, cost.accumulates, cost.spiking) == (30, 0, False)

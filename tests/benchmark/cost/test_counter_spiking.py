@@ -247,3 +247,20 @@ def test_esdnet_to_the_digit() -> None:
     assert (whole.accumulates, whole.macs) == (332_792_856_576, 159_516_984_160)
     assert whole.executed == 492_309_840_736 - 254_803_968
     assert {r.T for r in whole.rows if r.name.endswith("residual.0.conv")} == {4}
+
+
+def test_a_recurrent_neurons_cell_goes_through_as_many_steps_as_its_network() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.neuron = nn.Linear(6, 4), snntorch.SLSTM(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            synaptic, membrane = self.neuron.init_slstm()
+            for _ in range(3):
+                spikes, synaptic, membrane = self.neuron(self.linear(x), synaptic, membrane)
+            return spikes
+
+    cost = measure_cost(Recurrent(), images=torch.rand(1, 6))
+    assert {r.name: r.T for r in cost.rows} == {"linear": 3, "neuron.lstm_cell": 3, "neuron": 3}
+    assert cost.macs == 3 * (24 + 4 * 5 * (4 + 5))
