@@ -432,6 +432,18 @@ def draw(folder: Path) -> list[Path]:
         tables.append(drawn.lengths_table(study, notes))
         shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
         paths += figures.lengths(shown, folder, "lengths", drawn.PRIMARY)
+    if any(part == "energy" for run in kept for part, _ in run["rows"]):
+        tables.append(drawn.energy_table(study, notes))
+        for convention in drawn.ENERGIES:
+            points = [
+                figures.Quality(
+                    p.label, p.family, p.energy_uj, p.score.mean, p.score.low, p.score.high, p.front
+                )
+                for p in drawn.at_energies(study, convention)
+            ]
+            if points:
+                name = f"quality-energy-{convention}"
+                paths += figures.quality(points, folder, name, convention, drawn.PRIMARY)
     tables.append(drawn.claims_table(study, notes)[0])
     output.tables(tables)
     for table in tables:

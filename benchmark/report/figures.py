@@ -145,6 +145,47 @@ def lengths(curves: Sequence[Lengths], folder: Path, name: str, where: str) -> l
         return _save(figure, folder, name)
 
 
+@dataclass(frozen=True)
+class Quality:
+    """A network's score in dB, with its interval where it has one, and its energy."""
+
+    label: str
+    family: str
+    energy_uj: float
+    psnr: float
+    low: float | None
+    high: float | None
+    front: bool
+    """Whether no network of less energy scores higher."""
+
+
+def quality(points: Sequence[Quality], folder: Path, name: str, convention: str, where: str) -> list[Path]:
+    """Score against energy, intervals as bars, the Pareto front as a line through its networks."""
+    with _drawing(0.9 * WIDTH, 4.0) as figure:
+        axes = figure.add_subplot()
+        for point in points:
+            colour, _ = _FAMILIES[point.family]
+            energy = point.energy_uj / 1e3
+            if point.low is not None and point.high is not None:
+                axes.plot([energy, energy], [point.low, point.high], color=colour, linewidth=0.8, alpha=0.6)
+            fill = colour if point.front else "white"
+            axes.plot(energy, point.psnr, "o", color=colour, markerfacecolor=fill, markersize=4)
+            axes.annotate(
+                point.label,
+                (energy, point.psnr),
+                (4, 3),
+                textcoords="offset points",
+                fontsize=5,
+                color=colour,
+            )
+        front = sorted((p for p in points if p.front), key=lambda p: p.energy_uj)
+        axes.plot([p.energy_uj / 1e3 for p in front], [p.psnr for p in front], color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xlabel(f"energy of a 256 × 256 picture under '{convention}' (mJ)")
+        axes.set_ylabel(f"PSNR-Y on {where} (dB)")
+        return _save(figure, folder, name)
+
+
 def complexity(
     points: Sequence[Point], folder: Path, name: str, title: str, where: str, most: float | None = None
 ) -> list[Path]:

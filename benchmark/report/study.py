@@ -8,7 +8,7 @@ of the protocol.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,73 @@ def length_curves(study: Study) -> dict[str, dict[int, float]]:
         if run["model"] in curves and run["seed"] == 0 and part & {"lengths", "networks"}:
             curves[run["model"]][run["steps"]] = float(np.mean(run["scores"][PRIMARY]["psnr"]))
     return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+
+
+ENERGIES = {"45nm": "energy_uj", "lemaire": "energy_lemaire_uj"}
+"""Conventions of the figures of quality against energy, and where a kept run has the energy."""
+
+
+@dataclass(frozen=True)
+class AtEnergy:
+    """A network of one width: its mean score on the primary set, and its mean energy over seeds in µJ."""
+
+    label: str
+    family: str
+    energy_uj: float
+    score: Estimate
+    front: bool = False
+
+
+def at_energies(study: Study, convention: str) -> list[AtEnergy]:
+    """S1's networks and their other widths by energy; those are on the front that no other of less energy beats."""
+    found = []
+    rows = dict.fromkeys(
+        (p, row) for run in study.runs for p, row in run["rows"] if p in ("networks", "energy")
+    )
+    for part, row in rows:
+        runs, scores = study.of(part, row), study.scores(part, row)
+        energies = [(run.get("cost") or {}).get(ENERGIES[convention]) for run in runs]
+        known = [e for e in energies if e is not None]
+        # rows of the ablations' network were trained for fewer steps
+        if (
+            scores is None
+            or not known
+            or (part == "energy" and row.partition("@")[0] not in catalog.networks())
+        ):
+            continue
+        name, _, width = row.partition("@")
+        entry = catalog.network(name)
+        label = f"{entry.title}, {width.replace('@', '·')}" if width else entry.title
+        score = mean_interval(scores.values, scores.pictures, scores.seeds)
+        found.append(AtEnergy(label, entry.family, float(np.mean(known)), score))
+    found.sort(key=lambda one: one.energy_uj)
+    best = -np.inf
+    for place, one in enumerate(found):
+        if one.score.mean > best:
+            found[place], best = replace(one, front=True), one.score.mean
+    return found
+
+
+def energy_table(study: Study, notes: Sequence[str] = ()) -> Table:
+    """Quality against energy: a row for each network and width, by energy under the first convention."""
+    fronts = {c: {one.label: one for one in at_energies(study, c)} for c in ENERGIES}
+    columns = [Column("psnr", f"PSNR-Y\n{PRIMARY}", 2, difference=False)]
+    columns += [Column(c, f"Energy, {c}\n(µJ)", 0, difference=False) for c in ENERGIES]
+    rows = []
+    for label in dict.fromkeys(label for front in fronts.values() for label in front):
+        one = next(front[label] for front in fronts.values() if label in front)
+        score = one.score
+        interval = None if score.low is None or score.high is None else (score.low, score.high)
+        cells = {"psnr": Cell(score.mean, interval=interval)}
+        for convention, front in fronts.items():
+            if label in front:
+                mark = BEST if front[label].front else ""
+                cells[convention] = Cell(front[label].energy_uj, mark=mark)
+            else:
+                cells[convention] = Cell(reason="not counted")
+        rows.append(Row(label, cells))
+    about = "Bold energies: no network of less has a higher mean. In brackets the 95 % interval over scenes and seeds."
+    return Table("energy", "Quality against energy", columns, rows, [*notes, about])
 
 
 _COMPARED = (

@@ -18,6 +18,7 @@ from benchmark.report.study import (
     UNDECIDED,
     Study,
     ablation,
+    at_energies,
     claims,
     claims_table,
     comparable,
@@ -136,3 +137,47 @@ def test_draw_from_what_is_kept_alone(tmp_path: Path, capsys: pytest.CaptureFixt
         "claims.md",
     } <= names
     assert "Made by `derain study`, commit abc" in (tmp_path / "claims.md").read_text()
+
+
+def with_widths() -> Study:
+    """Three networks; ESDNet-S costs least, its narrow NAFNet neighbour costs more and is worse."""
+    runs = []
+    for seed in range(3):
+        for rows, model, psnr, energy in (
+            ([["networks", "nafnet"]], "nafnet", 25.0, 900.0),
+            ([["networks", "esdnet"]], "esdnet", 24.0, 4000.0),
+            ([["energy", "nafnet@10"]], "nafnet", 22.0, 400.0),
+            ([["energy", "esdnet-s"]], "esdnet-s", 23.0, 300.0 + seed),
+            ([["energy", "ESDNet-S, T = 1"]], "esdnet", 30.0, 1.0),  # of other steps: not in it
+        ):
+            run = kept(rows, model, seed, psnr)
+            run["cost"] = {"energy_uj": energy, "energy_lemaire_uj": 10 * energy}
+            runs.append(run)
+    return Study(runs, SETS)
+
+
+@pytest.mark.parametrize(("convention", "factor"), [("45nm", 1), ("lemaire", 10)])
+def test_the_front_is_of_networks_that_none_of_less_energy_beats(convention: str, factor: float) -> None:
+    found = at_energies(with_widths(), convention)
+    assert [(one.label, one.front) for one in found] == [
+        ("ESDNet-S (ours)", True),
+        ("NAFNet, 10", False),
+        ("NAFNet", True),
+        ("ESDNet", False),
+    ]
+    assert found[0].energy_uj == pytest.approx(301 * factor) and found[0].score.seeds == 3
+    low, high = found[0].score.low, found[0].score.high
+    assert low is not None and high is not None and low < 23 < high
+
+
+def test_quality_against_energy_is_drawn_from_what_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "sets.json").write_text(json.dumps(SETS))
+    for i, run in enumerate(with_widths().runs):
+        (tmp_path / "runs" / f"{i}.json").write_text(json.dumps(run))
+    assert main(["study", "--draw", "--out", str(tmp_path)]) == 0
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {"energy.md", "quality-energy-45nm.png", "quality-energy-lemaire.pdf"} <= names
+    lines = (tmp_path / "energy.md").read_text().splitlines()
+    (row,) = [line for line in lines if "ESDNet-S (ours)" in line]
+    assert "301" in row and "3010" in row
