@@ -14,7 +14,6 @@ import secrets
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +135,17 @@ def make_folder(path: Path) -> None:
 def temporary_name(folder: Path) -> Path:
     """A name in `folder` that no other process takes, and by which `clean_leftovers` knows whose it was."""
     return folder / f"{LEFTOVER_PREFIX}{_here()}-{os.getpid()}-{secrets.token_hex(4)}{LEFTOVER_SUFFIX}"
+
+
+def storage_time(folder: Path) -> float:
+    """The time by the clock of the storage that holds a folder: file times of other machines compare with it."""
+    make_folder(folder)
+    probe = temporary_name(folder)
+    try:
+        with probe.open("x") as file:
+            return os.fstat(file.fileno()).st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -261,14 +271,16 @@ def clean_leftovers(folder: Path, older_than: float = 3600.0) -> int:
     """Remove temporary files and folders that a killed process left in `folder`; returns how many.
 
     At once where the writer was a process of this machine that is no more; else (a writer on another host, perhaps)
-    what nobody has touched for `older_than` seconds.
+    what nobody has touched for `older_than` seconds, by the clock of the storage.
     """
-    removed = 0
-    limit = time.time() - older_than
+    removed, limit = 0, None
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{LEFTOVER_PREFIX}*{LEFTOVER_SUFFIX}"):
             with contextlib.suppress(OSError):
-                if _writer_is_gone(path.name) or path.stat().st_mtime < limit:
+                if not (gone := _writer_is_gone(path.name)):
+                    limit = storage_time(folder) - older_than if limit is None else limit
+                    gone = path.stat().st_mtime < limit
+                if gone:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                     removed += 1
     return removed

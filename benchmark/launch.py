@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.errors import UserError
@@ -25,13 +28,15 @@ def leave_allocation() -> None:
 
 
 def require_launch(config: RunSpec) -> None:
-    """Refuse a training that this machine has no devices for, or of which several processes were started in vain.
+    """Refuse a training that this machine has no devices or no shared memory for, or of which several processes were
+    started in vain.
 
     Where Slurm has more tasks than the training has processes, and has started one, it is done as outside Slurm.
 
     Raises:
         UserError: says what was asked for and what there is.
     """
+    _require_shared_memory(config)
     devices = _devices(config)
     processes = devices * config.trainer.nodes
     asked = f"trainer.devices={config.trainer.devices} trainer.nodes={config.trainer.nodes}"
@@ -61,6 +66,33 @@ def require_launch(config: RunSpec) -> None:
             raise UserError(f"{asked}: this Slurm step has {given} nodes")
     elif processes == 1 or not by_srun or tasks != processes:
         leave_allocation()
+
+
+_SHARED = Path("/dev/shm")
+_AHEAD = 2  # batches that each process of a loader makes ahead
+
+
+def _require_shared_memory(config: RunSpec) -> None:
+    """The processes of a loader hand over batches in shared memory; where it ends, torch hangs or is killed."""
+    workers, recipe = config.data.workers, config.recipe
+    if not workers:
+        return
+    try:
+        multiprocessing.get_context().Lock()
+    except (OSError, ImportError) as error:
+        told = error.strerror if isinstance(error, OSError) else error
+        raise UserError(
+            f"data.workers={workers}: the processes of a loader need shared memory, and {_SHARED} cannot be used "
+            f"({told}): set data.workers=0"
+        ) from None
+    batch = 2 * 3 * 4 * recipe.patch**2 * recipe.batch
+    needed = (_AHEAD * workers + 1) * batch
+    if _SHARED.is_dir() and (free := shutil.disk_usage(_SHARED).free) < needed:
+        raise UserError(
+            f"data.workers={workers}: the processes of a loader share batches in {_SHARED}, which has "
+            f"{free / 2**20:.1f} MiB free of the {needed / 2**20:.1f} MiB that they need: set data.workers=0, or give "
+            "it more (docker run --shm-size=2g)"
+        )
 
 
 def _devices(config: RunSpec) -> int:

@@ -28,7 +28,13 @@ from types import TracebackType
 from typing import Any
 
 from benchmark.errors import DiskFull, WorkError
-from benchmark.files import clean_leftovers, make_folder, temporary_name, this_machine, write_json
+from benchmark.files import (
+    clean_leftovers,
+    make_folder,
+    temporary_name,
+    this_machine,
+    write_json,
+)
 from benchmark.reading import json_of
 
 BEAT = 1.0  # seconds
@@ -85,6 +91,7 @@ class Holder:
     step: int = 0
     steps: int = 0
     place: str = ""  # the folder as its owner sees it
+    failure: str | None = None  # the digest of the failure that was there at its beginning; None: not told
 
     def __str__(self) -> str:
         if self.owner is None:
@@ -107,32 +114,35 @@ def holder(folder: Path, now: float | None = None) -> Holder | None:
     return None if number is None else _look(_path(folder, number), time.time() if now is None else now)
 
 
-def left_open(folder: Path, now: float | None = None) -> float | None:
-    """When a process that died over the run was last heard of; None unless there is a claim which nobody gave up and
-    nobody holds.
+@dataclass(frozen=True)
+class Left:
+    """What a process that died over a run left.
+
+    Attributes:
+        heard: when it was last heard of, in seconds of the storage's clock.
+        failure: the digest of the failure that was there when it began, empty where there was none; None: not told.
     """
+
+    heard: float
+    failure: str | None
+
+
+def left_open(folder: Path, now: float | None = None) -> Left | None:
+    """What a process that died over the run left; None unless nobody gave its claim up and nobody holds it."""
     number = _highest(folder)
     if number is None or _look(_path(folder, number), time.time() if now is None else now) is not None:
         return None
     path = _path(folder, number)
+    failure = None
     try:
-        with contextlib.suppress(ValueError):
-            if "given_up" in json_of(path.read_text(encoding="utf-8")):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found = claimant(path.read_text(encoding="utf-8"))
+            if found is None:
                 return None
-        return path.stat().st_mtime
+            failure = found.failure
+        return Left(path.stat().st_mtime, failure)
     except OSError:
         return None
-
-
-def storage_time(folder: Path) -> float:
-    """The time by the clock of the storage that holds a folder: file times of other machines compare with it."""
-    make_folder(folder)
-    probe = temporary_name(folder)
-    try:
-        with probe.open("x") as file:
-            return os.fstat(file.fileno()).st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
 
 
 def _path(folder: Path, number: int) -> Path:
@@ -163,7 +173,8 @@ def claimant(text: str | bytes) -> Holder | None:
     if "given_up" in told:
         return None
     owner = Owner(**told["owner"])
-    return Holder(owner, told["since"], told["step"], told["steps"], told.get("place", ""))
+    place, failure = told.get("place", ""), told.get("failure")
+    return Holder(owner, told["since"], told["step"], told["steps"], place, failure)
 
 
 def _highest(folder: Path) -> int | None:
@@ -223,6 +234,7 @@ class Claim:
     owner: Owner = field(default_factory=Owner.here)
     since: float = field(default_factory=time.time)
     watch: Owner | None = None  # asks this process to stop when that one is gone
+    failure: str = ""  # the digest of an earlier process's, that is not of this one
     on_orphaned: Callable[[], None] = field(default=lambda: None)
     _beaten: float = field(default_factory=lambda: _clock())
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -299,7 +311,7 @@ class Claim:
         place = str(self.folder.absolute())
         return {
             **{"owner": asdict(self.owner), "since": self.since, "step": self.step, "steps": self.steps},
-            "place": place,
+            **{"place": place, "failure": self.failure},
         }
 
     def __enter__(self) -> Claim:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from benchmark.errors import Interrupted, stop_signals
-from benchmark.sweep.claims import storage_time
+from benchmark.files import storage_time
 from benchmark.sweep.executors import Executor, Job
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import FAILURE, provenance, write_record

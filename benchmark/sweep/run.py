@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -46,7 +47,7 @@ from benchmark.sweep.records import (
     without_places,
     write_record,
 )
-from benchmark.sweep.states import DIVERGED, FAILED, INTERRUPTED, OUT_OF_MEMORY, mark_of
+from benchmark.sweep.states import DIVERGED, FAILED, INTERRUPTED, OUT_OF_MEMORY, failure_digest, mark_of
 from benchmark.sweep.tracking import Tracker, samples, under_agent
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def execute(
     require_writable(folder)
     if not _first_process():
         return _attempt(config, folder, None, tracker, lambda: None)
-    with Claim(folder, watch=watch, on_orphaned=lambda: os.kill(os.getpid(), signal.SIGTERM)) as claim:
+    orphaned = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+    with Claim(folder, watch=watch, on_orphaned=orphaned, failure=failure_digest(folder)) as claim:
         done = find_record(config)  # the last owner may have ended it meanwhile
         if done is not None:
             return _found(done, config, tracker)
@@ -194,7 +196,19 @@ def _told(error: BaseException, config: RunSpec, folder: Path, kills: int | None
             f"out of memory with batches of {recipe.batch} patches of {recipe.patch} px; nothing is made smaller "
             "unasked: set a smaller recipe.batch (which makes another run), or use a larger device"
         )
+    if _of_shared_memory(error):
+        return WorkError(
+            f"the loader's {config.data.workers} processes could not go on, for want of shared memory perhaps: run the "
+            "same command with data.workers=0 to go on from the last checkpoint"
+        )
     return explained(error, folder) or error
+
+
+def _of_shared_memory(error: BaseException) -> bool:
+    """Whether it says that a loader's process ended, or had no room for a batch."""
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("DataLoader worker", "shared memory", "<torch_")
+    )
 
 
 def _state(error: BaseException) -> str:

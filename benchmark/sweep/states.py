@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.errors import UserError, unknown
-from benchmark.sweep.claims import Holder, claim_number, holder, left_open
+from benchmark.files import file_digest
+from benchmark.sweep.claims import Holder, Left, claim_number, holder, left_open
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.records import FAILURE, RECORD, read_record
 
@@ -59,14 +60,27 @@ def state_of(run: Planned, now: float | None = None) -> State:
     held = holder(run.folder, now) if claims else None
     if held is not None:
         return State(RUNNING, f"by {held}", holder=held)
-    died = left_open(run.folder, now) if claims else None
-    if died is not None and not (FAILURE in there and (run.folder / FAILURE).stat().st_mtime >= died):
+    left = left_open(run.folder, now) if claims else None
+    if left is not None and not (FAILURE in there and _tells_of(left, run.folder)):
         return State(INTERRUPTED, "its process is gone")
     if FAILURE in there:
         failure = read_record(run.folder, FAILURE) or {}
         reason = failure.get("reason", "")
         return State(failure.get("state", FAILED), reason, tuple(failure.get("traceback", ())))
     return State(INTERRUPTED, "before it ended") if _begun(there) else State(WAITING)
+
+
+def _tells_of(left: Left, folder: Path) -> bool:
+    """Whether the failure is that of the process that left a claim; by no clock, where the claim tells."""
+    if left.failure is None:
+        return (folder / FAILURE).stat().st_mtime >= left.heard
+    return failure_digest(folder) != left.failure
+
+
+def failure_digest(folder: Path) -> str:
+    """The digest of a run's failure; empty while there is none."""
+    path = folder / FAILURE
+    return file_digest(path) if path.exists() else ""
 
 
 def _begun(there: Iterable[str]) -> bool:

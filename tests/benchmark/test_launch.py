@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,15 +142,9 @@ ALLOCATION = {
 @pytest.mark.parametrize(
     "more", [{}, {"SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, {"SLURM_NTASKS": "1"}]
 )
-def test_one_device_trains_in_a_slurm_allocation(more: dict[str, str], tmp_path: Path) -> None:
+def test_one_device_trains_in_a_slurm_allocation(more: dict[str, str], tmp_path: Path, derain: Any) -> None:
     words = [*TINY, "trainer.accelerator=cpu", f"out={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "train", *words],
-        env={**os.environ, **ALLOCATION, **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = derain.run("train", *words, env={**os.environ, **ALLOCATION, **more})
     assert done.returncode == 0, done.stderr
     assert (resolve(words).folder / "record.json").is_file()
 

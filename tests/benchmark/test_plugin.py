@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,15 +63,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
-def _derain(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(site)}
-    return subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *words], capture_output=True, text=True, env=environment
-    )
+@pytest.fixture
+def with_package(derain: Any) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`derain` where the packages of a folder are installed."""
+    return lambda site, *words: derain.run(*words, env={**os.environ, "PYTHONPATH": str(site)})
 
 
-def test_a_network_from_outside_is_a_row_of_table_1(site: Path, tmp_path: Path) -> None:
-    assert "Shift (ours)" in _derain(site, "models").stdout
+def test_a_network_from_outside_is_a_row_of_table_1(site: Path, tmp_path: Path, with_package: Any) -> None:
+    assert "Shift (ours)" in with_package(site, "models").stdout
     words = [
         "recipe.steps=1",
         "recipe.batch=1",
@@ -79,19 +80,19 @@ def test_a_network_from_outside_is_a_row_of_table_1(site: Path, tmp_path: Path) 
         "--runs",
         str(tmp_path),
     ]
-    done = _derain(site, "table", "1", *words)
+    done = with_package(site, "table", "1", *words)
     assert done.returncode == 0, done.stderr
     (row,) = [
         line for line in (tmp_path / "tables/embedded/table1.md").read_text().splitlines() if "Shift" in line
     ]
     assert "<sup>" not in row, "every cell of the row is measured"
     assert row.rstrip(" |").endswith("0.001"), "12 parameters, 9 × 65,536 multiply-accumulates"
-    wrong = _derain(site, "config", "model=shift", "model.chanels=4")
+    wrong = with_package(site, "config", "model=shift", "model.chanels=4")
     assert wrong.returncode == 2 and "did you mean 'channels'" in wrong.stderr
 
 
-def test_without_the_package_the_name_is_unknown(tmp_path: Path) -> None:
-    assert "unknown model 'shift'" in _derain(tmp_path, "models", "shift").stderr
+def test_without_the_package_the_name_is_unknown(tmp_path: Path, with_package: Any) -> None:
+    assert "unknown model 'shift'" in with_package(tmp_path, "models", "shift").stderr
 
 
 def _package(folder: Path, name: str, group: str, code: str) -> None:
@@ -150,10 +151,12 @@ def test_a_metric_from_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("group", ["derain.networks", "derain.datasets"])
-def test_a_package_that_cannot_be_used_is_a_line_and_the_rest_works(tmp_path: Path, group: str) -> None:
+def test_a_package_that_cannot_be_used_is_a_line_and_the_rest_works(
+    tmp_path: Path, group: str, with_package: Any
+) -> None:
     for package, (code, _) in BROKEN.items():
         _package(tmp_path, package, group, code)
-    done = _derain(tmp_path, *(["models"] if group == "derain.networks" else ["data", "list"]))
+    done = with_package(tmp_path, *(["models"] if group == "derain.networks" else ["data", "list"]))
     assert done.returncode == 0
     assert ("PReNet" if group == "derain.networks" else "rain200h") in done.stdout
     lines = done.stderr.splitlines()
@@ -174,7 +177,7 @@ def _pictures(folder: Path) -> None:
                 )
 
 
-def test_a_dataset_from_outside(tmp_path: Path) -> None:
+def test_a_dataset_from_outside(tmp_path: Path, with_package: Any) -> None:
     _pictures(tmp_path / "pictures")
     site = tmp_path / "site"
     _package(
@@ -182,10 +185,10 @@ def test_a_dataset_from_outside(tmp_path: Path) -> None:
     )
     for package, name in (("derain-taken", "rain200h"), ("derain-strange", "a/b@c")):
         _package(site, package, "derain.datasets", DATASET.format(name=name, root=None))
-    listed = _derain(site, "data", "list", "mine")
+    listed = with_package(site, "data", "list", "mine")
     assert listed.stdout.startswith("Mine: of my own") and "(read" not in listed.stdout
-    assert "package derain-taken is left out" in _derain(site, "data", "list").stderr
-    assert "'a/b@c' is no name" in _derain(site, "data", "list").stderr
+    assert "package derain-taken is left out" in with_package(site, "data", "list").stderr
+    assert "'a/b@c' is no name" in with_package(site, "data", "list").stderr
     words = [
         "model=prenet",
         "data=mine",
@@ -194,7 +197,7 @@ def test_a_dataset_from_outside(tmp_path: Path) -> None:
         "recipe.batch=1",
         "recipe.patch=16",
     ]
-    done = _derain(
+    done = with_package(
         site, "train", *words, "logger=csv", f"out={tmp_path / 'runs'}", f"data.cache={tmp_path / 'cache'}"
     )
     assert done.returncode == 0 and "mine: PSNR-Y" in done.stdout, done.stderr

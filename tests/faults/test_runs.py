@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,14 +142,11 @@ def test_every_way_to_break_is_a_state_and_the_next_run_is_done(site: Path, tmp_
     assert len(failures) == len(faults) - 1
 
 
-def test_memory_that_runs_out_in_derain_train_is_one_line_and_status_1(site: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmark.cli", "train", "model=faulty", "model.fault=cuda memory"),
-            *(*COMMON, "recipe.steps=2", f"out={tmp_path}"),
-        ],
-        capture_output=True,
-        text=True,
+def test_memory_that_runs_out_in_derain_train_is_one_line_and_status_1(
+    site: Path, tmp_path: Path, derain: Any
+) -> None:
+    done = derain.run(
+        *("train", "model=faulty", "model.fault=cuda memory", *COMMON, "recipe.steps=2", f"out={tmp_path}"),
         env={**os.environ, "PYTHONPATH": f"{site}:{os.environ.get('PYTHONPATH', '')}"},
     )
     lines = [line for line in done.stderr.splitlines() if not line.startswith("step ")]

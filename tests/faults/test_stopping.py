@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -58,11 +59,11 @@ def _second(first: int) -> int:
 
 
 @pytest.mark.timeout(900)  # four trainings, six processes that import everything
-def test_two_processes_stop_and_go_on_as_one_does(tmp_path: Path) -> None:
+def test_two_processes_stop_and_go_on_as_one_does(tmp_path: Path, derain: Any) -> None:
     """One is asked to stop, then one is killed: either way the other ends with it, and the same weights come out."""
     words = [*TINY, *TWO, "recipe.steps=400"]
     left_alone, cut = ([*words, f"out={tmp_path / name}"] for name in ("alone", "cut"))
-    whole = subprocess.Popen([*TRAIN, *left_alone], stderr=subprocess.PIPE, text=True)
+    whole = derain.start("train", *left_alone, stderr=subprocess.PIPE)
     config = resolve(cut)
     for signum, first, status, told in (
         (signal.SIGTERM, True, 143, "saved; run the same command to go on"),
@@ -73,7 +74,7 @@ def test_two_processes_stop_and_go_on_as_one_does(tmp_path: Path) -> None:
             "process 1 of 2 of this training was killed by SIGKILL; run the same command",
         ),
     ):
-        process = subprocess.Popen([*TRAIN, *cut], stderr=subprocess.PIPE, text=True)
+        process = derain.start("train", *cut, stderr=subprocess.PIPE)
         _until_step(process)
         other = _second(process.pid)
         os.kill(process.pid if first else other, signum)
@@ -86,7 +87,7 @@ def test_two_processes_stop_and_go_on_as_one_does(tmp_path: Path) -> None:
         assert not Path(f"/proc/{other}").exists(), "none is left"
         at = read_checkpoint(config.folder / "checkpoints" / "last.ckpt")["global_step"]
         assert 0 < at < 400
-    done = subprocess.run([*TRAIN, *cut], capture_output=True, text=True)
+    done = derain.run("train", *cut)
     assert done.returncode == 0, done.stderr
     assert whole.communicate() and whole.returncode == 0
     a, b = (load_file(resolve(w).folder / "weights.safetensors") for w in (left_alone, cut))

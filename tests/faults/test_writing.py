@@ -15,6 +15,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_leftovers_of_others_are_left_until_they_are_old(tmp_path: Path) -> None
         os.utime(elsewhere, (1, 1))
         assert files.clean_leftovers(tmp_path) == 1
         assert live.exists()
+
+
+def test_leftovers_are_old_by_the_clock_of_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another machine writes at this moment stays, however wrong this machine's clock is."""
+    elsewhere = tmp_path / ".derain-ffffff-1-aa.tmp"
+    elsewhere.write_text("a process on another host")
+    tomorrow = time.time() + 86400
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+    assert files.clean_leftovers(tmp_path) == 0
+    assert [p.name for p in tmp_path.iterdir()] == [elsewhere.name]
 
 
 @pytest.fixture

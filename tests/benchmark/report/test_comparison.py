@@ -185,3 +185,26 @@ def test_the_resolution_is_what_would_just_have_been_told() -> None:
     for shift, told in ((1.01 * least, True), (0.99 * least, False)):
         family = _beside({"ours": ours, "other": other - apart + shift})
         assert family.told("psnr")[frozenset(("ours", "other"))] is told
+
+
+def test_weights_that_nobody_trained_here_have_no_seeds_of_their_own() -> None:
+    """Beside trained ones they are the same for each of their seeds."""
+    psnr = [30.0, 31.5, 29.0, 33.0]
+    given = {**_record("esdnet", "rain200h", 0, psnr), "row": "released"}
+    trained = [
+        _record("prenet", "rain200h", s, [p - 0.3 + 0.1 * s * (-1) ** i for i, p in enumerate(psnr)])
+        for s in range(3)
+    ]
+    column = ("rain200h", "psnr_esdnet")
+    for records, seeds in (([given], None), (trained[:1], (0,)), (trained, (0, 1, 2))):
+        found = scores(records, *column)
+        assert found is not None and found.seeds == seeds
+    repeated = [_record("esdnet", "rain200h", s, psnr) for s in range(3)]
+    for first, second in ((given, trained), (trained, given)):
+        names = ("a", "b")
+        ones = [r if isinstance(r, list) else [r] for r in (first, second)]
+        same = [r if isinstance(r, list) else repeated for r in (first, second)]
+        pair = compare(dict(zip(names, ones, strict=True)), *column).pairs()[names]
+        assert pair == compare(dict(zip(names, same, strict=True)), *column).pairs()[names]
+    alone = compare({"a": [given], "b": [given]}, *column).pairs()["a", "b"]
+    assert alone != pair and alone.mean == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +31,8 @@ TINY = (
 class Tools:
     """Handed to the tests of sweeps."""
 
-    def __init__(self) -> None:
-        self.tiny = list(TINY)
+    def __init__(self, derain: Any) -> None:
+        self.tiny, self._derain = list(TINY), derain
         self._processes: list[subprocess.Popen[str]] = []
 
     def planned(self, folder: Path, *words: str, seed: int = 0) -> Planned:
@@ -56,12 +55,8 @@ class Tools:
 
     def derain(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """`derain` as a process; killed at the end of the test if it still lives."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark.cli", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
+        process: subprocess.Popen[str] = self._derain.start(
+            *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
         )
         self._processes.append(process)
         return process
@@ -98,8 +93,8 @@ class Tools:
 
 
 @pytest.fixture
-def tools() -> Iterator[Tools]:
+def tools(derain: Any) -> Iterator[Tools]:
     """Tiny runs, drivers of them, and what to compare."""
-    made = Tools()
+    made = Tools(derain)
     yield made
     made.close()

@@ -19,9 +19,9 @@ import pytest
 
 from benchmark import files
 from benchmark.errors import DiskFull
-from benchmark.files import clean_leftovers, temporary_name
+from benchmark.files import clean_leftovers, storage_time, temporary_name
 from benchmark.sweep import claims
-from benchmark.sweep.claims import Claim, Claimed, Owner, holder, left_open, storage_time
+from benchmark.sweep.claims import Claim, Claimed, Owner, holder, left_open
 
 
 def _files(folder: Path) -> list[str]:

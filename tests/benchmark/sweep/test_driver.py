@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import pytest
 
 from benchmark.commands import tables
 from benchmark.errors import Interrupted, UserError
+from benchmark.files import storage_time
 from benchmark.sweep import driver as driving
 from benchmark.sweep import executors
 from benchmark.sweep.claims import Claim, Holder, Owner, holder
@@ -20,7 +22,7 @@ from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import End, Job, end_of
 from benchmark.sweep.plan import Plan, Planned
 from benchmark.sweep.records import FAILURE, read_record, write_record
-from benchmark.sweep.states import State, retried, state_of
+from benchmark.sweep.states import State, failure_digest, retried, state_of
 
 
 def done(run: Planned) -> End:
@@ -147,6 +149,25 @@ def test_a_run_that_left_no_word_has_the_reason_of_its_process(runs: list[Planne
     assert state_of(runs[1]).name == "interrupted"
     write_record(runs[1].folder, {"state": "out of memory", "reason": ""}, FAILURE)
     assert state_of(runs[1]).name == "out of memory"
+
+
+def test_a_clock_that_goes_back_makes_no_old_reason_of_a_killed_run(runs: list[Planned]) -> None:
+    """Its process was killed by today's clock; the reason that is there is of tomorrow's, from before."""
+    folder = runs[0].folder
+    (folder / "record.json").unlink(missing_ok=True)
+    write_record(folder, {"state": "diverged", "reason": "diverged at step 3"}, FAILURE)
+    tomorrow = storage_time(folder) + 86400
+    os.utime(folder / FAILURE, (tomorrow, tomorrow))
+    gone = replace(Owner.here(), pid=2**22 + 1)
+    Claim(folder, owner=gone, failure=failure_digest(folder)).take()
+    assert state_of(runs[0]) == State("interrupted", "its process is gone")
+    write_record(folder, {"state": "diverged", "reason": "diverged at step 5"}, FAILURE)
+    assert state_of(runs[0]) == State("diverged", "diverged at step 5")
+    # claims of before did not tell what was there
+    (claim,) = folder.glob("claim-*.json")
+    claim.write_text(json.dumps({k: v for k, v in json.loads(claim.read_text()).items() if k != "failure"}))
+    os.utime(claim, (tomorrow, tomorrow))
+    assert state_of(runs[0]).name == "interrupted"
 
 
 def test_what_a_signal_says_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -390,7 +390,7 @@ def test_words_are_settings_that_resolve_to_the_same_run() -> None:
     assert words(config)["variant"] == "time_steps=2"
 
 
-def test_a_run_does_not_need_wandb(tmp_path: Path) -> None:
+def test_a_run_does_not_need_wandb(tmp_path: Path, derain: Any) -> None:
     """wandb cannot be imported: one line says so, the record is complete."""
     config = resolve(
         [*TINY, f"out={tmp_path}", "recipe.steps=2", "recipe.select=last", "recipe.validation=0"]
@@ -398,10 +398,9 @@ def test_a_run_does_not_need_wandb(tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()
     (tmp_path / "wandb" / "__init__.py").write_text("raise ImportError('no wandb here')\n")
     words = [*TINY, f"out={tmp_path}", "recipe.steps=2", "recipe.select=last", "recipe.validation=0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "train", *words],
-        capture_output=True,
-        text=True,
+    done = derain.run(
+        "train",
+        *words,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
     )
     assert done.returncode == 0, done.stderr

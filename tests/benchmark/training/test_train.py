@@ -8,15 +8,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from benchmark.checkpoints import load_checkpoint
-from benchmark.data import RainDataModule
+from benchmark.data import RainDataModule, write_image
 from benchmark.errors import UserError, WorkError
 from benchmark.evaluation.evaluate import evaluate, summary
 from benchmark.models import create_model
@@ -125,8 +126,19 @@ def test_held_out_images_choose_the_checkpoint(tmp_path: Path) -> None:
 
 def test_the_checkpoint_is_chosen_by_pictures_restored_as_in_the_test(tmp_path: Path) -> None:
     """ESDNet's attention looks at a whole tile: pictures restored whole would give another figure."""
-    words = ("recipe.steps=2", "recipe.select=best", "recipe.validation=0.1", "recipe.validate_every=2")
-    words += ("evaluation.overlap=4", "model.start_as_identity=false")
+    for name in (
+        "train/input/1",
+        "train/target/1",
+        "train/input/2",
+        "train/target/2",
+        "test/input/3",
+        "test/target/3",
+    ):
+        pixels = np.random.default_rng(list(name.encode())).integers(0, 256, (56, 72, 3), dtype=np.uint8)
+        write_image(tmp_path / "set" / f"{name}.png", pixels)
+    root = str(tmp_path / "set")
+    words = ("recipe.steps=2", "recipe.select=best", "recipe.validation=0.5", "recipe.validate_every=2")
+    words += ("evaluation.overlap=4", "model.start_as_identity=false", "data=folder", f"data.root={root}")
     chosen = []
     for tile in ("32", "48"):
         config = _config(tmp_path, *words, f"evaluation.tile={tile}", base=ESDNET)
@@ -134,7 +146,7 @@ def test_the_checkpoint_is_chosen_by_pictures_restored_as_in_the_test(tmp_path: 
         assert "trained_as" not in record["training"], "another choice is another training"
         network = create_model("esdnet", **config.options)
         load_checkpoint(network, config.folder / "checkpoints" / "best.ckpt")
-        data = RainDataModule("embedded-light", patch=16, batch=2, validation=0.1, seed=config.seed)
+        data = RainDataModule("folder", root=root, patch=16, batch=2, validation=0.5, seed=config.seed)
         data.setup("fit")
         rows = evaluate(network, data.held_out, tile=int(tile), overlap=4, progress=False)
         chosen.append(record["training"]["validation_psnr_y"])
@@ -197,11 +209,6 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
         execute(_config(tmp_path, "recipe.steps=2", "data=rain200h"))
 
 
-def _start(words: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmark.cli", "train", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-
-
 def _wait_for_step(process: subprocess.Popen[str], step: int) -> None:
     assert process.stderr is not None
     for line in process.stderr:
@@ -213,13 +220,15 @@ def _wait_for_step(process: subprocess.Popen[str], step: int) -> None:
 @pytest.mark.parametrize(
     ("signum", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
-def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, signum: int, status: int) -> None:
+def test_a_killed_training_ends_with_the_same_weights(
+    tmp_path: Path, derain: Any, signum: int, status: int
+) -> None:
     """Bit for bit on CPU; in mid-epoch too: an epoch is 42 steps here, checkpoints come every 3."""
     words = ["recipe.steps=40", "trainer.checkpoint_every=3", "trainer.log_every=1"]
     whole = _config(tmp_path / "whole", *words)
     execute(whole)
     cut = _config(tmp_path / "cut", *words)
-    process = _start([*PRENET, f"out={tmp_path / 'cut'}", *words])
+    process = derain.start("train", *PRENET, f"out={tmp_path / 'cut'}", *words, stderr=subprocess.PIPE)
     _wait_for_step(process, 8)
     os.kill(process.pid, signum)
     process.communicate(timeout=120)
@@ -248,15 +257,13 @@ def _logged(folder: Path) -> dict[int, str]:
     return dict(rows)
 
 
-def test_two_processes_train_like_one(tmp_path: Path) -> None:
+def test_two_processes_train_like_one(tmp_path: Path, derain: Any) -> None:
     """DDP over gloo: the global batch is the recipe's whatever the number of processes."""
     words = ["recipe.steps=3", "recipe.batch=4"]
     one = _config(tmp_path / "one", *words)
     execute(one)
     two = [*PRENET, *words, f"out={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "train", *two], capture_output=True, text=True
-    )
+    done = derain.run("train", *two)
     assert done.returncode == 0, done.stderr
     folder = resolve(two).folder
     a, b = (load_file(f / "weights.safetensors") for f in (one.folder, folder))
