@@ -62,17 +62,14 @@ for workers in (0, 2):
 @pytest.mark.parametrize(
     ("mounted", "told"),
     [
-        (
-            "mount -t tmpfs tmpfs /dev",
-            "/dev/shm cannot be used (No such file or directory): set data.workers=0",
-        ),
+        ("mount -t tmpfs -o ro tmpfs /dev/shm", "cannot be used (Read-only file system): set data.workers=0"),
         ("mount -t tmpfs -o size=256k tmpfs /dev/shm", "has 0.2 MiB free of the "),
         (
             "mount -t tmpfs -o size=4k tmpfs /dev/shm && head -c 4096 /proc/self/exe > /dev/shm/x",
             "(No space left on device)",
         ),
     ],
-    ids=["none", "small", "full"],
+    ids=["read-only", "small", "full"],
 )
 def test_shared_memory_that_does_not_suffice_is_told_before_any_work(
     tmp_path: Path, mounted: str, told: str
