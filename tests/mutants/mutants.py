@@ -89,6 +89,7 @@ PRELOADED = (
 _COUNTER = "benchmark/cost/counter.py"
 _CLAIMS, _RECORDS = "benchmark/sweep/claims.py", "benchmark/sweep/records.py"
 _METRICS = "benchmark/evaluation/metrics.py"
+_COMPARISON, _INTERVALS = "benchmark/report/comparison.py", "benchmark/report/intervals.py"
 EQUIVALENT: dict[tuple[str, str], str] = {
     (
         _METRICS,
@@ -108,6 +109,20 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "if abs(true - told) >= _ROUNDING * max(1.0, abs(told)):",
     ): "differs where they are apart by the very limit",
     (_METRICS, "return (0.01, 1.0)"): "the least value is only compared with -1",
+    (
+        _COMPARISON,
+        "weights: Array = field(default_factory=lambda: np.zeros(1))",
+    ): "of no networks, where nothing is weighed",
+    (_COMPARISON, "left_out: int = 1"): "of no networks, whose column is not looked at",
+    (
+        _INTERVALS,
+        "reached = self.bound_half_width(1 + np.exp(middle), np.exp(middle)) >= np.abs(self.mean)",
+    ): "the level is not looked at where what is outside is given",
+    (_INTERVALS, "adjusted = [1.11] * len(ps)"): "each is written over",
+    (
+        _INTERVALS,
+        "better = sum((means[o] >= means[name] for o in apart))",
+    ): "those told apart have unlike means",
     (_COUNTER, "elements: int = 1"): "a rate that the elements do not give is taken from the sops",
     (_COUNTER, "silent_elements: int = 1"): "the same",
     (_COUNTER, "self.batch = 2"): "set before every forward",

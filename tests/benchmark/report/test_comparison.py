@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmark.data.specs import dataset_spec, scene_of
-from benchmark.report.comparison import Family, Scenes, Scores, beside, compare, marked, scores
+from benchmark.report import comparison
+from benchmark.report.comparison import Family, Scenes, Scores, beside, compare, marked, scores, sentences
 from benchmark.report.table import BEST, TIED, Cell, markdown, read_table, write
 from benchmark.report.tables import ranks, table1
 from benchmark.sweep.plan import table_datasets
@@ -208,3 +209,57 @@ def test_weights_that_nobody_trained_here_have_no_seeds_of_their_own() -> None:
         assert pair == compare(dict(zip(names, same, strict=True)), *column).pairs()[names]
     alone = compare({"a": [given], "b": [given]}, *column).pairs()["a", "b"]
     assert alone != pair and alone.mean == 0
+
+
+def test_what_a_table_says_of_its_comparisons() -> None:
+    """One column with marks and a picture left out, two that have too few seeds."""
+    rng = np.random.default_rng(0)
+    ours = rng.normal(30, 2, (5, 20))
+    lost = ours + rng.normal(0, 0.2, ours.shape)
+    lost[2, 3] = np.inf
+    whole = _beside({"ours": ours, "lost": lost}).columns["psnr"]
+    few = _beside({"ours": ours[:2], "lost": ours[:2] + 1}).columns["psnr"]
+    family = Family({"a": whole, "b": few, "c": few}, None, dict.fromkeys("abc", "PSNR-Y"))
+    said = " ".join(sentences(family, {"PSNR-Y": 3}))
+    assert "over the 3 comparisons of this table; the best is found by looking" in said
+    assert "No marks in 2 of 3 columns: 2 seeds" in said
+    assert "19 to 20 pictures of 19 to 20 scenes a column" in said
+    assert "are not compared (up to 1)." in said
+    (middle, most) = family.resolutions()["PSNR-Y"]
+    small = comparison._small
+    assert f": PSNR-Y {small(middle, 3)} (median; {small(most, 3)} at most)." in said
+    unsaid = " ".join(sentences(family, {}))
+    assert f": PSNR-Y {small(middle, 2)} (median; {small(most, 2)} at most)." in unsaid
+    assert "20 pictures of 20 scenes a column" in " ".join(sentences(Family({"b": few}), {}))
+
+
+def test_what_could_have_been_told_is_rounded_upwards() -> None:
+    for value, digits, printed in (
+        (0.25, 2, "0.25"),
+        (0.07, 2, "0.07"),
+        (0.25005, 2, "0.26"),
+        (1.2301, 3, "1.231"),
+    ):
+        assert comparison._small(value, digits) == printed
+
+
+def test_a_row_that_is_not_compared_has_no_mark() -> None:
+    """It has a figure and no pictures, as records of long ago."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(30, 2, (5, 20))
+    family = _beside({"ours": values, "same": values + rng.normal(0, 1, values.shape)})
+    cells = {n: Cell(m) for n, m in family.columns["psnr"].means.items()} | {"old": Cell(29.0)}
+    *compared, old = (c.mark for c in marked(cells, family, "psnr").values())
+    assert {*compared} == {BEST, TIED} and old == ""
+
+
+def test_one_network_alone_on_all_sets_is_not_the_best() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(30, 2, (5, 20))
+    sets = [_beside({"ours": values, n: values + 1}).columns["psnr"] for n in ("a", "b")]
+    labels = {"ours": "Ours", "a": "A", "b": "B"}
+    table = comparison.rank_table("r", "R", {"PSNR-Y": sets}, labels)
+    assert table is not None
+    assert [row.cells["psnr_rank"].mark for row in table.rows] == ["", "", ""]
+    both = comparison.rank_table("r", "R", {"PSNR-Y": [sets[0]]}, {"ours": "Ours", "a": "A"})
+    assert both is not None and [row.cells["psnr_rank"].mark for row in both.rows] == ["", BEST]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmark.report.intervals import (
+    Part,
     by_scene,
     compare,
     estimate,
@@ -178,3 +180,28 @@ def test_rank_ranges() -> None:
     told = {frozenset("ac"): True}
     assert [rank_range(n, means, told) for n in "abc"] == [(1, 2), (1, 3), (2, 3)]
     assert rank_range("b", means, {}) == (1, 3)
+
+
+def test_the_parts_of_a_variance_know_their_freedom() -> None:
+    """The residual's is the product of the two levels'; where nothing varies it is the seeds'."""
+    rng = np.random.default_rng(0)
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    found = moments(rng.normal(0, 1, (3, 4)), weights)
+    assert found.residual is not None
+    assert found.residual.df == pytest.approx(2 * found.parts[1].df) and found.parts[0].df == 2
+    still = moments(np.ones((3, 6)), np.full(6, 1 / 6))
+    assert still.variance()[0] == pytest.approx(0, abs=1e-20) and still.parts[1].df == pytest.approx(5)
+    zero = dataclasses.replace(still, parts=tuple(Part(np.array(0.0), p.df) for p in still.parts))
+    assert zero.variance()[1] == 2
+
+
+def test_a_picture_weighs_something() -> None:
+    with pytest.raises(ValueError, match="weights must be positive"):
+        mean_interval([1.0, 2.0, 3.0], list("abc"), weights=[1.0, 0.0, 1.0])
+
+
+def test_an_estimate_is_what_it_says_and_stays_so() -> None:
+    found, other = mean_interval([1.0, 2.0, 4.0], list("abc")), mean_interval([1.0, 5.0, 4.0], list("abc"))
+    assert dataclasses.replace(found, moments=other.moments) == found != other
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.mean = 0.0  # type: ignore[misc]
