@@ -14,6 +14,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmark import cgroup
+
 WHOLE = (
     640 * 480
 )  # pixels; pictures up to this size are restored whole, without asking how much memory there is
@@ -148,19 +150,33 @@ def free_on(device: torch.device) -> int:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that are free, the limits of a container respected."""
+    """Bytes of main memory that are free, the limits of a container, a service and `ulimit` respected."""
     free = []
     with contextlib.suppress(OSError, ValueError, KeyError):
         facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free.append(1024 * int(facts["MemAvailable"].split()[0]))
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-            root = Path("/sys/fs/cgroup")
-            free.append(int((root / limit).read_text()) - int((root / used).read_text()))
+    if (bounded := cgroup.free_memory()) is not None:
+        free.append(bounded)
+    free += _below_ulimit()
     if not free:
         with contextlib.suppress(ValueError, OSError, AttributeError):
             free.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     return max(0, min(free, default=4 << 30))
+
+
+def _below_ulimit() -> list[int]:
+    """What `ulimit -v` and `ulimit -d` leave to this process."""
+    found = []
+    with contextlib.suppress(
+        ImportError, OSError, ValueError, IndexError
+    ):  # other systems have no resource module
+        import resource
+
+        size, *_, data, _ = (
+            int(n) * os.sysconf("SC_PAGE_SIZE") for n in Path("/proc/self/statm").read_text().split()
+        )
+        for kind, used in ((resource.RLIMIT_AS, size), (resource.RLIMIT_DATA, data)):
+            limit = resource.getrlimit(kind)[0]
+            if limit != resource.RLIM_INFINITY:
+                found.append(limit - used)
+    return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from benchmark import cgroup
 from benchmark import reading as read
 from benchmark.errors import UserError, unknown
 from benchmark.spec import pairs_of
@@ -225,17 +226,14 @@ def end_of(code: int | None, kills_before: int | None) -> End:
 
 def memory_kills() -> int | None:
     """How many processes the system has killed for want of memory, here or in this container; None if unknown."""
-    for path, key in (
-        ("/sys/fs/cgroup/memory.events", "oom_kill"),
-        ("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill"),
-        ("/proc/vmstat", "oom_kill"),
-    ):
-        try:
-            for line in Path(path).read_text().splitlines():
-                if line.split()[0] == key:
-                    return int(line.split()[1])
-        except (OSError, ValueError, IndexError):
-            continue
+    if (found := cgroup.kills()) is not None:
+        return found
+    try:
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
     return None
 
 
