@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import os
 import signal
@@ -81,13 +82,21 @@ class Foreign(WorkError):  # noqa: N818
     """Code of a package from outside failed; where it raised something, that is the cause."""
 
 
+_NO_MEMORY = ("allocate memory", "can't start new thread", "bad_alloc")
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, CUDA's, or the CPU allocator's plain RuntimeError."""
+    """Whether an error says that memory ran out: Python's, CUDA's, the system's, or a plain RuntimeError.
+
+    So the allocator of the CPU says it, and Python where there is no memory for a thread.
+    """
     if isinstance(error, (MemoryError, OutOfMemory)):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     names = {cls.__name__ for cls in type(error).__mro__}
     return "OutOfMemoryError" in names or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
 
 

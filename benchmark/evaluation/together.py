@@ -37,6 +37,9 @@ _SHARE = 0.75  # of the free memory
 _UNSEEN = 1.3  # times what is counted
 _SAME = 0.5 / 255  # the result on a small picture may differ by no more from that of the whole
 _SMALL = (256, 384)  # the small picture, two tiles of its height
+_STACK = (
+    1 << 20
+)  # bytes of a tile's thread: the system's 8 MiB, times hundreds, count where `ulimit` bounds memory
 
 _MEANS = (torch.Tensor.mean, torch.mean)
 _MAXIMA = (torch.Tensor.amax, torch.amax)
@@ -302,8 +305,12 @@ def _restored(
             for n, place in enumerate(places)
         ]
         try:
-            for thread in threads:
-                thread.start()
+            usual = threading.stack_size(_STACK)
+            try:
+                for thread in threads:
+                    thread.start()
+            finally:
+                threading.stack_size(usual)
             for thread in threads:
                 thread.join()
         except BaseException:  # Ctrl-C: Python must not end while a thread is amid a forward

@@ -37,7 +37,12 @@ def test_the_group_of_a_service_is_not_the_root_of_all(system: Path) -> None:
     """As `systemd-run -p MemoryMax=` makes it."""
     (system / "own").write_text("0::/system.slice/run-7.service\n")
     service = system / "mounted" / "system.slice" / "run-7.service"
-    _group(service, memory__max=str(500 * MIB), memory__current=str(200 * MIB), memory__events="low 0\noom_kill 3")
+    _group(
+        service,
+        memory__max=str(500 * MIB),
+        memory__current=str(200 * MIB),
+        memory__events="low 0\noom_kill 3",
+    )
     _group(service.parent, memory__max="max", memory__current=str(900 * MIB))
     assert cgroup.free_memory() == 300 * MIB and cgroup.kills() == 3
     (service / "memory.stat").write_text(f"anon 1\ninactive_file {50 * MIB}\n")

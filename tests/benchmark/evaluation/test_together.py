@@ -211,3 +211,23 @@ def test_ctrl_c_ends_all_tiles_before_the_command() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert not [t for t in threading.enumerate() if t.name.startswith("tile")]
+
+
+def test_no_memory_for_another_thread_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `ulimit -v`: each tile's thread has a stack."""
+    started, usual = [], threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        assert threading.stack_size() <= 1 << 20
+        started.append(thread)
+        usual(thread)
+
+    model = Pools()
+    assert fits_together(model, 600, 600, 256, CPU)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(OutOfMemory):
+        restore_together(model, torch.rand(3, 600, 600), 256)
+    assert started and not any(thread.is_alive() for thread in started)
+    assert threading.stack_size() == 0
