@@ -60,7 +60,9 @@ def against_rate(lines: Sequence[Line], level: float, level_title: str, conventi
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     axes = figure.subplots()
     for number, line in enumerate(lines):
-        axes.plot([0, 100], [line.silent / 1e3, line.full / 1e3], color=f"C{number}", label=line.title)
+        rates = range(101)  # a straight line is none on this axis
+        energies = [(line.silent + (line.full - line.silent) * r / 100) / 1e3 for r in rates]
+        axes.plot(rates, energies, color=f"C{number}", label=line.title)
         for weights, rate, energy in line.points:
             axes.plot(100 * rate, energy / 1e3, "o", color=f"C{number}", markersize=5)
             axes.annotate(weights, (100 * rate, energy / 1e3), (4, 4), textcoords="offset points", fontsize=6)

@@ -95,7 +95,11 @@ def test_the_picture_has_a_line_and_its_points(spiking: Cost) -> None:
     assert len(lines) == 1 and [p[0] for p in lines[0].points] == ["untrained", "again"]
     axes = plots.against_rate(lines, 5.0, "NAFNet", "45nm").axes[0]
     (first, *points, level) = axes.get_lines()
-    assert list(first.get_ydata()) == [lines[0].silent / 1e3, lines[0].full / 1e3]
+    drawn = dict(zip(first.get_xdata(), first.get_ydata(), strict=True))
+    middle = (lines[0].silent + lines[0].full) / 2e3
+    assert [drawn[r] for r in (0, 50, 100)] == pytest.approx(
+        [lines[0].silent / 1e3, middle, lines[0].full / 1e3]
+    )
     assert len(points) == 2 and points[0].get_xdata()[0] == pytest.approx(100 * (spiking.rate or 0))
     assert level.get_ydata()[0] == 0.005
 
