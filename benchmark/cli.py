@@ -513,10 +513,9 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     Raises:
         UserError: it is none; the nearest command is given.
     """
-    if words and not words[0].startswith("-"):
-        known = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
-        if words[0] not in known:
-            raise unknown("command", words[0], known)
+    known: Any = parser._subparsers._group_actions[0].choices or {}  # type: ignore[union-attr]
+    if words and not words[0].startswith("-") and words[0] not in known:
+        raise unknown("command", words[0], known)
     options, rest = parser.parse_known_args(words)
     # argparse takes all positional words in one piece; settings and inputs may stand behind options too
     flagless = rest and not any(w.startswith("-") for w in rest)
@@ -525,7 +524,7 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
     elif flagless and hasattr(options, "inputs"):
         options.inputs += map(_path, rest)
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        known.get(options.command, parser).error(f"unrecognized arguments: {' '.join(rest)}")
     return options
 
 

@@ -25,3 +25,8 @@ def short(value: float) -> str:
         if abs(value) >= 10 or not value
         else f"{value:.{1 - math.floor(math.log10(abs(value)))}f}"
     )
+
+
+def commit_in_words(commit: str | None) -> str:
+    """A record's commit, or why it has none."""
+    return commit or "unknown (installed without its history)"

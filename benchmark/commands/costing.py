@@ -18,6 +18,7 @@ from benchmark.report.paper import printed
 from benchmark.report.terminal import Head, Line, grid
 from benchmark.sweep.costs import KeptForwards
 from benchmark.sweep.records import in_words, provenance, read_record
+from benchmark.words import commit_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -266,7 +267,7 @@ def _scalability(options: Namespace) -> int:
         "Full networks, untrained; one picture. Energy is under the conventions `full`, `45nm` and `paper`, with rates "
         "measured at the first size. Latency and peak memory (above what was held before) are those of one forward on "
         "the whole picture, in a process of its own.\n\n"
-        f"Made by `{made['command']}`, commit {made['commit']}, on {in_words(made['machine'])}, "
+        f"Made by `{made['command']}`, commit {commit_in_words(made['commit'])}, on {in_words(made['machine'])}, "
         f"torch {made['versions']['torch']}, {made['date'][:10]}."
     )
     for suffix in (".md", ".csv", ".tex"):

@@ -19,7 +19,7 @@ from benchmark.sweep.plan import table_datasets
 
 TITLES = {
     "table1": "Table 1, networks",
-    "table2": "Table 2, rainy photographs",
+    "table2": "Table 2, pictures without a clean counterpart",
     "table3": "Table 3, residual blocks",
     "table4": "Table 4, time steps",
     "table5": "Table 5, components",

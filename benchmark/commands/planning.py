@@ -99,4 +99,6 @@ def _total(
         where = f", {duration(seconds / executor.workers)} with {executor.workers} at a time as fast as here"
     beside = f"; {unknown} runs are not counted" if unknown else ""
     on_gpu = f"; at most {memory:.1f} GB of GPU memory a run" if memory is not None else ""
+    if not seconds:
+        return f"how long is not known{beside}{on_gpu}" if unknown else f"less than a second of work{on_gpu}"
     return f"about {duration(seconds)} of work{where}{beside}{on_gpu}"

@@ -39,11 +39,15 @@ _SMALLEST = 16  # PIQE's block
 EMBEDDED_NOTE = (
     "Embedded benchmark: the networks' small variants, trained for a minute on dead leaves, on the rainy pictures of "
     "all embedded test sets. These are rendered rain, standing in for photographs. From five seeds on the "
-    "printed figures, of full networks on 185 photographs of real rain, stand in brackets for orientation, not for "
+    "printed figures, of full networks on 185 photographs of real rain, stand beside for orientation, not for "
     "comparison."
 )
-OWN_NOTE = "The photographs are not the paper's: printed figures stand in brackets for orientation, not for comparison."
-PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus printed."
+OWN_NOTE = (
+    "The photographs are not the paper's: printed figures stand beside for orientation, not for comparison."
+)
+PAPER_NOTE = (
+    "Beside a measured figure, where the paper has one: the figure it printed, and measured minus printed."
+)
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,7 @@ def open_photographs(given: str | None, root: str | None, once: bool = False) ->
     if given is None and root is None:
         from benchmark.data.embedded import render_split
 
-        found = Photographs("rainy pictures of the embedded test sets", embedded=True)
+        found = Photographs("of the embedded test sets, whose rain is rendered", embedded=True)
         for dataset in table_datasets(embedded=True):
             rendered = render_split(dataset, "test")
             for name, picture in zip(rendered.names, rendered.rainy, strict=True):

@@ -23,7 +23,7 @@ from benchmark.files import file_digest, write_json, write_text
 from benchmark.means import identical, mean_of
 from benchmark.reading import path as expanded
 from benchmark.sweep.records import RECORD, in_words, provenance, read_record
-from benchmark.words import short
+from benchmark.words import commit_in_words, short
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -476,7 +476,7 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
         "",
         card["terms"],
         "",
-        f"Measured at commit {measured['commit']}: `{measured['command']}`.",
+        f"Measured at commit {commit_in_words(measured['commit'])}: `{measured['command']}`.",
         "",
     ]
     return "\n".join(lines)
@@ -513,7 +513,7 @@ def _made(training: Mapping[str, Any], first: bool) -> list[str]:
         f"    {training['command']}",
         "",
         ("" if first else "This went on from the weights of the former. ")
-        + f"Commit {training['commit']}, {training['date'][:10]}, {training['machine']}, "
+        + f"Commit {commit_in_words(training['commit'])}, {training['date'][:10]}, {training['machine']}, "
         f"{training['threads'] or 'all'} thread(s), {training['hours']} hours, {training['steps']:,} steps; recipe "
         f"`general` (batch {recipe['batch']}, patch {recipe['patch']}, EMA {recipe['ema']}). {data['images']} "
         f"photographs trained on, {data['held_out']} held out to choose by ({training['chosen_psnr_y']:.2f} dB).",

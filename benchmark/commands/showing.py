@@ -34,6 +34,7 @@ from benchmark.sweep.current import require_current
 from benchmark.sweep.plan import table_datasets
 from benchmark.sweep.records import Record
 from benchmark.sweep.rows import FOLDER as RELEASED
+from benchmark.words import commit_in_words
 
 COMPARED = 2  # test pictures of each set that comparisons show
 
@@ -386,7 +387,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
 
     tables = [read_table(p) for p in sorted((runs / "tables" / found.recipe).glob("*.json"))]
     newest = max(str(r.record.get("date", "")) for r in found.every)
-    commits = ", ".join(sorted({str(r.record.get("commit")) for r in found.every}))
+    commits = ", ".join(sorted({commit_in_words(r.record.get("commit")) for r in found.every}))
     given = len({r.row for r in found.given})
     about = [
         f"Recipe {found.recipe}: {len(found.runs)} runs of {len({r.model for r in found.runs})} networks"
@@ -404,11 +405,11 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
         figures=[Drawn(p, _figure_caption(p.stem, found)) for p in drawings],
         layers=[_layers(name, runs / "costs") for name in found.networks],
         runs=[r.record for r in found.every],
-        not_run=_not_run(found),
+        not_run=[*_not_run(found), *_not_made({t.name for t in tables})],
         missing={
             "tables": "No table has been made of these runs yet: make table1",
             "pictures": "None of the runs has its weights.",
-            "not-run": "Every network has been run on every set that others were run on.",
+            "not-run": "Every table has been made, and every network was run on every set that others were run on.",
         },
     )
 
@@ -478,6 +479,15 @@ def _layers(name: str, folder: Path) -> Layers:
     title = catalog.network(name).title
     rows = [row for row in kept["rows"] if row[4] or row[5] or row[6]]
     return Layers(title, kept["total"], _LAYER_COLUMNS, rows)
+
+
+def _not_made(tables: set[str]) -> list[tuple[str, str]]:
+    """The paper's tables that nobody has made of these runs."""
+    return [
+        (f"Table {number}", f"not made: make table{number}")
+        for number in range(1, 6)
+        if f"table{number}" not in tables
+    ]
 
 
 def _not_run(found: Shown) -> list[tuple[str, str]]:

@@ -30,8 +30,16 @@ from benchmark.sweep.current import require_current
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig, open_executor
 from benchmark.sweep.progress import Display
-from benchmark.sweep.records import FAILURE, Record, command_line, find_record, in_words, read_record
+from benchmark.sweep.records import (
+    FAILURE,
+    Record,
+    command_line,
+    find_record,
+    in_words,
+    read_record,
+)
 from benchmark.sweep.states import BROKEN, DONE, State, state_of
+from benchmark.words import commit_in_words
 
 if TYPE_CHECKING:
     from ablations import Study, Variant
@@ -41,10 +49,12 @@ EMBEDDED = (
     "thirteen shipped photographs. It shows that the suite works and orders nothing."
 )
 EMBEDDED_NOTE = (
-    f"{EMBEDDED} From five seeds on the paper's figures, of full networks on the published sets, stand in brackets for "
+    f"{EMBEDDED} From five seeds on the paper's figures, of full networks on the published sets, stand beside them for "
     "orientation, not for comparison."
 )
-PAPER_NOTE = "In brackets: the figure printed in the paper, and measured minus printed."
+PAPER_NOTE = (
+    "Beside a measured figure, where the paper has one: the figure it printed, and measured minus printed."
+)
 
 
 @dataclass(frozen=True)
@@ -521,7 +531,7 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
         return ", ".join(sorted({find(r) for r in records}))
 
     made = (
-        f"Made by `{all_of(lambda r: r['command'])}`, commit {all_of(lambda r: str(r['commit']))}, recipe "
+        f"Made by `{all_of(lambda r: r['command'])}`, commit {all_of(lambda r: commit_in_words(r['commit']))}, recipe "
         f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(lambda r: in_words(r['machine']))}, "
         f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
     )

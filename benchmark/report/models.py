@@ -51,10 +51,20 @@ def _cells(entry: Network) -> tuple[str, ...]:
         str(entry.year),
         f"{counted['params_m']:.3f}" if counted else "",
         f"{counted['operations_g']:.3f}" if counted else "",
-        "yes" if not entry.weights.startswith("none") else "no",
+        _released(entry),
         entry.licence,
         _citation(entry),
     )
+
+
+def _released(entry: Network) -> str:
+    """Whether its authors' weights can be had, and fit."""
+    words = entry.weights
+    if words.startswith("none"):
+        return "no"
+    if "do not fit" in words:
+        return "do not fit"
+    return "not for rain" if "none for deraining" in words else "yes"
 
 
 def _citation(entry: Network) -> str:

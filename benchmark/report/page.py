@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmark.report.rows import title_of
 from benchmark.report.table import BEST, MINUS, Cell, Column, Table, measured
+from benchmark.words import commit_in_words
 
 Record = Mapping[str, Any]
 Picture = NDArray[np.uint8]
@@ -258,7 +259,7 @@ def _run(record: Record) -> str:
     options = record.get("model_options") if row else config.get("model", {}).get("options")
     facts = {
         "command": f"<code>{escape(str(record.get('command', '')))}</code>",
-        "commit": escape(str(record.get("commit"))),
+        "commit": escape(commit_in_words(record.get("commit"))),
         "date": escape(str(record.get("date", ""))),
         "machine": escape(", ".join(f"{k} {v}" for k, v in machine.items())),
         **({"row": escape(f"{title_of(record)} ({_flat(row)})")} if row else {}),

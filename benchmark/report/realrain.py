@@ -91,7 +91,9 @@ def table2(
         cells = {k: _cell(own, k, None, used, reason) for k in keys}
         rows.append(Row(row.label, cells | _changes(rainy, own, keys, used, reason)))
     taken = rainy["photographs"]
-    title = f"Table 2, {taken['count']} rainy photographs ({taken['title']}): mean ± standard error over photographs"
+    title = (
+        f"Table 2, {taken['count']} rainy pictures ({taken['title']}): mean ± standard error over photographs"
+    )
     said = [
         *notes,
         *_footnotes([rainy, *records], paper),

@@ -361,7 +361,7 @@ def ranks(
     scenes = Scenes(records, datasets)
     return rank_table(
         name,
-        f"Mean ranks over {len(datasets)} test sets, convention `{convention}`",
+        f"Mean ranks over {len(datasets)} test set{'s' * (len(datasets) != 1)}, convention `{convention}`",
         {
             title: [
                 compare(
