@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import subprocess
@@ -138,6 +139,7 @@ class Tracker:
                 import wandb
             except ImportError as error:
                 raise RuntimeError(f"{error}: pip install wandb, or logger=csv") from None
+            logging.raiseExceptions = False  # its own log on a full disk: a traceback a message
             mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
             # asked first: an attempt to start online that failed would leave the run's id taken
             if mode == "online" and (why := unreachable()):

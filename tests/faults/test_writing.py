@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import resource
 import signal
@@ -147,7 +148,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(words, capture_output=True).returncode:
         pytest.skip("mounting a small file system is not permitted here")
     yield place
-    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def test_a_disk_that_is_really_full(small_disk: Path) -> None:
@@ -203,6 +204,22 @@ def test_what_a_full_disk_ended_is_done_by_the_same_command_once_there_is_room(s
     execute(config, lambda step, steps: began.append(step))
     assert began[0] == 7, "from the last checkpoint"
     assert state_of(run).name == "done"
+
+
+def test_a_full_folder_of_wandb_is_a_line_and_the_run_goes_on(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    logging.raiseExceptions = True  # which stays off afterwards: W&B's process writes on until Python ends
+    words = [w for w in TINY if not w.startswith("logger")]
+    config = resolve([*words, "logger=wandb", "recipe.steps=2", f"out={tmp_path / 'runs'}"])
+    config.folder.mkdir(parents=True)
+    (config.folder / "wandb").symlink_to(small_disk)
+    _full(small_disk)
+    assert execute(config)["training"]["steps"] == 2
+    said = capfd.readouterr().err
+    assert said.count("not logged to W&B (") == 1 and "No space left" in said
+    assert "Logging error" not in said and "Traceback" not in said
 
 
 def test_a_training_that_goes_on_needs_no_second_room(small_disk: Path) -> None:
