@@ -155,7 +155,7 @@ def test_bash_completes_a_network(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", ask + 'echo "${COMPREPLY[@]}"'], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["esdnet"]
+    assert done.stdout.split() == ["esdnet", "esdnet-s"]
 
 
 def test_figures_without_a_command_are_shown(capsys) -> None:

@@ -57,7 +57,7 @@ def test_a_saved_plan_is_the_same_plan(tmp_path: Path, name: str, capsys: pytest
     assert f"derain run {path}" in capsys.readouterr().out
     heading, plan = planfile.load(path, str(tmp_path / "runs"))
     assert heading.tables == ["table3", "table4"]
-    assert len(plan.runs) == 14, "4 + 4 rows, one of both tables, two seeds"
+    assert len(plan.runs) == 16, "5 + 4 rows, one of both tables, two seeds"
     shared = [r for r in plan.runs if len(r.rows) > 1]
     assert [set(r.rows) for r in shared] == [{("table3", "SRB"), ("table4", "4")}] * 2
     assert {r.spec.seed for r in plan.runs} == {0, 1}
