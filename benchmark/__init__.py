@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from benchmark.checkpoints import load_checkpoint as load_checkpoint
     from benchmark.cost import measure_cost as measure_cost
     from benchmark.data import RainDataModule as RainDataModule
-    from benchmark.evaluation import metaiqa as metaiqa
-    from benchmark.evaluation import piqe as piqe
-    from benchmark.evaluation import psnr_y as psnr_y
-    from benchmark.evaluation import restore as restore
-    from benchmark.evaluation import ssim_y as ssim_y
     from benchmark.lightning import ESDNetModule as ESDNetModule
     from benchmark.lightning import RestorationModule as RestorationModule
+    from benchmark.metrics import metaiqa as metaiqa
+    from benchmark.metrics import piqe as piqe
+    from benchmark.metrics import psnr_y as psnr_y
+    from benchmark.metrics import ssim_y as ssim_y
     from benchmark.models import create_model as create_model
     from benchmark.models import list_models as list_models
+    from benchmark.restoration import restore as restore
 
 __version__ = "0.1.0"
 
@@ -29,11 +29,11 @@ _HOME = {
     "list_models": "benchmark.models",
     "load_checkpoint": "benchmark.checkpoints",
     "measure_cost": "benchmark.cost",
-    "psnr_y": "benchmark.evaluation",
-    "ssim_y": "benchmark.evaluation",
-    "piqe": "benchmark.evaluation",
-    "metaiqa": "benchmark.evaluation",
-    "restore": "benchmark.evaluation",
+    "psnr_y": "benchmark.metrics",
+    "ssim_y": "benchmark.metrics",
+    "piqe": "benchmark.metrics",
+    "metaiqa": "benchmark.metrics",
+    "restore": "benchmark.restoration",
     "RainDataModule": "benchmark.data",
     "RestorationModule": "benchmark.lightning",
     "ESDNetModule": "benchmark.lightning",

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmark.plain import HANDLER
+from benchmark.text.plain import HANDLER
 
 
 def printable(text: object) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmark.errors import UserError, unknown
 from benchmark.files import file_digest
-from benchmark.words import short
+from benchmark.text.words import short
 
 FOLDER = Path(__file__).parent / "weights"
 DEFAULT = "nafnet"

@@ -17,7 +17,9 @@ _DECISIVE = (
     "benchmark/spec/recipes",
     "benchmark/data",
     "benchmark/training",
-    "benchmark/evaluation",
+    "benchmark/metrics",
+    "benchmark/restoration",
+    "benchmark/run/evaluate.py",
     "benchmark/models.py",
     "benchmark/means.py",
 )

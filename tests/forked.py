@@ -25,13 +25,13 @@ import traceback
 from typing import Any
 
 _MODULES = (
-    "benchmark.sweep.run",
+    "benchmark.run.execute",
     "benchmark.training.train",
-    "benchmark.evaluation.evaluate",
+    "benchmark.run.evaluate",
     "benchmark.models",
     "benchmark.data.audit",
-    "benchmark.commands.entry",
-    "benchmark.commands.tables",
+    "benchmark.cli.entry",
+    "benchmark.cli.tables",
     "rich.progress",
 )
 

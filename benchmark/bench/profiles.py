@@ -7,7 +7,7 @@ import io
 import pstats
 
 from benchmark.bench.case import Body
-from benchmark.sweep.records import without_home
+from benchmark.run.records import without_home
 
 _ROWS = 20
 

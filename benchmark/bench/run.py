@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark import output
 from benchmark.bench import results
 from benchmark.bench.case import Case, Setting, load
 from benchmark.bench.cases import CASES, STUDIES, choose, parts
 from benchmark.files import require_writable, write_json, write_text
-from benchmark.report.terminal import Head, Line, grid
 from benchmark.resident import keep_freed_memory
+from benchmark.text import output
+from benchmark.text.terminal import Head, Line, grid
 
 Progress = Callable[[str], None]
 
@@ -64,7 +64,7 @@ def _cores() -> int:
 def _provenance(threads: int) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
-    from benchmark.sweep.records import provenance
+    from benchmark.run.records import provenance
 
     found = provenance()
     peers = {}

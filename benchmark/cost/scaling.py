@@ -46,7 +46,7 @@ def scalability(
         printed: SpikeRain's printed table by input size, with `flops_g` and `energy_mj`.
         progress: Told what is being done.
         timed: Times a forward of a network at a size within a limit; None is `run_once`
-            (`benchmark.sweep.costs.KeptForwards` goes on where it was cut).
+            (`benchmark.run.costs.KeptForwards` goes on where it was cut).
     """
     import pandas as pd
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError
-from benchmark.escapes import csv_text, in_latex, in_markdown
 from benchmark.files import write_text
+from benchmark.text.escapes import csv_text, in_latex, in_markdown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -301,7 +301,7 @@ def scene_of(spec: Dataset, name: str) -> str | None:
     Pictures of one scene (one photograph in several rains, windows, densities or sets; frames of one video) say little
     more than one of them does, so statistics draw them together. Rain200L and Rain200H have the same backgrounds
     under the same numbers, the embedded sets windows of the same photographs. Of the other sets a record says
-    instead which pictures have the same clean pixels (`benchmark.evaluation.evaluate`).
+    instead which pictures have the same clean pixels (`benchmark.run.evaluate`).
 
     Args:
         spec: of its set.

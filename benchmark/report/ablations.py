@@ -12,8 +12,8 @@ from benchmark.data.specs import dataset_spec
 from benchmark.report.comparison import Family, Scenes, compare, marked, seeds_note, sentences
 from benchmark.report.figures import mark_logarithms
 from benchmark.report.paper import printed
-from benchmark.report.table import Cell, Column, Row, Table
 from benchmark.report.tables import means_on, over_seeds, shows_only_that_it_works
+from benchmark.text.table import Cell, Column, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -32,7 +32,7 @@ from benchmark.report.intervals import (
     moments,
     rank_range,
 )
-from benchmark.report.table import BEST, TIED, Cell, Column, Row, Table
+from benchmark.text.table import BEST, TIED, Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
 Array = NDArray[np.float64]

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 from benchmark.catalog import Network
-from benchmark.escapes import in_markdown
 from benchmark.report.paper import printed, results
-from benchmark.report.terminal import Head, Line, grid
 from benchmark.shipped import Shipped, shipped
+from benchmark.text.escapes import in_markdown
+from benchmark.text.terminal import Head, Line, grid
 
 HEADERS = (
     "name",

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.report.rows import title_of
-from benchmark.report.table import BEST, MINUS, Cell, Column, Table, measured
-from benchmark.words import commit_in_words
+from benchmark.text.table import BEST, MINUS, Cell, Column, Table, measured
+from benchmark.text.words import commit_in_words
 
 Record = Mapping[str, Any]
 Picture = NDArray[np.uint8]

@@ -13,7 +13,7 @@ from benchmark import catalog
 from benchmark.report.intervals import LEVEL, mean_interval
 from benchmark.report.paper import printed
 from benchmark.report.rows import Given, about, label
-from benchmark.report.table import Cell, Column, Row, Table
+from benchmark.text.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from benchmark.data.specs import dataset_spec
 from benchmark.report.comparison import results_on
 from benchmark.report.paper import printed
 from benchmark.report.rows import Given, about, incomplete, row_of, whole_set
-from benchmark.report.table import Cell, Column, Row, Table
+from benchmark.text.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
 

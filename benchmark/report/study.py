@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmark import catalog
 from benchmark.report.intervals import Estimate, holm, mean_interval
-from benchmark.report.table import BEST, TIED, Cell, Column, Row, Table
+from benchmark.text.table import BEST, TIED, Cell, Column, Row, Table
 
 PRIMARY = "scenes-heavy"
 COMPARABLE = 0.5

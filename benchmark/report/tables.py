@@ -27,7 +27,7 @@ from benchmark.report.comparison import (
 )
 from benchmark.report.paper import printed
 from benchmark.report.rows import Given, about, incomplete, row_of, title_of
-from benchmark.report.table import Cell, Column, Row, Table
+from benchmark.text.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
 

@@ -53,7 +53,7 @@ def question(spec: RunSpec) -> dict[str, Any]:
     if spec.evaluation.also:
         asked["evaluation.also"] = sorted(_placed(name) for name in spec.evaluation.also)
     if spec.evaluation.metrics:
-        from benchmark.evaluation import measures
+        from benchmark.metrics import measures
 
         asked["evaluation.metrics"] = sorted(measures.question(word) for word in spec.evaluation.metrics)
     if spec.data.name in ("folder", "photographs"):

@@ -40,7 +40,7 @@ def check(spec: RunSpec) -> None:
     if len(set(keys)) < len(keys):
         raise UserError(f"evaluation.also={','.join(config.evaluation.also)}: two test sets have one name")
     if config.evaluation.metrics:
-        from benchmark.evaluation import measures
+        from benchmark.metrics import measures
 
         names = [measures.asked(word)[0].name for word in config.evaluation.metrics]
         if len(set(names)) < len(names):

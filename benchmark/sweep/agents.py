@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmark.errors import UserError, unknown
 from benchmark.reading import path as expanded
 from benchmark.reading import read_yaml
-from benchmark.sweep.tracking import has_key, project
+from benchmark.run.tracking import has_key, project
 
 FOLDER = Path(__file__).resolve().parents[1] / "sweeps"
 

@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 from benchmark.errors import Stop, UserError, WorkError, speak_any_name, stop_signals
 from benchmark.files import make_folder, write_json
 from benchmark.launch import leave_allocation
+from benchmark.run.claims import Claimed, Owner
+from benchmark.run.ends import CLAIMED
+from benchmark.run.records import typed
 from benchmark.spec import RunSpec, from_plain
-from benchmark.sweep.claims import Claimed, Owner
-from benchmark.sweep.records import typed
 
 _ORDER = "order.json"
-CLAIMED = 75  # exit status: somebody else does the run (EX_TEMPFAIL)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _run(order: Order) -> int:
     try:
         import torch
 
-        from benchmark.sweep.run import execute
+        from benchmark.run.execute import execute
 
         if order.threads:
             torch.set_num_threads(order.threads)

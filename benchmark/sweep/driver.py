@@ -15,10 +15,8 @@ from typing import Any
 
 from benchmark.errors import Interrupted, stop_signals
 from benchmark.files import storage_time
-from benchmark.sweep.executors import Executor, Job
-from benchmark.sweep.plan import Planned
-from benchmark.sweep.records import FAILURE, provenance, write_record
-from benchmark.sweep.states import (
+from benchmark.run.records import FAILURE, provenance, write_record
+from benchmark.run.states import (
     BROKEN,
     DONE,
     INTERRUPTED,
@@ -28,6 +26,8 @@ from benchmark.sweep.states import (
     mark_of,
     state_of,
 )
+from benchmark.sweep.executors import Executor, Job
+from benchmark.sweep.plan import Planned
 
 GLANCE = 0.5  # seconds between two looks at the runs
 LOOK_AROUND = 3.0  # seconds between two looks at runs that others do

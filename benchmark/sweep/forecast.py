@@ -17,9 +17,9 @@ from benchmark.errors import UserError, WorkError
 from benchmark.files import write_json
 from benchmark.reading import json_of
 from benchmark.resident import keep_freed_memory
+from benchmark.run.records import machine, read_record
 from benchmark.spec import RunSpec
 from benchmark.sweep.plan import Planned
-from benchmark.sweep.records import machine, read_record
 
 _FILE = "steptimes.json"
 _ENOUGH = 10.0  # seconds that measuring one network may take, the step that passes them included

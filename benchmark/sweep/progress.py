@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from benchmark.run.states import BROKEN, DONE, FAILED, INTERRUPTED, RUNNING, WAITING, State
 from benchmark.sweep.plan import Planned
-from benchmark.sweep.states import BROKEN, DONE, FAILED, INTERRUPTED, RUNNING, WAITING, State
-from benchmark.words import duration
+from benchmark.text.words import duration
 
 _COLOURS = {DONE: "green", RUNNING: "cyan", WAITING: "dim", INTERRUPTED: "yellow"}
 _LAST = 6  # ended runs that stay in the table

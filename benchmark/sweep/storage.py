@@ -14,8 +14,8 @@ from typing import Any
 
 from benchmark.errors import UserError
 from benchmark.files import LEFTOVER_PREFIX, make_folder, temporary_name
-from benchmark.sweep.claims import Holder, claim_number, claimant
-from benchmark.sweep.records import RECORD
+from benchmark.run.claims import Holder, claim_number, claimant
+from benchmark.run.records import RECORD
 
 _Seen = tuple[int, int] | None
 

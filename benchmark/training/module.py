@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import Diverged
-from benchmark.evaluation.meters import PSNRY, SSIMY
-from benchmark.evaluation.tiling import restore
+from benchmark.metrics.meters import PSNRY, SSIMY
 from benchmark.models import faults_of
+from benchmark.restoration.tiling import restore
 from benchmark.spec import RecipeSpec
 from benchmark.training.authors import AUTHORS_LOSSES, Loss
 from benchmark.training.losses import OWN, get_loss

@@ -18,8 +18,8 @@ from torch import nn
 from benchmark.checkpoints import load_checkpoint
 from benchmark.data import RainDataModule
 from benchmark.errors import UserError, WorkError
-from benchmark.evaluation.metrics import least_side
 from benchmark.files import file_digest, require_writable, room_for_sockets
+from benchmark.metrics.fidelity import least_side
 from benchmark.models import create_model
 from benchmark.spec import RunSpec
 from benchmark.training.callbacks import PassOn, Report, SpikeRates

@@ -17,12 +17,12 @@ from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
+from benchmark.sweep.records import find_record, in_words, provenance, read_record
 from scipy.stats import spearmanr
 
 from benchmark import catalog
 from benchmark.files import write_text
 from benchmark.spec import resolve
-from benchmark.sweep.records import find_record, in_words, provenance, read_record
 
 HERE = Path(__file__).resolve().parent
 RATES = (1e-3, 3e-3)

@@ -17,8 +17,8 @@ from benchmark.cost import measure_cost
 from benchmark.errors import UserError
 from benchmark.models import create_model
 from benchmark.report.paper import printed
+from benchmark.run.costs import counted_costs
 from benchmark.spec import RunSpec
-from benchmark.sweep.costs import counted_costs
 from benchmark.sweep.plan import rows
 from esdnet.blocks import FeatureRefinement, MixedAttention, PostActivationBlock, ThresholdNorm
 from esdnet.neurons import LeakySequence

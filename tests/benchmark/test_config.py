@@ -14,9 +14,9 @@ from benchmark import catalog
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.reading import written, yaml_of
+from benchmark.run.execute import as_yaml
 from benchmark.spec import RunSpec, from_plain, recipes, resolve, settings_of, sources, words_of_file
 from benchmark.spec.resolve import TYPES
-from benchmark.sweep.run import as_yaml
 
 
 def test_the_paper_recipe_is_section_4_1() -> None:

@@ -16,9 +16,9 @@ from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.launch import require_launch
 from benchmark.models import create_model
+from benchmark.run.execute import execute
 from benchmark.spec import resolve
 from benchmark.spec.resolve import choices
-from benchmark.sweep.run import execute
 
 TINY = [
     "model=prenet",

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import catalog, create_model, output
+from benchmark import catalog, create_model
 from benchmark.cli import main
+from benchmark.text import output
 
 SMALL = ["stages=1", "channels=4", "residual_blocks=1"]
 TINY = [f"model.{word}" for word in SMALL] + [

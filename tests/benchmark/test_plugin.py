@@ -119,7 +119,7 @@ BROKEN = {
 
 
 METRIC = """
-from benchmark.evaluation.measures import Metric
+from benchmark.metrics.measures import Metric
 
 def make(file):
     return lambda restored, target: (restored - target).abs().mean((1, 2, 3))
@@ -134,7 +134,7 @@ def test_a_metric_from_outside(tmp_path: Path) -> None:
     for package, (code, _) in BROKEN.items():
         _package(tmp_path, package, "derain.metrics", code)
     code = (
-        "import torch; from benchmark.evaluation import measures\n"
+        "import torch; from benchmark.metrics import measures\n"
         "(ready,), told = measures.opened(['mae'])\n"
         "print(ready(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), told)"
     )

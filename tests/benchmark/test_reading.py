@@ -254,9 +254,9 @@ def test_hostile_json_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_deep_json_in_folders_of_runs_and_caches_is_no_json(tmp_path: Path) -> None:
-    from benchmark.report.table import read_table
-    from benchmark.sweep.claims import claimant
-    from benchmark.sweep.records import RECORD, read_record
+    from benchmark.run.claims import claimant
+    from benchmark.run.records import RECORD, read_record
+    from benchmark.text.table import read_table
 
     deep = "[" * 100_000 + "]" * 100_000
     with pytest.raises(ValueError, match="nested deeper"):

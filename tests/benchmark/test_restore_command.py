@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmark import create_model, shipped
 from benchmark.cli import main
-from benchmark.evaluation.restoring import planned
 from benchmark.files import write_failure
+from benchmark.restoration.restoring import planned
 
 
 def picture(path: Path, height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
@@ -330,7 +330,7 @@ def test_after_a_full_disk_the_others_are_restored_as_the_line_says(ships: Path,
     """The same command would be refused, since some results are there."""
     for name in "abc":
         picture(ships / f"{name}.png")
-    from benchmark.evaluation import restoring
+    from benchmark.restoration import restoring
 
     written, whole = [], restoring.write_restored
 

@@ -14,14 +14,13 @@ import pytest
 import torch
 
 from benchmark import create_model, shipped
-from benchmark.cli import main
-from benchmark.commands import demo
+from benchmark.cli import demo, main
 from benchmark.data import write_image
 from benchmark.data.embedded import photograph
 from benchmark.errors import UserError
+from benchmark.run.execute import execute
 from benchmark.spec import resolve
-from benchmark.sweep.run import execute
-from benchmark.words import short
+from benchmark.text.words import short
 
 
 def _small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +180,7 @@ def test_what_does_not_ship_is_said(mine: Path) -> None:
 
 
 def test_what_weights_do_wrong_is_among_their_limits() -> None:
-    from benchmark.commands.shipping import LIMITS, _limits
+    from benchmark.cli.shipping import LIMITS, _limits
 
     good = {"clean": {"psnr_esdnet": 41.0}, "rainy": {"luma_change_mean": -0.029}}
     assert _limits(good) == _limits({"clean": None, "rainy": None}) == list(LIMITS)
@@ -199,7 +198,7 @@ def test_shipped_weights_do_what_their_card_says(name: str) -> None:
     assert sum(p.numel() for p in network.parameters()) == ship.card["parameters"]
     assert ship.path.stat().st_size == ship.card["bytes"] <= 4_000_000
     from benchmark.data import open_pairs
-    from benchmark.evaluation.evaluate import evaluate, summary
+    from benchmark.run.evaluate import evaluate, summary
 
     pairs = open_pairs("embedded-heavy", None, "test")
     mean = summary(evaluate(network, pairs, conventions=["esdnet"], progress=False))

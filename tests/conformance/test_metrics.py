@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.evaluation.metrics import psnr_y, ssim_y
-from benchmark.evaluation.noreference import metaiqa, piqe
+from benchmark.metrics.fidelity import psnr_y, ssim_y
+from benchmark.metrics.noreference import metaiqa, piqe
 
 
 def tensor(path: Path) -> torch.Tensor:

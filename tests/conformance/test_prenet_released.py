@@ -11,7 +11,7 @@ import torch
 
 from benchmark import create_model, load_checkpoint
 from benchmark.data.images import read_image
-from benchmark.evaluation.evaluate import evaluate, summary
+from benchmark.run.evaluate import evaluate, summary
 
 
 def picture(path: Path) -> torch.Tensor:

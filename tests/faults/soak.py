@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.images import write_image
+from benchmark.run.records import RECORD, find_record
 from benchmark.spec import RunSpec, resolve
-from benchmark.sweep.records import RECORD, find_record
 
 MARK = "DERAIN_SOAK"  # in the environment of every process of a soak
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -179,7 +179,7 @@ def _looked_at(
 ) -> list[str]:
     from safetensors.numpy import load_file
 
-    from benchmark.sweep.run import execute
+    from benchmark.run.execute import execute
 
     wrong = []
     for config in configs:

@@ -149,7 +149,7 @@ def test_a_link_to_itself_is_no_folder(tmp_path: Path, monkeypatch, capsys) -> N
 
 
 def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsys) -> None:
-    from benchmark.commands import entry
+    from benchmark.cli import entry
 
     for error, status, words in (
         (MemoryError(), 1, "out of memory"),
@@ -206,8 +206,8 @@ def test_dry_runs_say_what_would_be_done_and_write_nothing(place: Path, line: st
 
 
 def test_dry_runs_of_what_draws_from_records(place: Path, capsys) -> None:
+    from benchmark.run.execute import execute
     from benchmark.spec import resolve
-    from benchmark.sweep.run import execute
 
     words = [
         "model=prenet",

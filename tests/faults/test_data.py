@@ -20,9 +20,9 @@ from benchmark.data import audit
 from benchmark.data.audit import check
 from benchmark.data.images import read_image, write_image
 from benchmark.errors import UserError
+from benchmark.run.execute import execute
+from benchmark.run.records import FAILURE, RECORD
 from benchmark.spec import resolve
-from benchmark.sweep.records import FAILURE, RECORD
-from benchmark.sweep.run import execute
 
 
 def _scene(seed: int) -> np.ndarray:
@@ -152,8 +152,8 @@ def test_one_audit_lists_all_faults(dataset: Path, capsys) -> None:
 def test_a_test_picture_below_the_metrics_window_is_named_before_work_starts(
     dataset: Path, tmp_path: Path, capsys, monkeypatch
 ) -> None:
-    from benchmark.evaluation import evaluate
-    from benchmark.sweep import run
+    from benchmark.run import evaluate
+    from benchmark.run import execute as run
 
     for side in ("input", "target"):
         write_image(dataset / "test" / side / "1.png", _scene(3)[:18])
@@ -169,7 +169,7 @@ def test_a_test_picture_below_the_metrics_window_is_named_before_work_starts(
 
 
 def test_a_missing_test_set_is_said_before_the_training(dataset: Path, tmp_path: Path, monkeypatch) -> None:
-    from benchmark.sweep import run
+    from benchmark.run import execute as run
 
     (dataset / "test").rename(dataset / "validation")
     monkeypatch.setattr(run, "_trained", lambda *_: pytest.fail("trained"))
@@ -196,7 +196,7 @@ def _darker(path: Path) -> None:
 def test_data_changed_after_the_record_are_noticed_and_the_old_figure_is_not_shown(
     dataset: Path, tmp_path: Path, capsys
 ) -> None:
-    from benchmark.sweep import current
+    from benchmark.run import current
 
     config = resolve(_words(dataset, tmp_path / "runs"))
     record = {"format": 1, **execute(config)}

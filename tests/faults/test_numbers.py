@@ -20,18 +20,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.evaluation.evaluate import summary
 from benchmark.means import PSNR_CAP, identical, mean_of
 from benchmark.report.comparison import Scenes, compare
-from benchmark.report.table import markdown
 from benchmark.report.tables import table1
-from benchmark.sweep.records import read_record, write_record
+from benchmark.run.evaluate import summary
+from benchmark.run.records import read_record, write_record
+from benchmark.text.table import markdown
 
 WORKER = """
 import json, sys
 import torch
 import torch.distributed as distributed
-from benchmark.evaluation.meters import PSNRY, SSIMY
+from benchmark.metrics.meters import PSNRY, SSIMY
 
 rank, place = int(sys.argv[1]), sys.argv[2]
 torch.manual_seed(0)

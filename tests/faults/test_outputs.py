@@ -79,7 +79,7 @@ def test_what_evaluate_wrote_it_writes_again(place: Path) -> None:
 
 
 def test_a_full_disk_says_with_which_words_evaluate_saves_again(place: Path, capsys, monkeypatch) -> None:
-    from benchmark.evaluation import evaluate
+    from benchmark.run import evaluate
 
     whole = evaluate.write_restored
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from benchmark import measure_cost
-from benchmark.evaluation.metrics import CONVENTIONS, psnr_y, ssim_y
+from benchmark.metrics.fidelity import CONVENTIONS, psnr_y, ssim_y
+from benchmark.run.records import read_record, write_record
 from benchmark.spec import resolve
-from benchmark.sweep.records import read_record, write_record
 
 
 @settings(max_examples=30)

@@ -16,10 +16,10 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.files import atomic, write_text
+from benchmark.run import records
+from benchmark.run.records import RECORD, find_record, read_record, write_record
 from benchmark.sources import code_digest
 from benchmark.spec import resolve
-from benchmark.sweep import records
-from benchmark.sweep.records import RECORD, find_record, read_record, write_record
 
 
 def _record() -> dict[str, Any]:

@@ -13,9 +13,9 @@ import torch
 
 from benchmark.checkpoints import read_checkpoint
 from benchmark.errors import Interrupted
+from benchmark.run.execute import execute
+from benchmark.run.records import find_record
 from benchmark.spec import RunSpec, resolve
-from benchmark.sweep.records import find_record
-from benchmark.sweep.run import execute
 from benchmark.training.module import Restoration
 
 WORDS = [

@@ -23,14 +23,14 @@ import pytest
 import torch
 
 from benchmark.checkpoints import read_checkpoint
-from benchmark.commands.tables import held_out, made_by
+from benchmark.cli.tables import held_out, made_by
 from benchmark.errors import Diverged, OutOfMemory, UserError
-from benchmark.evaluation.meters import PSNRY
 from benchmark.files import write_json
 from benchmark.means import mean_of
+from benchmark.metrics.meters import PSNRY
+from benchmark.run.execute import execute
+from benchmark.run.records import FAILURE, RECORD, find_record, read_record
 from benchmark.spec import resolve
-from benchmark.sweep.records import FAILURE, RECORD, find_record, read_record
-from benchmark.sweep.run import execute
 from benchmark.training.module import Restoration
 
 # a network from outside that breaks in the way its option says, after its first step
@@ -350,7 +350,7 @@ def test_a_nan_is_neither_dropped_from_a_mean_nor_taken_for_perfection(tmp_path:
 
 
 def test_memory_that_runs_out_in_a_test_is_its_own_state(tmp_path: Path, monkeypatch) -> None:
-    from benchmark.evaluation import tiling
+    from benchmark.restoration import tiling
 
     def refused(*words: object, **options: object) -> None:
         raise OutOfMemory("out of memory restoring 9×9 pixels on cpu: give a smaller tile")

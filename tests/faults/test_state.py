@@ -22,8 +22,8 @@ from snntorch import SpikingNeuron, utils
 from torch import nn
 
 from benchmark import create_model
-from benchmark.evaluation.evaluate import evaluate
-from benchmark.evaluation.tiling import restore
+from benchmark.restoration.tiling import restore
+from benchmark.run.evaluate import evaluate
 
 SKELETON = {"dim": 4, "encoder_blocks": [1, 1, 1], "bottleneck_blocks": 0, "decoder_blocks": [1, 1]}
 SPIKING: dict[str, dict[str, Any]] = {
@@ -131,7 +131,7 @@ def test_8k_in_bounded_memory() -> None:
     code = (
         "import resource, torch\n"
         "from torch import nn\n"
-        "from benchmark.evaluation.restoring import restore_pixels\n"
+        "from benchmark.restoration.restoring import restore_pixels\n"
         "class Local(nn.Module):\n"
         "    def forward(self, x): return torch.cat([x * 0.5] * 8).mean(0, keepdim=True)\n"  # 8 × a tile inside
         "import numpy as np\n"

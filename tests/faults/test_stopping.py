@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from benchmark.checkpoints import read_checkpoint
 from benchmark.cli import main
 from benchmark.errors import ProcessLost
+from benchmark.run.records import FAILURE, RECORD, Record, find_record, read_record
 from benchmark.spec import RunSpec, resolve
-from benchmark.sweep.records import FAILURE, RECORD, Record, find_record, read_record
 from benchmark.training import processes
 
 TINY = [
@@ -168,7 +168,7 @@ def test_a_signal_outside_the_training_is_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signum: int
 ) -> None:
     """While pictures are tested there is nothing to save; the same command tests again."""
-    from benchmark.sweep import run
+    from benchmark.run import execute as run
 
     def while_testing(*args: object) -> None:
         os.kill(os.getpid(), signum)

@@ -11,8 +11,9 @@ import pytest
 
 from benchmark.data.cache import cache_folder
 from benchmark.errors import UserError, WorkError
+from benchmark.run import execute as run
+from benchmark.run import records, tracking
 from benchmark.spec import resolve
-from benchmark.sweep import records, run, tracking
 
 
 def test_a_long_tmpdir_leaves_room_for_sockets(tmp_path: Path) -> None:

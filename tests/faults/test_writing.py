@@ -30,11 +30,11 @@ from benchmark.data import render
 from benchmark.data.images import write_image
 from benchmark.errors import DiskFull, UserError, WorkError
 from benchmark.files import require_room, require_writable, write_json, write_text
+from benchmark.run.execute import execute
+from benchmark.run.records import FAILURE, RECORD, read_record
+from benchmark.run.states import state_of
 from benchmark.spec import resolve
 from benchmark.sweep.plan import Planner
-from benchmark.sweep.records import FAILURE, RECORD, read_record
-from benchmark.sweep.run import execute
-from benchmark.sweep.states import state_of
 from benchmark.training.saving import require_room_for
 
 TINY = [
@@ -56,12 +56,12 @@ TINY = [
 # how each is written: the code defines write(n), which writes n into every row
 WRITERS = {
     "record": (
-        "from benchmark.sweep.records import write_record\n"
+        "from benchmark.run.records import write_record\n"
         "def write(n): write_record(folder, {'identity': str(n), 'rows': [n] * 100})\n",
         RECORD,
     ),
     "table": (
-        "from benchmark.report.table import Cell, Column, Row, Table, write as write_table\n"
+        "from benchmark.text.table import Cell, Column, Row, Table, write as write_table\n"
         "def write(n): write_table(Table('t', 'T', [Column('x', 'X')],\n"
         "    [Row(str(i), {'x': Cell(float(n))}) for i in range(100)]), folder)\n",
         "t.csv",
@@ -253,7 +253,7 @@ def test_a_limit_on_file_sizes_is_told_in_a_line(tmp_path: Path) -> None:
     code = (
         "import resource, sys\n"
         "from benchmark.cli import main\n"
-        "import benchmark.sweep.run\n"
+        "import benchmark.run.execute\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
         f"sys.exit(main({['train', *TINY, f'out={tmp_path}']!r}))\n"
     )

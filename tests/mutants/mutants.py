@@ -33,7 +33,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = "tests/benchmark"
 MODULES = {
-    "benchmark/evaluation/metrics.py": [
+    "benchmark/metrics/fidelity.py": [
         f"{BENCH}/evaluation/test_fidelity_metrics.py",
         f"{BENCH}/evaluation/test_evaluate.py",
         "tests/faults/test_numbers.py",
@@ -54,8 +54,8 @@ MODULES = {
         f"{BENCH}/report/test_table.py",
         f"{BENCH}/report/test_ablation_tables.py",
     ],
-    "benchmark/sweep/claims.py": [f"{BENCH}/sweep/test_claims.py"],
-    "benchmark/sweep/records.py": [
+    "benchmark/run/claims.py": [f"{BENCH}/sweep/test_claims.py"],
+    "benchmark/run/records.py": [
         "tests/faults/test_records.py",
         f"{BENCH}/sweep/test_driver.py",
     ],
@@ -87,8 +87,8 @@ PRELOADED = (
 
 # (module, the changed line) -> why no test can tell it from the original
 _COUNTER = "benchmark/cost/counter.py"
-_CLAIMS, _RECORDS = "benchmark/sweep/claims.py", "benchmark/sweep/records.py"
-_METRICS = "benchmark/evaluation/metrics.py"
+_CLAIMS, _RECORDS = "benchmark/run/claims.py", "benchmark/run/records.py"
+_METRICS = "benchmark/metrics/fidelity.py"
 _COMPARISON, _INTERVALS = "benchmark/report/comparison.py", "benchmark/report/intervals.py"
 EQUIVALENT: dict[tuple[str, str], str] = {
     (

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.bench.case import Body, Setting
-from benchmark.evaluation.tiling import restore
 from benchmark.models import create_model
+from benchmark.restoration.tiling import restore
 from benchmark.spec import resolve
 from benchmark.training.distances import ssim
 from benchmark.training.module import Restoration

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.bench.case import Body, Setting
 from benchmark.bench.sides.pictures import clean_and_rainy, pngs
-from benchmark.evaluation.evaluate import measure_pictures
+from benchmark.run.evaluate import measure_pictures
 from benchmark.training.distances import ssim
 
 Picture = NDArray[np.uint8]

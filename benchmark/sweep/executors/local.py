@@ -14,18 +14,19 @@ from multiprocessing.process import BaseProcess
 
 from benchmark.errors import UserError
 from benchmark.files import room_for_sockets
+from benchmark.run.claims import Holder, Owner, holder
+from benchmark.run.ends import End, end_of, memory_kills
 from benchmark.sweep import child
 from benchmark.sweep.child import Order
-from benchmark.sweep.claims import Holder, Owner, holder
-from benchmark.sweep.executors import End, ExecutorConfig, Job, cores, end_of, memory_kills
+from benchmark.sweep.executors import ExecutorConfig, Job, cores
 from benchmark.sweep.plan import Planned
 
 # imported once in the fork server, so that a run does not spend its time importing them again
 PRELOAD = [
     "benchmark.sweep.child",
-    "benchmark.sweep.run",
+    "benchmark.run.execute",
     "benchmark.training.train",
-    "benchmark.evaluation.evaluate",
+    "benchmark.run.evaluate",
     "benchmark.models",
 ]
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.errors import UserError
+from benchmark.run.claims import Holder, holder
+from benchmark.run.ends import End
+from benchmark.run.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 from benchmark.sweep.child import Order
-from benchmark.sweep.claims import Holder, holder
-from benchmark.sweep.executors import End, ExecutorConfig, Job
+from benchmark.sweep.executors import ExecutorConfig, Job
 from benchmark.sweep.executors.supervise import supervise
 from benchmark.sweep.plan import Planned
-from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 from benchmark.sweep.storage import Mirror, require_storage
 
 _PASSED_ON = ("PYTHONPATH", "DERAIN_CACHE", "WANDB_MODE", "WANDB_PROJECT")  # variables that runs depend on

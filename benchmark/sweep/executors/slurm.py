@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
+from benchmark.run.claims import Holder, holder
+from benchmark.run.ends import End
+from benchmark.run.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 from benchmark.sweep.child import Order
-from benchmark.sweep.claims import Holder, holder
-from benchmark.sweep.executors import End, ExecutorConfig, Job
+from benchmark.sweep.executors import ExecutorConfig, Job
 from benchmark.sweep.executors.supervise import supervise, wait_for_stop
 from benchmark.sweep.plan import Planned
-from benchmark.sweep.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
 
 _PLACES = 100  # jobs in the queue at a time, if --workers does not say
 _HOURS = 12.0  # of a job, if executor.hours does not say; submitit's own default is five minutes

@@ -15,10 +15,10 @@ from types import FrameType
 from typing import Any
 
 from benchmark.files import make_folder
+from benchmark.run.claims import Owner
+from benchmark.run.ends import end_of, memory_kills
 from benchmark.spec import from_plain
 from benchmark.sweep.child import Order
-from benchmark.sweep.claims import Owner
-from benchmark.sweep.executors import end_of, memory_kills
 from benchmark.sweep.storage import Mirror
 
 _SEND_EVERY = 5.0  # seconds

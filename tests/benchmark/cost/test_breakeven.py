@@ -16,7 +16,7 @@ from benchmark.cost.conventions import CONVENTIONS
 from benchmark.cost.result import Cost, kept_rates
 from benchmark.cost.writing import write
 from benchmark.errors import UserError
-from benchmark.evaluation.tiling import tile_starts
+from benchmark.restoration.tiling import tile_starts
 
 SMALL: dict[str, Any] = {
     "dim": 4,

@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.report.ablations import Variant, ablation_table, contradiction, plots
 from benchmark.report.paper import printed
-from benchmark.report.table import latex, markdown
+from benchmark.text.table import latex, markdown
 
 FULL = {"params": 12_811_463, "operations": 492_309_840_736, "macs": 159_516_984_160}
 COUNTED = {"operations": 7_320_375_128, "energy_uj": 91_504.689}

@@ -10,9 +10,9 @@ import pytest
 from benchmark.data.specs import dataset_spec, scene_of
 from benchmark.report import comparison
 from benchmark.report.comparison import Family, Scenes, Scores, beside, compare, marked, scores, sentences
-from benchmark.report.table import BEST, TIED, Cell, markdown, read_table, write
 from benchmark.report.tables import ranks, table1
 from benchmark.sweep.plan import table_datasets
+from benchmark.text.table import BEST, TIED, Cell, markdown, read_table, write
 
 
 def _record(model: str, data: str, seed: int, psnr: list[float], tested: tuple[str, ...] = ()) -> dict:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.report.page import Comparison, Drawn, Layers, Report, Shown, page
-from benchmark.report.table import Cell, Column, Row, Table
+from benchmark.text.table import Cell, Column, Row, Table
 
 EVIL = '<script>window.evil = 1</script>"&</script>'
 

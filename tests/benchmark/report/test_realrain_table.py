@@ -7,7 +7,7 @@ import statistics
 import pytest
 
 from benchmark.report.realrain import table2
-from benchmark.report.table import csv, markdown
+from benchmark.text.table import csv, markdown
 
 USED = {
     "piqe_pyiqa": "pyiqa 9.9",

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from benchmark.report.paper import printed
-from benchmark.report.table import BEST, Cell, Column, Row, Table, csv, latex, markdown, read_table, write
 from benchmark.report.tables import measured_by, table1
 from benchmark.sweep.plan import table_datasets
+from benchmark.text.table import BEST, Cell, Column, Row, Table, csv, latex, markdown, read_table, write
 
 
 def _table(**more: Cell) -> Table:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from benchmark.errors import speak_any_name
 from benchmark.report.models import show as show_models
-from benchmark.report.table import BEST, Cell, Column, Row, Table
-from benchmark.report.terminal import Head, Line, grid, show, width
+from benchmark.text.table import BEST, Cell, Column, Row, Table
+from benchmark.text.terminal import Head, Line, grid, show, width
 
 SETS = ("Rain12", "Rain200L", "Rain200H", "Rain1200", "Average")
 

@@ -6,9 +6,9 @@ import pytest
 
 from benchmark import catalog
 from benchmark.cli import main
-from benchmark.commands.planning import _total
-from benchmark.commands.showing import _not_made
-from benchmark.commands.tables import made_by
+from benchmark.cli.planning import _total
+from benchmark.cli.showing import _not_made
+from benchmark.cli.tables import made_by
 from benchmark.report.models import listed
 from benchmark.sweep.executors import ExecutorConfig
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from benchmark.sweep.claims import holder
+from benchmark.run.claims import holder
+from benchmark.run.records import read_record
 from benchmark.sweep.plan import Planned, Planner
-from benchmark.sweep.records import read_record
 
 TINY = (
     "recipe.batch=2",

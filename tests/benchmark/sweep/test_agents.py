@@ -16,10 +16,10 @@ import yaml
 from benchmark import catalog
 from benchmark.cli import main
 from benchmark.errors import UserError
+from benchmark.run.tracking import VALIDATION, under_agent
 from benchmark.spec import resolve, settings_of
 from benchmark.sweep import plan
 from benchmark.sweep.agents import sweeps
-from benchmark.sweep.tracking import VALIDATION, under_agent
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ import pytest
 from benchmark import files
 from benchmark.errors import DiskFull
 from benchmark.files import clean_leftovers, storage_time, temporary_name
-from benchmark.sweep import claims
-from benchmark.sweep.claims import Claim, Claimed, Owner, holder, left_open
+from benchmark.run import claims
+from benchmark.run.claims import Claim, Claimed, Owner, holder, left_open
 
 
 def _files(folder: Path) -> list[str]:
@@ -52,7 +52,7 @@ def test_a_claim_given_up_leaves_the_run_free_but_its_number_taken(tmp_path: Pat
 
 def test_a_dead_owner_of_this_machine_is_seen_at_once(tmp_path: Path) -> None:
     code = (
-        f"from benchmark.sweep.claims import Claim; from pathlib import Path; Claim(Path({str(tmp_path)!r})).take()\n"
+        f"from benchmark.run.claims import Claim; from pathlib import Path; Claim(Path({str(tmp_path)!r})).take()\n"
         "print('held', flush=True); input()"
     )
     other = subprocess.Popen(

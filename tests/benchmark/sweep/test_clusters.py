@@ -12,11 +12,11 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.errors import UserError
+from benchmark.run.states import State
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig, open_executor
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.plan import Planned
-from benchmark.sweep.states import State
 
 STEPS = "recipe.steps=30"
 

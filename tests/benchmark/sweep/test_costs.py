@@ -9,8 +9,8 @@ import pytest
 
 from benchmark.cost import scaling
 from benchmark.data.images import write_image
+from benchmark.run import costs
 from benchmark.spec import resolve
-from benchmark.sweep import costs
 
 
 def test_a_table_of_forwards_that_was_cut_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
-from benchmark.commands import tables
+from benchmark.cli import tables
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import storage_time
+from benchmark.run.claims import Claim, Holder, Owner, holder
+from benchmark.run.ends import End, end_of
+from benchmark.run.records import FAILURE, read_record, write_record
+from benchmark.run.states import State, failure_digest, retried, state_of
 from benchmark.sweep import driver as driving
 from benchmark.sweep import executors
-from benchmark.sweep.claims import Claim, Holder, Owner, holder
 from benchmark.sweep.driver import drive
-from benchmark.sweep.executors import End, Job, end_of
+from benchmark.sweep.executors import Job
 from benchmark.sweep.plan import Plan, Planned
-from benchmark.sweep.records import FAILURE, read_record, write_record
-from benchmark.sweep.states import State, failure_digest, retried, state_of
 
 
 def done(run: Planned) -> End:

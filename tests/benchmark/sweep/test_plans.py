@@ -11,11 +11,11 @@ import pytest
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.files import write_json
+from benchmark.run.records import RECORD, find_record, machine, provenance, without_home, write_record
 from benchmark.spec import resolve
 from benchmark.sweep import forecast, planfile
 from benchmark.sweep.executors import take_settings
 from benchmark.sweep.plan import Planner, table1, table_datasets, unique
-from benchmark.sweep.records import RECORD, find_record, machine, provenance, without_home, write_record
 
 
 def test_the_plan_of_table_1_has_a_run_for_each_network_and_training_set() -> None:

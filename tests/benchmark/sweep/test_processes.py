@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from benchmark.run.records import FAILURE, read_record
+from benchmark.run.states import State, state_of
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.plan import Planned
-from benchmark.sweep.records import FAILURE, read_record
-from benchmark.sweep.states import State, state_of
 
 STEPS = "recipe.steps=30"
 

@@ -15,13 +15,13 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.errors import UserError
+from benchmark.run.claims import Claim
+from benchmark.run.records import RECORD
 from benchmark.sweep.child import Order
-from benchmark.sweep.claims import Claim
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.executors.supervise import supervise
-from benchmark.sweep.records import RECORD
 from benchmark.sweep.storage import Mirror, require_storage
 
 

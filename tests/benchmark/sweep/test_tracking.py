@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
+from benchmark.run import tracking
+from benchmark.run.execute import execute
+from benchmark.run.records import RECORD, collect, read_record
+from benchmark.run.tracking import Tracker, figures, words
 from benchmark.spec import resolve, settings_of
-from benchmark.sweep import tracking
-from benchmark.sweep.records import RECORD, collect, read_record
-from benchmark.sweep.run import execute
-from benchmark.sweep.tracking import Tracker, figures, words
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 TINY = [

@@ -15,7 +15,7 @@ from torch import nn
 import esdnet
 from benchmark import RainDataModule, RestorationModule, catalog, create_model
 from benchmark.errors import UserError
-from benchmark.evaluation import psnr_y
+from benchmark.metrics import psnr_y
 from benchmark.spec import resolve
 from esdnet import ESDNetModule
 
@@ -84,7 +84,7 @@ def test_its_own_checkpoint_comes_back_with_its_arguments(tmp_path: Path) -> Non
 
 
 def test_every_kind_of_checkpoint_of_the_suite_is_read(tmp_path: Path, monkeypatch) -> None:
-    from benchmark.sweep.run import execute
+    from benchmark.run.execute import execute
 
     monkeypatch.chdir(tmp_path)
     words = [

@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from benchmark.checkpoints import load_checkpoint
 from benchmark.data import RainDataModule, write_image
 from benchmark.errors import UserError, WorkError
-from benchmark.evaluation.evaluate import evaluate, summary
 from benchmark.models import create_model
+from benchmark.run.evaluate import evaluate, summary
+from benchmark.run.execute import execute
+from benchmark.run.records import FAILURE, RECORD, read_record
 from benchmark.spec import RunSpec, resolve
-from benchmark.sweep.records import FAILURE, RECORD, read_record
-from benchmark.sweep.run import execute
 
 TINY = [
     "data=embedded-light",

@@ -1,0 +1,142 @@
+"""`derain export`: a network with its weights as a file for other programs, compared with what it was made of."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from benchmark import catalog
+from benchmark.errors import UserError, WorkError, printable, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2"}
+_SIZE = 256
+
+
+def export(options: Namespace) -> int:
+    """Do what `derain export` was asked; returns the exit status.
+
+    Raises:
+        UserError: no such format or network, a size that it cannot have, a name with another ending.
+        WorkError: the network cannot be written so, or the file does not do what the network does.
+    """
+    from benchmark.files import require_output
+    from benchmark.spec import resolve
+
+    if options.format not in _SUFFIXES:
+        raise unknown("format", options.format, _SUFFIXES)
+    require_output("-o", options.out, _SUFFIXES[options.format], [options.checkpoint])
+    if options.out.exists() and not options.overwrite:
+        raise UserError(f"{options.out} exists already: give another name, or --overwrite to replace it")
+    if options.model is None and options.checkpoint is None:
+        raise UserError(
+            "give --model NAME (derain models lists them), or a --checkpoint that says what it is of"
+        )
+    if options.model is not None:
+        entry = catalog.network(options.model)
+        given: dict[str, Any] = dict(
+            resolve([f"model={entry.name}", *(f"model.{word}" for word in options.set)]).model.options
+        )
+    elif options.set:
+        raise UserError("--set: give --model too")
+    else:
+        given = {}
+    size = _size(options.size) if options.size else None
+    network, entry, made, weights = _network(options, given)
+    tile, overlap = entry.tile or (None, None)
+    size = size or ((tile, tile) if tile else (_SIZE, _SIZE))
+    _require_size(entry, size)
+    if weights is None:
+        print("no --checkpoint, and no weights of it ship: random ones, as training starts with")
+    return _write(options, network, entry, made, size, (tile, overlap), weights)
+
+
+def _network(
+    options: Namespace, given: dict[str, Any]
+) -> tuple[nn.Module, catalog.Network, dict[str, Any], str | None]:
+    """The network, its catalogue entry, its options, and in words whose weights these are (None: nobody's)."""
+    import torch
+
+    from benchmark import shipped
+    from benchmark.checkpoints import open_network
+    from benchmark.models import create_model
+
+    if options.checkpoint is not None:
+        opened = open_network(options.checkpoint, options.model, given or None)
+        return opened.network.eval(), catalog.network(opened.name), opened.options, options.checkpoint.name
+    entry = catalog.network(options.model)
+    ship = next((s for s in shipped.shipped().values() if s.network == entry.name), None)
+    if ship is not None and not given:
+        network = create_model(entry.name, pretrained=ship.weights)
+        return network, entry, dict(ship.card["options"]), ship.name
+    torch.manual_seed(0)
+    return create_model(entry.name, **given).eval(), entry, given, None
+
+
+def _size(text: str) -> tuple[int, int]:
+    words = text.lower().replace("×", "x").split("x")
+    if len(words) in (1, 2) and all(w.isdecimal() for w in words):
+        height, width = int(words[0]), int(words[-1])
+        if 0 < height <= 16384 and 0 < width <= 16384:
+            return height, width
+    raise UserError(f"--size {text}: pixels, such as 256, or HEIGHTxWIDTH, such as 256x384")
+
+
+def _require_size(entry: catalog.Network, size: tuple[int, int]) -> None:
+    multiple, least = entry.size_multiple, entry.minimum_size
+    if min(size) < least or any(n % multiple for n in size):
+        right = [max(multiple * -(-n // multiple), multiple * -(-least // multiple)) for n in size]
+        raise UserError(
+            f"--size {size[0]}x{size[1]}: {entry.title} needs multiples of {multiple} of at least {least} pixels; "
+            f"--size {right[0]}x{right[1]} is the next"
+        )
+
+
+def _write(
+    options: Namespace,
+    network: nn.Module,
+    entry: catalog.Network,
+    made: dict[str, Any],
+    size: tuple[int, int],
+    tiling: tuple[int | None, int | None],
+    weights: str | None,
+) -> int:
+    import torch
+
+    from benchmark.exported import TOLERANCE, WRITERS, largest_difference, open_exported
+    from benchmark.run.records import commit, versions
+
+    about = {
+        "name": entry.name,
+        "title": entry.title,
+        "options": {k: list(v) if isinstance(v, tuple) else v for k, v in made.items()},
+        "weights": weights,
+        "size": list(size),
+        "multiple": entry.size_multiple,
+        "range": [0.0, 1.0],
+        "layout": "1, 3 (RGB), height, width; float32",
+        "tile": tiling[0],
+        "overlap": tiling[1],
+        "commit": commit(),
+        "torch": versions().get("torch"),
+    }
+    example = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    WRITERS[options.format](network, options.out, example, about)
+    print(
+        f"wrote {printable(options.out)}: {options.out.stat().st_size / 2**20:.1f} MiB, {size[0]}×{size[1]} pixels"
+    )
+    try:
+        difference = largest_difference(network, open_exported(options.out), example)
+    except UserError as error:
+        print(f"not tried: {error}")
+        return 0
+    if difference > TOLERANCE and entry.family != "Spiking":
+        raise WorkError(
+            f"{options.out}: it differs from the network by {difference:.1e} on a picture of noise (asked for: "
+            f"{TOLERANCE:.0e}); do not use it"
+        )
+    flipped = ": neurons at their threshold fire or not by the last bit" if difference > TOLERANCE else ""
+    print(f"on a picture of noise it differs from the network by {difference:.1e} of 1 at most{flipped}")
+    return 0

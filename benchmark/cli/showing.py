@@ -1,0 +1,502 @@
+"""Figures and the HTML report, from the records and weights of the runs that have been done; nothing is trained."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark import catalog
+from benchmark.cli.gallery import (
+    Picture,
+    Run,
+    find_failures,
+    find_runs,
+    network_of,
+    restored_tests,
+    test_pictures,
+)
+from benchmark.cli.tables import EMBEDDED
+from benchmark.data.specs import DATASETS, dataset_spec
+from benchmark.errors import UserError, WorkError
+from benchmark.files import require_writable
+from benchmark.means import counted
+from benchmark.report import figures as draw
+from benchmark.report.page import Comparison, Drawn, Layers, Report
+from benchmark.report.page import Shown as Look
+from benchmark.report.paper import printed
+from benchmark.report.rows import about as about_rows
+from benchmark.run.costs import counted_costs, full_costs
+from benchmark.run.current import require_current
+from benchmark.run.records import Record
+from benchmark.sweep.plan import table_datasets
+from benchmark.sweep.rows import FOLDER as RELEASED
+from benchmark.text.words import commit_in_words
+
+COMPARED = 2  # test pictures of each set that comparisons show
+
+
+@dataclass
+class Shown:
+    """What there is to show of one recipe.
+
+    Attributes:
+        recipe: its name.
+        runs: trained by it.
+        failures: of runs that have no record.
+        given: records of rows that nobody trained here, tested on sets as the recipe's are.
+        by_set: for each test set the runs and given rows that were tested on it.
+    """
+
+    recipe: str
+    runs: list[Run]
+    failures: list[Record]
+    given: list[Run] = field(default_factory=list)
+    by_set: dict[str, list[Run]] = field(default_factory=dict)
+
+    @property
+    def every(self) -> list[Run]:
+        """The runs in the catalogue's order, then the given rows."""
+        return [*self.runs, *self.given]
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows as tables know them."""
+        return list(dict.fromkeys(r.row for r in self.every))
+
+    @property
+    def networks(self) -> list[str]:
+        """The networks of all rows."""
+        return list(dict.fromkeys(r.network for r in self.every if r.network is not None))
+
+
+def find(runs: str | Path, recipe: str, models: Sequence[str] = ()) -> Shown:
+    """The runs of a recipe that tables show: full networks without options of the user's, the lowest seed of each.
+
+    With them the rows that nobody trained here (below `runs`/released) on embedded or on published sets, as the recipe
+    tests on.
+
+    Raises:
+        UserError: there are none.
+    """
+    for name in models:
+        catalog.network(name)
+    folder = Path(runs) / recipe
+    every = [r for r in find_runs(folder) if not models or r.model in models]
+    embedded = any(r.record["config"]["recipe"].get("embedded") for r in every) or recipe == "embedded"
+    given = _given(Path(runs), embedded, models)
+    if not every and not given:
+        raise UserError(f"{folder}: no runs are done; do some first, for example with: make table1")
+    for run in [*every, *given]:
+        require_current(run.record, run.folder)
+    found = Shown(recipe, every, find_failures(folder), given)
+    plain = [r for r in every if not r.record["config"]["model"]["options"]]
+    # ablations vary one network: what they leave is not a second network of the figures
+    for run in [*sorted(plain or every, key=lambda r: r.record["config"]["seed"]), *given]:
+        for dataset in run.record["results"].keys() & DATASETS.keys():
+            if run.record.get("row") and bool(DATASETS[dataset].embedded) != embedded:
+                continue
+            there = found.by_set.setdefault(dataset, [])
+            if all(other.row != run.row for other in there):
+                there.append(run)
+    order = {name: i for i, name in enumerate(found.rows)}
+    for there in found.by_set.values():
+        there.sort(key=lambda r: order[r.row])
+    sets = [*table_datasets(embedded=False), *table_datasets(embedded=True)]
+    found.by_set = dict(
+        sorted(found.by_set.items(), key=lambda item: sets.index(item[0]) if item[0] in sets else len(sets))
+    )
+    return found
+
+
+def _given(runs: Path, embedded: bool, models: Sequence[str]) -> list[Run]:
+    """Rows that nobody trained here, tested on embedded sets or on others; of a file that has changed, the newest."""
+    found = [
+        run
+        for run in find_runs(runs / RELEASED)
+        if run.record.get("row")
+        and (not models or run.network in models)
+        and any(DATASETS[d].embedded == embedded for d in run.record["results"].keys() & DATASETS.keys())
+    ]
+    newest: dict[tuple[str, Any], Run] = {}
+    for run in sorted(found, key=lambda r: str(r.record.get("date", ""))):
+        newest[run.row, run.record["row"].get("file")] = run
+    return sorted(newest.values(), key=lambda r: r.folder.name)
+
+
+def make_figures(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
+    """Draw every figure that the runs allow; returns the exit status (1 if one could not be drawn).
+
+    Args:
+        runs: folder of the runs.
+        recipe: whose runs.
+        models: names of networks; empty for all.
+        out: folder of the figures; None: below `runs`.
+    """
+    found = find(runs, recipe, models)
+    folder = out or Path(runs) / "figures" / recipe
+    require_writable(folder)
+    paths, problems = figures(found, Path(runs), folder)
+    print("\n".join(f"wrote {p}" for p in paths))
+    for problem in problems:
+        print(f"derain: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def figures(found: Shown, runs: Path, folder: Path) -> tuple[list[Path], list[str]]:
+    """Draw every figure; returns the files, and what could not be drawn with the reason."""
+    paths: list[Path] = []
+    problems: list[str] = []
+
+    def attempt(name: str, work: Any, *arguments: Any) -> None:
+        try:
+            paths.extend(work(*arguments))
+        except (UserError, WorkError) as error:
+            problems.append(f"{name} is not drawn: {error}")
+
+    attempt("figure 1", _complexity, found, runs, folder)
+    attempt("figure 2", _activity, found, folder)
+    for dataset, there in found.by_set.items():
+        attempt(f"the comparison on {dataset}", _comparisons, dataset, there, folder)
+        paths += _distribution(dataset, there, folder)
+    paths += _curves(found, folder)
+    return paths, problems
+
+
+def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
+    """Figure 1 three times: as printed; printed PSNR over true costs; and this suite's own runs."""
+    paper = printed("table1")
+    known = [n for n in catalog.networks().values() if n.paper_row in paper]
+    full = full_costs([n.name for n in known], runs / "costs")
+    as_printed, as_counted, measured = [], [], []
+    for network in known:
+        row = paper[network.paper_row or ""]
+        title = network.title.replace(" (rebuilt)", "")
+        psnr = row["average_psnr"]
+        as_printed.append(draw.Point(title, network.family, row["params_m"], row["flops_g"], psnr))
+        cost = full[network.name]
+        as_counted.append(
+            draw.Point(title, network.family, cost["params"] / 1e6, cost["operations"] / 1e9, psnr)
+        )
+    sets = [d for d in found.by_set if dataset_spec(d).columns]
+    for name in found.rows:
+        own = {d: next((r for r in found.by_set[d] if r.row == name), None) for d in sets}
+        tested = [(d, r) for d, r in own.items() if r is not None]
+        if len(tested) < len(sets) or not tested or (of := tested[0][1].network) is None:
+            continue
+        means = [float(r.record["results"][d]["mean"]["psnr_esdnet"]) for d, r in tested]
+        first = tested[0][1]
+        options = first.record["model_options"] if first.record.get("row") else first.config.options
+        cost = counted_costs(of, options, runs / "costs")["full"]
+        measured.append(
+            draw.Point(
+                first.title,
+                catalog.network(of).family,
+                cost["params"] / 1e6,
+                cost["operations"] / 1e9,
+                sum(means) / len(means),
+            )
+        )
+    where = "as printed, mean of the paper's four test sets"
+    most = max(p.operations_g for p in [*as_printed, *as_counted])
+    paths = draw.complexity(
+        as_printed,
+        folder,
+        "figure1_printed",
+        "As printed: parameters and FLOPs of the paper's Table 1",
+        where,
+    )
+    paths += draw.complexity(
+        as_counted,
+        folder,
+        "figure1_counted",
+        "Parameters and operations as counted (of spiking networks: all time steps, dense)",
+        where,
+        most,
+    )
+    if measured:
+        titles = ", ".join(dataset_spec(d).title for d in sets)
+        paths += draw.complexity(
+            measured,
+            folder,
+            "figure1_measured",
+            f"Parameters and operations of the networks as trained here, recipe {found.recipe}"
+            + " (†, §: not trained by it)" * any(r.weights or r.network for r in found.given),
+            f"measured, mean of {titles}",
+        )
+    return paths
+
+
+def _activity(found: Shown, folder: Path) -> list[Path]:
+    """Figure 2 of every spiking network: the first neurons, in the wettest patch of its set with most rain."""
+    from benchmark.cli.inspecting import draw_patches
+    from benchmark.cost.inspection import wettest
+    from benchmark.data.datasets import to_tensor
+
+    paths: list[Path] = []
+    for name in found.rows:
+        of = [r for r in found.every if r.row == name]
+        if of[0].network is None or catalog.network(of[0].network).family != "Spiking":
+            continue
+        tested = [(d, r) for d, there in found.by_set.items() for r in there if r.row == name and r.weights]
+        if not tested:
+            raise UserError(f"no run of {name} has its weights")
+        dataset, run = min(tested, key=lambda of: of[1].record["results"][of[0]]["mean"]["rainy_psnr_esdnet"])
+        ((picture, pair),) = test_pictures(dataset, run.record["config"]["data"]["root"], 1).items()
+        rainy, clean = (to_tensor(p) for p in pair)
+        size = min(run.config.tiling[0] or 80, *rainy.shape[-2:])
+        left, top = wettest((rainy - clean).abs().mean(0).numpy(), size)
+        patches = [
+            (title, whole[:, top : top + size, left : left + size])
+            for title, whole in (("rainy", rainy), ("clean", clean))
+        ]
+        own = [folder / f"figure2_{_file(run)}.{suffix}" for suffix in ("pdf", "png")]
+        where = f"{run.title}, {dataset_spec(dataset).title}, {picture}"
+        draw_patches(network_of(run, "cpu"), patches, None, where, own)
+        paths += own
+    return paths
+
+
+def _file(run: Run) -> str:
+    """What files of one row's figures are called by."""
+    return str(run.record["name"]) if run.record.get("row") else run.model
+
+
+def comparison_panels(
+    dataset: str, there: Sequence[Run], name: str, pair: tuple[Picture, Picture], restored: dict[str, Picture]
+) -> list[draw.Panel]:
+    """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records."""
+    rows = {r.title: _row(r, dataset, name) for r in there}
+    first = next(iter(rows.values()))
+    panels = [draw.Panel("Rainy input", pair[0], _caption(first, "rainy_"))]
+    panels += [draw.Panel(title, picture, _caption(rows[title], "")) for title, picture in restored.items()]
+    return [*panels, draw.Panel("Target", pair[1], "PSNR-Y (dB) / SSIM-Y")]
+
+
+def _row(run: Run, dataset: str, name: str) -> dict[str, Any]:
+    return next((i for i in run.record["results"][dataset]["images"] if i["name"] == name), {})
+
+
+def _caption(row: dict[str, Any], prefix: str) -> str:
+    psnr, ssim = row.get(f"{prefix}psnr_esdnet"), row.get(f"{prefix}ssim_esdnet")
+    return f"{float(psnr):.2f} / {float(ssim):.4f}" if psnr is not None and ssim is not None else ""
+
+
+def restored_of(
+    dataset: str, there: Iterable[Run], pairs: dict[str, tuple[Picture, Picture]]
+) -> dict[str, dict[str, Picture]]:
+    """Pictures restored by the runs that have their weights, or kept: {name of the picture: {row's title: pixels}}."""
+    from benchmark.data.images import read_image
+
+    made: dict[str, dict[str, Picture]] = {name: {} for name in pairs}
+    for run in there:
+        for name, path in restored_tests(run, dataset, pairs).items():
+            made[name][run.title] = read_image(path)
+    return made
+
+
+def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
+    pairs = test_pictures(dataset, there[0].record["config"]["data"]["root"], COMPARED)
+    paths: list[Path] = []
+    for name, restored in restored_of(dataset, there, pairs).items():
+        if not restored:
+            raise UserError("none of the runs has its weights")
+        panels = comparison_panels(dataset, there, name, pairs[name], restored)
+        paths += draw.comparison(
+            panels,
+            draw.telling_boxes(*pairs[name]),
+            folder,
+            f"comparison_{dataset}_{name}",
+            f"{dataset_spec(dataset).title}, {name}",
+        )
+    return paths
+
+
+def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
+    values = {
+        r.title: [counted("psnr_esdnet", i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]]
+        for r in there
+    }
+    column = "rainy_psnr_esdnet"
+    rainy = [counted(column, i[column]) for i in there[0].record["results"][dataset]["images"]]
+    title = f"{dataset_spec(dataset).title}: every test image ({len(rainy)})"
+    return draw.distributions(values, rainy, folder, f"distribution_{dataset}", title)
+
+
+def _curves(found: Shown, folder: Path) -> list[Path]:
+    paths: list[Path] = []
+    trained: dict[str, list[Run]] = {}
+    for there in found.by_set.values():
+        for run in there:
+            of_set = trained.setdefault(str(run.record["config"]["data"]["name"]), [])
+            if run not in of_set:
+                of_set.append(run)
+    for dataset, runs in trained.items():
+        for column, name, ylabel in (
+            ("train/loss", "loss", "training loss"),
+            ("validation/psnr_y", "validation", "PSNR-Y on held-out images (dB)"),
+        ):
+            lines = {r.title: points for r in runs if (points := logged(r.folder, column))}
+            if lines:
+                title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
+                paths += draw.curves(lines, folder, f"curves_{name}_{dataset}", title, ylabel)
+    return paths
+
+
+def logged(folder: Path, column: str) -> list[tuple[float, float]]:
+    """What a training logged, by step: (step, value); empty where there is nothing."""
+    path = folder / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r.get(column)]
+    return [(float(r["step"]), float(r[column])) for r in rows]
+
+
+def make_report(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
+    """Write the HTML report of a recipe's runs; returns the exit status (1 if a figure could not be drawn).
+
+    Args:
+        runs: folder of the runs.
+        recipe: whose runs.
+        models: names of networks; empty for all.
+        out: folder of the page; None: below `runs`.
+    """
+    from benchmark.files import write_text
+    from benchmark.report.page import page
+
+    found = find(runs, recipe, models)
+    folder = out or Path(runs) / "report" / recipe
+    require_writable(folder)
+    paths, problems = figures(found, Path(runs), folder / "figures")
+    report = gathered(found, Path(runs), [p for p in paths if p.suffix == ".png"])
+    path = folder / "report.html"
+    write_text(path, page(report))
+    print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, one file, nothing else is needed)")
+    for problem in problems:
+        print(f"derain: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
+    """What the report shows: tables as last made, pictures, figures, costs, and where each run comes from."""
+    from benchmark.text.table import read_table
+
+    tables = [read_table(p) for p in sorted((runs / "tables" / found.recipe).glob("*.json"))]
+    newest = max(str(r.record.get("date", "")) for r in found.every)
+    commits = ", ".join(sorted({commit_in_words(r.record.get("commit")) for r in found.every}))
+    given = len({r.row for r in found.given})
+    about = [
+        f"Recipe {found.recipe}: {len(found.runs)} runs of {len({r.model for r in found.runs})} networks"
+        + f" and {given} rows that nobody trained here" * bool(given)
+        + f", the last one done {newest}, made by {commits}.",
+        *about_rows([r.record for r in found.given]),
+    ]
+    if any(r.record["config"]["recipe"].get("embedded") for r in found.runs):
+        about.append(EMBEDDED)
+    return Report(
+        title=f"Deraining benchmark, recipe {found.recipe}",
+        about=about,
+        tables=tables,
+        comparisons=[c for d, there in found.by_set.items() if (c := _for_slider(d, there)) is not None],
+        figures=[Drawn(p, _figure_caption(p.stem, found)) for p in drawings],
+        layers=[_layers(name, runs / "costs") for name in found.networks],
+        runs=[r.record for r in found.every],
+        not_run=[*_not_run(found), *_not_made({t.name for t in tables})],
+        missing={
+            "tables": "No table has been made of these runs yet: make table1",
+            "pictures": "None of the runs has its weights.",
+            "not-run": "Every table has been made, and every network was run on every set that others were run on.",
+        },
+    )
+
+
+def _for_slider(dataset: str, there: Sequence[Run]) -> Comparison | None:
+    try:
+        pairs = test_pictures(dataset, there[0].record["config"]["data"]["root"], COMPARED)
+        restored = restored_of(dataset, there, pairs)
+    except (UserError, WorkError) as error:
+        print(f"derain: {dataset}: no pictures in the report: {error}", file=sys.stderr)
+        return None
+    if not all(restored.values()):
+        return None
+    pictures = []
+    for name, by_network in restored.items():
+        panels = comparison_panels(dataset, there, name, pairs[name], by_network)
+        captions = [p.caption for p in panels[:-1]] + [""]
+        pictures.append((name, [Look(p.title, p.picture, c) for p, c in zip(panels, captions, strict=True)]))
+    return Comparison(dataset_spec(dataset).title, pictures)
+
+
+def _figure_caption(stem: str, found: Shown) -> str:
+    recipe = found.recipe
+    kind, _, rest = stem.partition("_")
+    if kind == "figure1":
+        return {
+            "printed": "Figure 1 as the paper printed it.",
+            "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
+            "measured": f"Figure 1 as measured here, recipe {recipe}.",
+        }[rest]
+    if kind == "figure2":
+        title = next(r.title for r in found.every if _file(r) == rest)
+        return f"Figure 2 for {title}: pixels, membrane and spike rate of a patch with and without rain."
+    if kind == "comparison":
+        dataset, _, name = rest.partition("_")
+        return f"{dataset}, {name}: the same picture by every network, the same parts magnified."
+    if kind == "distribution":
+        return f"{rest}: PSNR-Y of every test image."
+    return f"{rest.partition('_')[2]}: {'training loss' if 'loss' in rest else 'PSNR-Y on held-out images'} by step."
+
+
+_LAYER_COLUMNS = ("name", "kind", "input", "T", "parameters", "macs", "accumulates", "calls")
+
+
+def _layers(name: str, folder: Path) -> Layers:
+    """The full network's cost at 256², layer by layer; counted once and kept beside the other costs."""
+    from benchmark.run.costs import counted_by, kept_of
+    from benchmark.run.records import provenance, write_record
+
+    place, file = folder / f"{name}-256-layers", "layers.json"
+    made_by = counted_by(name)
+    kept = kept_of(place, made_by, file)
+    if kept is None:
+        from benchmark.cost import measure_cost
+        from benchmark.models import create_model
+
+        network = create_model(name)
+        # shapes alone count the operations; the glance tells which layers spikes drive
+        cost = measure_cost(network, 256, shapes_only=True, rates=measure_cost(network, 32))
+        rows = [[getattr(row, c) for c in _LAYER_COLUMNS] for row in cost.counted]
+        total = (
+            f"{cost.params / 1e6:.3f} M parameters, {cost.macs / 1e9:.3f} GMAC and {cost.accumulates / 1e9:.3f} G "
+            "accumulates at 256²"
+        )
+        kept = {"model": name, "total": total, "rows": rows, **provenance(name), **made_by}
+        write_record(place, kept, file)
+    title = catalog.network(name).title
+    rows = [row for row in kept["rows"] if row[4] or row[5] or row[6]]
+    return Layers(title, kept["total"], _LAYER_COLUMNS, rows)
+
+
+def _not_made(tables: set[str]) -> list[tuple[str, str]]:
+    """The paper's tables that nobody has made of these runs."""
+    return [
+        (f"Table {number}", f"not made: make table{number}")
+        for number in range(1, 6)
+        if f"table{number}" not in tables
+    ]
+
+
+def _not_run(found: Shown) -> list[tuple[str, str]]:
+    """Runs that failed, sets that could not be tested, and networks without a run."""
+    items = [(str(f.get("name", "a run")), f"{f['state']}: {f['reason']}") for f in found.failures]
+    for run in found.runs:
+        items += [(f"{run.folder.name} on {d}", str(why)) for d, why in run.record.get("missing", {}).items()]
+    for network in catalog.networks().values():
+        sets = [d for d, there in found.by_set.items() if all(r.row != network.name for r in there)]
+        if found.runs and sets:
+            items.append((network.title, f"not run with recipe {found.recipe} for {', '.join(sets)}"))
+    return items

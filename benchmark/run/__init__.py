@@ -1,0 +1,1 @@
+"""One run: done, measured, counted, and what it leaves: its record."""
