@@ -177,7 +177,8 @@ _typed: list[str] = []
 def command_line() -> str:
     """The command as the user typed it, in a run's own process too."""
     words = _typed or sys.argv
-    return without_home(shlex.join([Path(words[0]).name, *words[1:]]))
+    name = Path(words[0]).name
+    return without_home(shlex.join(["derain" if name == "__main__.py" else name, *words[1:]]))
 
 
 def typed(words: Iterable[str]) -> None:

@@ -247,17 +247,22 @@ class RunSpec:
             return self.network.tile or (None, overlap)
         return (None if tile == "whole" else int(tile)), overlap
 
-    @cached_property
+    @property
     def question(self) -> dict[str, Any]:
-        """All that the result depends on, as plain data."""
-        return identities.question(self)
+        """All that the result depends on, as plain data; with what its files hold now, where it names any."""
+        kept = self.__dict__.get("_question")
+        if kept is None:
+            kept = identities.question(self)
+            if not (self.recipe.start_from or self.evaluation.metrics):
+                self.__dict__["_question"] = kept
+        return kept
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """A hash of that: the same for the same question, on any machine."""
         return identities.digest(self.question)
 
-    @cached_property
+    @property
     def training_identity(self) -> str:
         """A hash of all that the trained weights depend on: runs that differ in how they are tested share it."""
         return identities.training(self)
@@ -275,7 +280,9 @@ class RunSpec:
     def with_seed(self, seed: int) -> RunSpec:
         """The same with another seed; what was found out about its question is not found out again."""
         other = dataclasses.replace(self, seed=seed)
-        other.__dict__["question"] = {**self.question, "seed": seed}
+        asked = self.question
+        if "_question" in self.__dict__:
+            other.__dict__["_question"] = {**asked, "seed": seed}
         return other
 
     def plain(self) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
-from benchmark.sweep.records import find_record, in_words, provenance, read_record
 from scipy.stats import spearmanr
 
 from benchmark import catalog
 from benchmark.files import write_text
+from benchmark.run.records import find_record, in_words, provenance, read_record
 from benchmark.spec import resolve
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +37,7 @@ _HELD_OUT = [
 
 def rates(runs: Path) -> None:
     """Train every network at every rate, and say which rate is the better for most of them together."""
-    from benchmark.sweep.run import execute
+    from benchmark.run.execute import execute
 
     rows = []
     for name in catalog.networks():

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from benchmark.sweep.records import in_words, provenance
 
 from benchmark.files import write_text
 from benchmark.report.intervals import LEVEL, Estimate, by_scene, estimate, moments
+from benchmark.run.records import in_words, provenance
 
 HERE = Path(__file__).parent
 REAL = HERE.parent / "real" / "images"

@@ -62,7 +62,7 @@ def test_a_container_sees_its_own_group_as_the_root(system: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is Linux's")
 def test_a_shells_limit_bounds_what_is_free() -> None:
     code = (
-        "import resource, torch; from benchmark.evaluation import memory; before = memory.free_memory(); "
+        "import resource, torch; from benchmark.restoration import memory; before = memory.free_memory(); "
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize(); "
         "resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, resource.RLIM_INFINITY)); "
         "after = memory.free_memory(); assert 0 < after <= 2**28 < before, (before, after)"

@@ -22,7 +22,8 @@ from benchmark.cost.writing import latex as cost_latex
 from benchmark.cost.writing import markdown as cost_markdown
 from benchmark.report.page import Comparison, Layers, Report, Shown, page
 from benchmark.text.escapes import csv_text, in_latex, in_markdown, write_csv
-from benchmark.text.table import Cell, Column, Row, Table, csv, latex, markdown, show
+from benchmark.text.table import Cell, Column, Row, Table, csv, latex, markdown
+from benchmark.text.terminal import show
 
 EVIL = [
     "<script>alert(1)</script>",

@@ -57,7 +57,7 @@ def _table(runs: Path, name: str) -> str:
 
 def test_table_2_of_a_folder_of_photographs(runs: Path) -> None:
     text = _table(runs, "table2_")
-    assert "2 rainy photographs" in text
+    assert "2 rainy pictures" in text
     assert "Rainy input" in text and "PReNet" in text and "(18.309" in text
     assert "tiny.png" not in text.split("| Rainy")[1].split("\n")[0]
     assert "Left out: " in text and "broken.png" in text and "30×9" in text
@@ -152,7 +152,7 @@ def test_figures_and_report_from_what_there_is(
         "curves_loss_embedded",
     } <= drawn
     text = (folder / "report.html").read_text()
-    assert "rainy photographs" in text and "01-astronaut" in text and "derain" in text
+    assert "rainy pictures" in text and "01-astronaut" in text and "derain" in text
     assert "RESCAN</b>: not run with recipe embedded for embedded" in text
 
 

@@ -332,7 +332,7 @@ def test_the_thread_keeps_a_claim_alive_while_its_owner_works(
 def test_a_suspended_owner_that_wakes_up_after_a_takeover_writes_nothing(tmp_path: Path, then: str) -> None:
     folder = tmp_path / "run"
     code = (
-        "import time; from pathlib import Path; from benchmark.sweep import claims; claims.BEAT = 0.05\n"
+        "import time; from pathlib import Path; from benchmark.run import claims; claims.BEAT = 0.05\n"
         f"with claims.Claim(Path({str(folder)!r})):\n"
         "    print('held', flush=True); time.sleep(300)\n"
     )

@@ -15,12 +15,12 @@ import pytest
 from benchmark.cli import tables
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import storage_time
+from benchmark.run import ends
 from benchmark.run.claims import Claim, Holder, Owner, holder
 from benchmark.run.ends import End, end_of
 from benchmark.run.records import FAILURE, read_record, write_record
 from benchmark.run.states import State, failure_digest, retried, state_of
 from benchmark.sweep import driver as driving
-from benchmark.sweep import executors
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import Job
 from benchmark.sweep.plan import Plan, Planned
@@ -175,7 +175,7 @@ def test_what_a_signal_says_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert end_of(-signal.SIGTERM, 0).state == end_of(143, 0).state == "interrupted"
     assert end_of(-signal.SIGSEGV, 0) == End("failed", "its process was killed by SIGSEGV")
     assert end_of(0, 0).state == "failed" and end_of(75, 0).claimed
-    monkeypatch.setattr(executors, "memory_kills", lambda: 7)
+    monkeypatch.setattr(ends, "memory_kills", lambda: 7)
     assert end_of(-signal.SIGKILL, 7).state == "interrupted"
     assert end_of(-signal.SIGKILL, 6).state == "out of memory"
 

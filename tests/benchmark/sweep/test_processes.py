@@ -109,7 +109,7 @@ def test_a_killed_driver_leaves_no_orphans_and_the_next_goes_on(tmp_path: Path, 
     assert (
         failure is not None
         and failure["state"] == "interrupted"
-        and failure["command"].startswith("cli.py table 1")
+        and failure["command"].startswith("derain table 1")
     )
     assert (folder / "checkpoints" / "last.ckpt").is_file()
 

@@ -20,6 +20,8 @@ STEPS = 30
 @pytest.mark.parametrize("name", catalog.networks())
 def test_thirty_steps_lower_the_loss(name: str, recipe: str) -> None:
     entry = catalog.network(name)
+    if recipe == "authors" and not entry.published:
+        pytest.skip("a design of this suite has no authors' recipe")
     config = resolve([f"model={name}", "data=embedded", f"recipe={recipe}"]).recipe
     torch.manual_seed(0)
     network = create_model(name, **entry.embedded).train()
