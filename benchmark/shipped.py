@@ -64,9 +64,12 @@ class Shipped:
         lines = [f"{self.name}: PSNR-Y {sets}", f"{self.name} cannot: {'; '.join(self.card['limits'])}"]
         tiles = self.card.get("tiles")
         if tiled and tiles:
-            most = (tiles["together"] or tiles["alone"])["most"]
+            ways = {"together": "that pool over the whole picture", "alone": "by themselves"}
+            apart = [
+                f"{short(tiles[way]['most'])} in tiles {told}" for way, told in ways.items() if tiles.get(way)
+            ]
             lines.append(
-                f"{self.name} in tiles: at most {short(most)} of 255 from the whole picture where measured"
+                f"{self.name}, where measured, differs from the whole picture by at most {', '.join(apart)} (of 255)"
             )
         return lines
 

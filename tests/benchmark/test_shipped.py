@@ -90,8 +90,9 @@ def test_a_run_is_shipped_with_its_card(mine: Path) -> None:
     tiles = card["tiles"]
     assert len(tiles["photographs"]) == 3 and tiles["together"]["most"] < 1 < tiles["alone"]["most"]
     assert f"differ from the whole by at most {short(tiles['together']['most'])} of 255" in page
-    said = "nafnet-general in tiles: at most"
-    assert said in ship.in_words(tiled=True)[-1] and said not in " ".join(ship.in_words())
+    told = ship.in_words(tiled=True)[-1]
+    assert "in tiles that pool over the whole picture" in told and "in tiles by themselves" in told
+    assert "tiles" not in " ".join(ship.in_words())
     assert ship.path.stat().st_mode & 0o777 == 0o644
     assert str(mine.parent) not in json.dumps(card["training"]["data"])
 
