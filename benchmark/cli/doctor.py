@@ -26,8 +26,6 @@ _EXTRAS = {
     "av": "videos",
     "pillow_heif": "HEIC photographs",
     "onnxruntime": "export to ONNX",
-    "tensorboard": "logger=tensorboard",
-    "mlflow": "logger=mlflow",
     "jsonargparse": "LightningCLI",
     "wandb_workspaces": "derain dashboard",
     "ray": "executor=ray",
