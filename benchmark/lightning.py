@@ -78,28 +78,23 @@ class RestorationModule(Restoration):
         tile: int | str | None = "authors",
         overlap: int = 8,
     ) -> None:
+        of_optimizer = {"lr": lr, "betas": list(betas), "eps": eps, "weight_decay": weight_decay}
+        of_schedule = {
+            "unit": unit,
+            "warmup": warmup,
+            "final_lr": final_lr,
+            "milestones": list(milestones),
+            "every": every,
+            "gamma": gamma,
+            "start": start,
+            "first": first,
+        }
         recipe = recipe_of(
             {
                 "name": "own",
                 "loss": loss,
-                "optimizer": {
-                    "name": optimizer,
-                    "lr": lr,
-                    "betas": list(betas),
-                    "eps": eps,
-                    "weight_decay": weight_decay,
-                },
-                "schedule": {
-                    "name": schedule,
-                    "unit": unit,
-                    "warmup": warmup,
-                    "final_lr": final_lr,
-                    "milestones": list(milestones),
-                    "every": every,
-                    "gamma": gamma,
-                    "start": start,
-                    "first": first,
-                },
+                "optimizer": {"name": optimizer, **of_optimizer},
+                "schedule": {"name": schedule, **of_schedule},
             }
         )
         if schedule == "step" and every <= 0:
@@ -112,19 +107,9 @@ class RestorationModule(Restoration):
                 "options": dict(options or {}),
                 "loss": loss,
                 "optimizer": optimizer,
-                "lr": lr,
-                "betas": list(betas),
-                "eps": eps,
-                "weight_decay": weight_decay,
+                **of_optimizer,
                 "schedule": schedule,
-                "unit": unit,
-                "warmup": warmup,
-                "final_lr": final_lr,
-                "milestones": list(milestones),
-                "every": every,
-                "gamma": gamma,
-                "start": start,
-                "first": first,
+                **of_schedule,
                 "tile": tile,
                 "overlap": overlap,
             }

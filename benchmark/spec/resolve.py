@@ -6,9 +6,7 @@ through `resolve`. Nothing here imports torch, so a wrong word is answered at on
 
 from __future__ import annotations
 
-import copy
 import functools
-import json
 import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -340,7 +338,7 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def schema() -> dict[str, Any]:
     """A JSON schema of files of settings (`words_of_file`): types, bounds, choices, defaults and what each is for."""
-    told = copy.deepcopy(_SPEC.json_schema())
+    told = _SPEC.json_schema()
     names = {
         "model": sorted(catalog.networks()),
         "data": list(catalog.datasets()),
@@ -354,4 +352,4 @@ def schema() -> dict[str, Any]:
     # a network's options stand beside its name
     del told["$defs"]["ModelSpec"]["additionalProperties"]
     told |= {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Settings of a run"}
-    return json.loads(json.dumps(told))
+    return told

@@ -22,13 +22,13 @@ _ON_EACH_OUTPUT = ("rescan", "mprnet", "sfnet")  # which must be a restored imag
 _OTHER_OUTPUTS = ("rcdnet", "sfnet", "elformer", "hpcnet", "smartassign")
 
 
-def check(spec: RunSpec) -> None:
+def check(config: RunSpec) -> None:
     """Refuse settings that cannot go together, or that no type can say.
 
     Raises:
         UserError: names the setting, its value and what would be right.
     """
-    config, entry = spec, spec.network
+    entry = config.network
     datasets = catalog.datasets()
     if config.data.name not in datasets:
         raise unknown("data", config.data.name, datasets)

@@ -49,10 +49,6 @@ Loss = Literal[  # benchmark.training has them; named here so that a wrong one i
 ]
 
 
-def _none() -> list[str]:
-    return []
-
-
 @dataclass(frozen=True, config=_STRICT)
 class ModelSpec:
     """Which network, and constructor options that differ from its authors'."""
@@ -81,11 +77,9 @@ class DataSpec:
         default=None,
         description="folder of the decoded cache; null: DERAIN_CACHE, or this user's cache folder",
     )
-    exclude: list[str] = Field(
-        default_factory=_none, description="names of clean photographs not to train on"
-    )
+    exclude: list[str] = Field(default_factory=list, description="names of clean photographs not to train on")
     rain: list[str] = Field(
-        default_factory=_none,
+        default_factory=list,
         description="data=photographs: regimes alone, in equal parts; empty: all kinds of rain",
     )
     accept_problems: bool = Field(
@@ -209,10 +203,10 @@ class EvaluationSpec:
     )
     save_images: bool = Field(default=False, description="keep the restored test pictures")
     also: list[str] = Field(
-        default_factory=_none, description="further test sets: names below data.root, or folders"
+        default_factory=list, description="further test sets: names below data.root, or folders"
     )
     metrics: list[str] = Field(
-        default_factory=_none, description="further metrics: NAME, or NAME:FILE with its weights"
+        default_factory=list, description="further metrics: NAME, or NAME:FILE with its weights"
     )
 
 
