@@ -28,6 +28,7 @@ from benchmark.errors import OutOfMemory, out_of_memory
 from benchmark.resident import hand_back_freed_memory
 from benchmark.restoration.memory import Live, bytes_per_pixel, free_on, looks_at_all, tried
 from benchmark.restoration.tiling import Progress, feather_weights, in_eval_mode
+from benchmark.threads import ended
 
 OVERLAP = 128
 """Pixels that the tiles share: enough for the reach of the convolutions of the networks that ship."""
@@ -316,8 +317,7 @@ def _restored(
         except BaseException:  # Ctrl-C: Python must not end while a thread is amid a forward
             meeting.fail()
             for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+                ended(thread)
             raise
     if errors:
         raise errors[0]

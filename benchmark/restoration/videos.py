@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from benchmark.errors import UserError, WorkError
 from benchmark.files import atomic
 from benchmark.restoration.containers import first_damage
+from benchmark.threads import ended
 
 Picture = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -293,12 +294,12 @@ def _ahead(items: Iterable[Any]) -> Iterator[Iterator[Any]]:
             raise message[1]
 
     thread = threading.Thread(target=work, name="decode", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield given()
     finally:
         stopped.set()
-        thread.join()
+        ended(thread)
 
 
 @contextlib.contextmanager
@@ -321,12 +322,12 @@ def _behind() -> Iterator[Callable[[Callable[[], None]], None]]:
         waiting.put(call)
 
     thread = threading.Thread(target=work, name="encode", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield put
     finally:
         waiting.put(None)
-        thread.join()
+        ended(thread)
     if failed:
         raise failed[0]
 

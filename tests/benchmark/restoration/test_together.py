@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +212,33 @@ def test_ctrl_c_ends_all_tiles_before_the_command() -> None:
             restore_together(model, as_tensor(photograph(256, 640)), 256)
     finally:
         signal.signal(signal.SIGINT, before)
+    assert not [t for t in threading.enumerate() if t.name.startswith("tile")]
+
+
+def test_ctrl_c_amid_the_start_of_a_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread is there by then, but not yet one that can be joined."""
+    usual = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "tile 2":
+            begin: Any = thread._bootstrap  # type: ignore[attr-defined]
+
+            def late() -> None:
+                time.sleep(0.1)
+                begin()
+
+            def interrupted(timeout: float | None = None) -> bool:
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(thread, "_bootstrap", late)
+            monkeypatch.setattr(thread._started, "wait", interrupted)  # type: ignore[attr-defined]
+        usual(thread)
+
+    model = Pools()
+    assert fits_together(model, 256, 640, 256, CPU)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        restore_together(model, as_tensor(photograph(256, 640)), 256)
     assert not [t for t in threading.enumerate() if t.name.startswith("tile")]
 
 
