@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
 from benchmark.errors import UserError, WorkError, printable, unknown
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2"}
+_SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "nir": ".nir"}
 _SIZE = 256
+_FLIPPED = 1e-3  # of all spikes may differ: one that does at the threshold brings others after it
 
 
 def export(options: Namespace) -> int:
@@ -123,10 +126,10 @@ def _write(
         "torch": versions().get("torch"),
     }
     example = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    if options.format == "nir":
+        return _write_nir(options.out, network, about, example)
     WRITERS[options.format](network, options.out, example, about)
-    print(
-        f"wrote {printable(options.out)}: {options.out.stat().st_size / 2**20:.1f} MiB, {size[0]}×{size[1]} pixels"
-    )
+    _tell(options.out, size)
     try:
         difference = largest_difference(network, open_exported(options.out), example)
     except UserError as error:
@@ -139,4 +142,32 @@ def _write(
         )
     flipped = ": neurons at their threshold fire or not by the last bit" if difference > TOLERANCE else ""
     print(f"on a picture of noise it differs from the network by {difference:.1e} of 1 at most{flipped}")
+    return 0
+
+
+def _tell(path: Path, size: Sequence[int]) -> None:
+    print(f"wrote {printable(path)}: {path.stat().st_size / 2**20:.1f} MiB, {size[0]}×{size[1]} pixels")
+
+
+def _write_nir(path: Path, network: nn.Module, about: dict[str, Any], example: Tensor) -> int:
+    from benchmark.neuromorphic import differing_spikes, encoder_graph, write_nir
+
+    height, width = example.shape[-2:]
+    write_nir(encoder_graph(network, (height, width), about), path)
+    _tell(path, (height, width))
+    print(
+        "it is the encoder, from the picture to its three levels: NIR has no primitive for what enlarges them"
+    )
+    try:
+        differ, of = differing_spikes(network, path, example)
+    except UserError as error:
+        print(f"not tried: {error}")
+        return 0
+    if differ > _FLIPPED * of:
+        raise WorkError(
+            f"{path}: {differ:,} of {of:,} spikes differ from the network's on a picture of noise; do not use it"
+        )
+    print(
+        f"on a picture of noise {differ:,} of {of:,} spikes differ from the network's, by snnTorch's reader"
+    )
     return 0

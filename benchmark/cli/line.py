@@ -368,14 +368,18 @@ def build_parser() -> argparse.ArgumentParser:
     sync.add_argument("--dry-run", action="store_true", help="list what would be sent, and stop")
 
     export = commands.add_parser(
-        "export", help="write a network for other programs: ONNX, or torch's pt2; try the file against it"
+        "export", help="write a network for other programs: ONNX, torch's pt2, NIR; try the file against it"
     )
     export.add_argument("--model", help="name of the network; needed where the weights do not say it")
     export.add_argument(
         "--checkpoint", type=_path, help="weights (default: those that ship, else random ones)"
     )
     export.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="constructor options")
-    export.add_argument("--format", default="onnx", help="onnx (default) or pt2")
+    export.add_argument(
+        "--format",
+        default="onnx",
+        help="onnx (default), pt2, or nir: the encoder of a spiking network, for neuromorphic tools",
+    )
     export.add_argument(
         "--size", help="pixels it is for: 256, or 256x384 (default: the authors' tiles, or 256)"
     )
