@@ -836,7 +836,7 @@ def figures(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """`derain report`."""
-    from benchmark.cli.showing import make_report
+    from benchmark.cli.reporting import make_report
 
     if options.dry_run:
         return _dry_show(options, "report")

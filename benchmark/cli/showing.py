@@ -1,4 +1,4 @@
-"""Figures and the HTML report, from the records and weights of the runs that have been done; nothing is trained."""
+"""Figures, from the records and weights of the runs that have been done; nothing is trained."""
 
 from __future__ import annotations
 
@@ -19,22 +19,17 @@ from benchmark.cli.gallery import (
     restored_tests,
     test_pictures,
 )
-from benchmark.cli.tables import EMBEDDED
 from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.means import counted
 from benchmark.report import figures as draw
-from benchmark.report.page import Comparison, Drawn, Layers, Report
-from benchmark.report.page import Shown as Look
 from benchmark.report.paper import printed
-from benchmark.report.rows import about as about_rows
 from benchmark.run.costs import counted_costs, full_costs
 from benchmark.run.current import require_current
 from benchmark.run.records import Record
 from benchmark.sweep.plan import table_datasets
 from benchmark.sweep.rows import FOLDER as RELEASED
-from benchmark.text.words import commit_in_words
 
 COMPARED = 2  # test pictures of each set that comparisons show
 
@@ -253,14 +248,14 @@ def _activity(found: Shown, folder: Path) -> list[Path]:
             (title, whole[:, top : top + size, left : left + size])
             for title, whole in (("rainy", rainy), ("clean", clean))
         ]
-        own = [folder / f"figure2_{_file(run)}.{suffix}" for suffix in ("pdf", "png")]
+        own = [folder / f"figure2_{file_of(run)}.{suffix}" for suffix in ("pdf", "png")]
         where = f"{run.title}, {dataset_spec(dataset).title}, {picture}"
         draw_patches(network_of(run, "cpu"), patches, None, where, own)
         paths += own
     return paths
 
 
-def _file(run: Run) -> str:
+def file_of(run: Run) -> str:
     """What files of one row's figures are called by."""
     return str(run.record["name"]) if run.record.get("row") else run.model
 
@@ -293,7 +288,15 @@ def restored_of(
 
     made: dict[str, dict[str, Picture]] = {name: {} for name in pairs}
     for run in there:
-        for name, path in restored_tests(run, dataset, pairs).items():
+        try:
+            paths = restored_tests(run, dataset, pairs)
+        except (
+            UserError,
+            WorkError,
+        ) as error:  # weights of an older network: the others are still to be seen
+            print(f"derain: {run.title} is in no picture of {dataset}: {error}", file=sys.stderr)
+            continue
+        for name, path in paths.items():
             made[name][run.title] = read_image(path)
     return made
 
@@ -354,149 +357,3 @@ def logged(folder: Path, column: str) -> list[tuple[float, float]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = [r for r in csv.DictReader(file) if r.get(column)]
     return [(float(r["step"]), float(r[column])) for r in rows]
-
-
-def make_report(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
-    """Write the HTML report of a recipe's runs; returns the exit status (1 if a figure could not be drawn).
-
-    Args:
-        runs: folder of the runs.
-        recipe: whose runs.
-        models: names of networks; empty for all.
-        out: folder of the page; None: below `runs`.
-    """
-    from benchmark.files import write_text
-    from benchmark.report.page import page
-
-    found = find(runs, recipe, models)
-    folder = out or Path(runs) / "report" / recipe
-    require_writable(folder)
-    paths, problems = figures(found, Path(runs), folder / "figures")
-    report = gathered(found, Path(runs), [p for p in paths if p.suffix == ".png"])
-    path = folder / "report.html"
-    write_text(path, page(report))
-    print(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB, one file, nothing else is needed)")
-    for problem in problems:
-        print(f"derain: {problem}", file=sys.stderr)
-    return 1 if problems else 0
-
-
-def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
-    """What the report shows: tables as last made, pictures, figures, costs, and where each run comes from."""
-    from benchmark.text.table import read_table
-
-    tables = [read_table(p) for p in sorted((runs / "tables" / found.recipe).glob("*.json"))]
-    newest = max(str(r.record.get("date", "")) for r in found.every)
-    commits = ", ".join(sorted({commit_in_words(r.record.get("commit")) for r in found.every}))
-    given = len({r.row for r in found.given})
-    about = [
-        f"Recipe {found.recipe}: {len(found.runs)} runs of {len({r.model for r in found.runs})} networks"
-        + f" and {given} rows that nobody trained here" * bool(given)
-        + f", the last one done {newest}, made by {commits}.",
-        *about_rows([r.record for r in found.given]),
-    ]
-    if any(r.record["config"]["recipe"].get("embedded") for r in found.runs):
-        about.append(EMBEDDED)
-    return Report(
-        title=f"Deraining benchmark, recipe {found.recipe}",
-        about=about,
-        tables=tables,
-        comparisons=[c for d, there in found.by_set.items() if (c := _for_slider(d, there)) is not None],
-        figures=[Drawn(p, _figure_caption(p.stem, found)) for p in drawings],
-        layers=[_layers(name, runs / "costs") for name in found.networks],
-        runs=[r.record for r in found.every],
-        not_run=[*_not_run(found), *_not_made({t.name for t in tables})],
-        missing={
-            "tables": "No table has been made of these runs yet: make table1",
-            "pictures": "None of the runs has its weights.",
-            "not-run": "Every table has been made, and every network was run on every set that others were run on.",
-        },
-    )
-
-
-def _for_slider(dataset: str, there: Sequence[Run]) -> Comparison | None:
-    try:
-        pairs = test_pictures(dataset, there[0].record["config"]["data"]["root"], COMPARED)
-        restored = restored_of(dataset, there, pairs)
-    except (UserError, WorkError) as error:
-        print(f"derain: {dataset}: no pictures in the report: {error}", file=sys.stderr)
-        return None
-    if not all(restored.values()):
-        return None
-    pictures = []
-    for name, by_network in restored.items():
-        panels = comparison_panels(dataset, there, name, pairs[name], by_network)
-        captions = [p.caption for p in panels[:-1]] + [""]
-        pictures.append((name, [Look(p.title, p.picture, c) for p, c in zip(panels, captions, strict=True)]))
-    return Comparison(dataset_spec(dataset).title, pictures)
-
-
-def _figure_caption(stem: str, found: Shown) -> str:
-    recipe = found.recipe
-    kind, _, rest = stem.partition("_")
-    if kind == "figure1":
-        return {
-            "printed": "Figure 1 as the paper printed it.",
-            "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
-            "measured": f"Figure 1 as measured here, recipe {recipe}.",
-        }[rest]
-    if kind == "figure2":
-        title = next(r.title for r in found.every if _file(r) == rest)
-        return f"Figure 2 for {title}: pixels, membrane and spike rate of a patch with and without rain."
-    if kind == "comparison":
-        dataset, _, name = rest.partition("_")
-        return f"{dataset}, {name}: the same picture by every network, the same parts magnified."
-    if kind == "distribution":
-        return f"{rest}: PSNR-Y of every test image."
-    return f"{rest.partition('_')[2]}: {'training loss' if 'loss' in rest else 'PSNR-Y on held-out images'} by step."
-
-
-_LAYER_COLUMNS = ("name", "kind", "input", "T", "parameters", "macs", "accumulates", "calls")
-
-
-def _layers(name: str, folder: Path) -> Layers:
-    """The full network's cost at 256², layer by layer; counted once and kept beside the other costs."""
-    from benchmark.run.costs import counted_by, kept_of
-    from benchmark.run.records import provenance, write_record
-
-    place, file = folder / f"{name}-256-layers", "layers.json"
-    made_by = counted_by(name)
-    kept = kept_of(place, made_by, file)
-    if kept is None:
-        from benchmark.cost import measure_cost
-        from benchmark.models import create_model
-
-        network = create_model(name)
-        # shapes alone count the operations; the glance tells which layers spikes drive
-        cost = measure_cost(network, 256, shapes_only=True, rates=measure_cost(network, 32))
-        rows = [[getattr(row, c) for c in _LAYER_COLUMNS] for row in cost.counted]
-        total = (
-            f"{cost.params / 1e6:.3f} M parameters, {cost.macs / 1e9:.3f} GMAC and {cost.accumulates / 1e9:.3f} G "
-            "accumulates at 256²"
-        )
-        kept = {"model": name, "total": total, "rows": rows, **provenance(name), **made_by}
-        write_record(place, kept, file)
-    title = catalog.network(name).title
-    rows = [row for row in kept["rows"] if row[4] or row[5] or row[6]]
-    return Layers(title, kept["total"], _LAYER_COLUMNS, rows)
-
-
-def _not_made(tables: set[str]) -> list[tuple[str, str]]:
-    """The paper's tables that nobody has made of these runs."""
-    return [
-        (f"Table {number}", f"not made: make table{number}")
-        for number in range(1, 6)
-        if f"table{number}" not in tables
-    ]
-
-
-def _not_run(found: Shown) -> list[tuple[str, str]]:
-    """Runs that failed, sets that could not be tested, and networks without a run."""
-    items = [(str(f.get("name", "a run")), f"{f['state']}: {f['reason']}") for f in found.failures]
-    for run in found.runs:
-        items += [(f"{run.folder.name} on {d}", str(why)) for d, why in run.record.get("missing", {}).items()]
-    for network in catalog.networks().values():
-        sets = [d for d, there in found.by_set.items() if all(r.row != network.name for r in there)]
-        if found.runs and sets:
-            items.append((network.title, f"not run with recipe {found.recipe} for {', '.join(sets)}"))
-    return items

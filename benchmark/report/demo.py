@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from benchmark.report.page import Comparison, filled, in_script, pictures_data, slider
+from benchmark.report.page import JPEG, Comparison, encoded, in_script
 from benchmark.shipped import Shipped
 
 MARK = '<meta name="generator" content="derain demo">'
@@ -41,7 +42,7 @@ def shown_page(comparison: Comparison, weights: Sequence[Shipped], made: str, cr
         f'<p class="lead">The weights that ship with <code>derain</code>, {names}, on photographs that they never '
         "saw in training, with rain rendered over them. Pull the line; choose another picture, or what stands left "
         "and right of it.</p></header><main>",
-        slider(0, height, width),
+        _slider(0, height, width),
         '<p class="soft">On each picture: PSNR-Y (dB) / SSIM-Y against the photograph without rain. '
         f"{escape(made)}</p>",
         *_weights(weights),
@@ -53,9 +54,9 @@ def shown_page(comparison: Comparison, weights: Sequence[Shipped], made: str, cr
         "<h2>The photographs</h2><ul>",
         *(f"<li>{escape(line)}</li>" for line in credits),
         '</ul><p class="soft">Nothing on this page is fetched: all of it is in this one file.</p></main>',
-        pictures_data([comparison]),
+        _pictures_data([comparison]),
     ]
-    return filled("demo.html", TITLE=_TITLE, POLICY=_POLICY, BODY="\n".join(body), DROP="")
+    return _filled("demo.html", TITLE=_TITLE, POLICY=_POLICY, BODY="\n".join(body), DROP="")
 
 
 def served_page(weights: Sequence[Shipped], served: Served) -> str:
@@ -82,7 +83,7 @@ def served_page(weights: Sequence[Shipped], served: Served) -> str:
         '<template id="entry"><article class="entry"><h3></h3><p class="status" role="status"></p>'
         '<progress max="1" value="0" aria-label="how much is done"></progress>'
         '<div class="row"><button type="button" class="cancel">Cancel</button></div>'
-        f'<div class="result" hidden>{slider(None)}<div class="row"><a class="button first download">Download PNG</a>'
+        f'<div class="result" hidden>{_slider(None)}<div class="row"><a class="button first download">Download PNG</a>'
         '<button type="button" class="again"></button></div></div></article></template>',
         *_weights(weights),
         "</main>",
@@ -90,7 +91,7 @@ def served_page(weights: Sequence[Shipped], served: Served) -> str:
     ]
     policy = f"{_POLICY} blob: 'self'; connect-src 'self'"
     drop = Path(__file__).with_name("drop.js").read_text(encoding="utf-8").rstrip()
-    return filled("demo.html", TITLE=_TITLE, POLICY=policy, BODY="\n".join(body), DROP=drop)
+    return _filled("demo.html", TITLE=_TITLE, POLICY=policy, BODY="\n".join(body), DROP=drop)
 
 
 def _weights(weights: Sequence[Shipped]) -> list[str]:
@@ -128,3 +129,48 @@ def _card(ship: Shipped) -> str:
 
 def _speed(ship: Shipped) -> str:
     return f"{ship.card['seconds_per_megapixel']['seconds']:.1f} s"
+
+
+def _filled(template: str, **parts: str) -> str:
+    """A page of this folder with its `{{PARTS}}` put in; style and script of the comparisons are the same for all."""
+    folder = Path(__file__).parent
+    parts["STYLE"], parts["COMPARE"] = (
+        (folder / name).read_text(encoding="utf-8").rstrip() for name in ("style.css", "compare.js")
+    )
+    text = (folder / template).read_text(encoding="utf-8")
+    return re.sub(r"\{\{([A-Z]+)\}\}", lambda part: parts[part[1]], text)
+
+
+def _slider(index: int | None, height: int = 1, width: int = 1) -> str:
+    """A box of one picture over another, for the comparison of that number or (None) one that a script fills."""
+    which = "" if index is None else f' data-set="{index}"'
+    return (
+        f'<div class="comparison"{which}><div class="choose">'
+        "<label>picture <select></select></label><label>left <select></select></label>"
+        "<label>right <select></select></label></div>"
+        f'<div class="slider"><img width="{width}" height="{height}" alt=""><img class="over" alt="">'
+        '<div class="bar"></div><span class="left"></span><span class="right"></span>'
+        '<input type="range" min="0" max="100" value="50" step="0.5" '
+        'aria-label="how much of each picture"></div></div>'
+    )
+
+
+def _pictures_data(comparisons: Sequence[Comparison]) -> str:
+    """The pictures of the comparisons as the script element that the page's own script reads."""
+    return f'<script type="application/json" id="picture-data">{_pictures(comparisons)}</script>'
+
+
+def _pictures(comparisons: Sequence[Comparison]) -> str:
+    data = [
+        [
+            {
+                "name": name,
+                "shown": [
+                    {"name": s.name, "caption": s.caption, "data": encoded(s.picture, JPEG)} for s in shown
+                ],
+            }
+            for name, shown in comparison.pictures
+        ]
+        for comparison in comparisons
+    ]
+    return in_script(data)

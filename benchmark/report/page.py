@@ -1,4 +1,8 @@
-"""The report: one HTML page that fetches nothing, drawn from tables, figures, pictures, costs and records."""
+"""The report: one HTML page that fetches nothing, drawn from tables, figures, pictures, costs and records.
+
+What is shown is put together here as plain data; how it looks is `report.html`, a Jinja template that escapes every
+text, with `report.css` and `report.js`.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +11,34 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark import catalog
 from benchmark.report.rows import title_of
-from benchmark.text.table import BEST, MINUS, Cell, Column, Table, measured
+from benchmark.text.escapes import in_latex
+from benchmark.text.table import BEST, MINUS, TIED, Cell, Column, Row, Table, csv, latex, measured
 from benchmark.text.words import commit_in_words
 
 Record = Mapping[str, Any]
 Picture = NDArray[np.uint8]
 
-QUALITY = 90  # of the JPEG pictures in the page: what is measured is the PNG, this is to look at
+LIMIT = 12_000_000
+"""Bytes of a page; PDFs that would go beyond are named instead, and pictures are compressed more."""
+_MARGIN = 100_000  # bytes: of figures' own markup
+_QUALITIES = (90, 80, 70, 55)
+_DRAWING = 400_000  # bytes up to which a figure is shown as its own file
+
+_OF_PHOTOGRAPHS = {"format": "WEBP", "quality": 80, "method": 4}
+JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
+SUBJECT = "ESDNet"
+TARGET = "Target"
+_INPUT = ("Rainy input", "Input")
 
 
 @dataclass(frozen=True)
@@ -45,20 +60,44 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure: its PNG file and what it shows."""
+    """A figure: its PNG file (PDF and SVG beside it, of the same name, where there are any) and what it shows."""
 
     path: Path
     caption: str
 
 
 @dataclass(frozen=True)
-class Layers:
-    """What a network costs, layer by layer: column titles and rows, the totals in words."""
+class Grid:
+    """A table of plain values: column titles and rows; folded under its total where it has one."""
 
     title: str
     total: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        key: its address in the page.
+        title: above it.
+        about: paragraphs beneath the title.
+        parts: what it shows, in order.
+        runs: records of runs, for a list of where they come from.
+        not_run: what was not run, and why.
+        missing: what is said where there is nothing to show.
+    """
+
+    key: str
+    title: str
+    about: Sequence[str] = ()
+    parts: Sequence[Table | Grid | Comparison | Drawn] = ()
+    runs: Sequence[Record] = ()
+    not_run: Sequence[tuple[str, str]] = ()
+    missing: str = "Nothing."
 
 
 @dataclass(frozen=True)
@@ -67,93 +106,237 @@ class Report:
 
     title: str
     about: Sequence[str]  # paragraphs beneath the title
-    tables: Sequence[Table] = ()
-    comparisons: Sequence[Comparison] = ()
-    figures: Sequence[Drawn] = ()
-    layers: Sequence[Layers] = ()
-    runs: Sequence[Record] = ()
-    not_run: Sequence[tuple[str, str]] = ()  # what, why
-    missing: Mapping[str, str] = field(default_factory=dict)  # section: why it is empty
+    sections: Sequence[Section] = field(default_factory=tuple)
 
 
 def page(report: Report) -> str:
     """The HTML page. Every text that comes from outside (names, reasons, commands) is escaped."""
-    sections = [
-        ("tables", "Tables", [_table(t) for t in report.tables]),
-        ("pictures", "Pictures", _comparisons(report.comparisons)),
-        ("figures", "Figures", _figures(report.figures)),
-        ("cost", "Cost per layer", [_layers(one) for one in report.layers]),
-        ("runs", "Provenance of the runs", [_run(r) for r in report.runs]),
-        ("not-run", "What was not run, and why", _not_run(report.not_run)),
-    ]
-    links = "".join(f'<li><a href="#{key}">{escape(title)}</a></li>' for key, title, _ in sections)
-    body = [f"<header><h1>{escape(report.title)}</h1>"]
-    body += [f'<p class="soft">{escape(text)}</p>' for text in report.about]
-    body.append(f'</header><nav aria-label="Sections"><ul>{links}</ul></nav><main>')
-    for key, title, parts in sections:
-        body.append(f'<section><h2 id="{key}">{escape(title)}</h2>')
-        body += parts or [f"<p>{escape(report.missing.get(key, 'Nothing.'))}</p>"]
-        body.append("</section>")
-    body.append("</main>")
-    if report.comparisons:
-        body.append(pictures_data(report.comparisons))
-    return filled("page.html", TITLE=escape(report.title), BODY="\n".join(body))
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-
-def filled(template: str, **parts: str) -> str:
-    """A page of this folder with its `{{PARTS}}` put in; style and script of the comparisons are the same for all."""
     folder = Path(__file__).parent
-    parts["STYLE"], parts["COMPARE"] = (
-        (folder / name).read_text(encoding="utf-8").rstrip() for name in ("style.css", "compare.js")
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    text = (folder / template).read_text(encoding="utf-8")
-    return re.sub(r"\{\{([A-Z]+)\}\}", lambda part: parts[part[1]], text)
+    template = environment.get_template("report.html")
+    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    sections = [
+        {
+            "key": s.key,
+            "title": s.title,
+            "about": [_pieces(t) for t in s.about],
+            "parts": list(_parts(s, f"{s.key}-table")),
+            "runs": [_run(r) for r in s.runs],
+            "not_run": s.not_run,
+            "missing": "" if s.parts or s.runs or s.not_run else s.missing,
+        }
+        for s in report.sections
+    ]
+
+    def rendered(
+        figures: Mapping[Path, Mapping[str, Any]], pictures: Sequence[Any], quality: int, left_out: int
+    ) -> str:
+        return template.render(
+            title=report.title,
+            about=[_pieces(t) for t in report.about],
+            sections=sections,
+            figures=figures,
+            pictures=in_script(pictures),
+            quality=quality,
+            left_out=left_out,
+            style=style,
+            script=script,
+        )
+
+    comparisons = [p for s in report.sections for p in s.parts if isinstance(p, Comparison)]
+    drawn = [p for s in report.sections for p in s.parts if isinstance(p, Drawn)]
+    nothing = {d.path: _FIGURE for d in drawn}
+    left = LIMIT - len(rendered(nothing, [], 0, 0).encode()) - _MARGIN
+    pictures, quality, left_out = _fitting(comparisons, left * 2 // 3)
+    left -= len(in_script(pictures))
+    return rendered(_drawings(drawn, left), pictures, quality, left_out)
 
 
-def _text(text: str) -> str:
-    """Prose, escaped; what stands between backticks is a name."""
-    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(text))
+def _parts(section: Section, name: str) -> Iterator[dict[str, Any]]:
+    viewer: dict[str, Any] | None = None
+    for number, part in enumerate(section.parts, 1):
+        if isinstance(part, Table):
+            yield {"kind": "table", "id": f"{name}-{number}", **_table(part)}
+        elif isinstance(part, Grid):
+            yield {"kind": "table", "id": f"{name}-{number}", **_grid(part)}
+        elif isinstance(part, Drawn):
+            yield {"kind": "figure", "path": part.path, "caption": part.caption}
+        elif viewer is None:  # one for all sets
+            viewer = {"kind": "viewer"}
+            yield viewer
 
 
-def _sortable(heads: Sequence[str], rows: Sequence[str], label: str) -> str:
-    cells = "".join(f'<th scope="col"><button type="button">{escape(h)}</button></th>' for h in heads)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table class="sortable">'
-        f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def _pieces(text: str) -> list[tuple[str, bool]]:
+    """Prose, in pieces; what stands between backticks is a name."""
+    return [(piece, index % 2 == 1) for index, piece in enumerate(text.split("`"))]
 
 
-def _table(table: Table) -> str:
+def _link(text: str, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _downloads(name: str, forms: Mapping[str, str]) -> list[dict[str, str]]:
+    kinds = {"csv": "text/csv", "tex": "application/x-tex", "json": "application/json"}
+    words = {"csv": "CSV", "tex": "LaTeX", "json": "JSON"}
+    return [
+        {"words": words[form], "file": f"{name}.{form}", "href": _link(text, kinds[form])}
+        for form, text in forms.items()
+    ]
+
+
+_LESS = re.compile(
+    r"↓|parameters|operations|macs|accumulates|elementwise|energy|flops|rank|µj|\bp\b|seconds|\btime\b|ours",
+    re.I,
+)
+
+
+def _first(title: str) -> str:
+    """Which way a column of figures is sorted first: its best on top."""
+    return "ascending" if _LESS.search(title) and "↑" not in title else "descending"
+
+
+def _families() -> dict[str, str]:
+    return {entry.title: entry.family for entry in catalog.networks().values()}
+
+
+def _family(label: str, families: Mapping[str, str]) -> str:
+    name = re.split(r"[,†‡§]", label)[0].strip()
+    return families.get(name, families.get(name.partition("-")[0], ""))
+
+
+def _table(table: Table) -> dict[str, Any]:
     letters = table.reasons()
-    rows = []
-    for row in table.rows:
-        cells = "".join(_cell(table.cell(row, c), c, letters) for c in table.columns)
-        rows.append(f'<tr><td data-value="{escape(row.label)}">{escape(row.label)}</td>{cells}</tr>')
+    families = _families()
+    inputs = [r for r in table.rows if r.label in _INPUT]
+    others = [r for r in table.rows if r.label not in _INPUT]
+    groups = _groups(table.columns)
+    lead = _lead(table, others)
+    if lead is not None:
+        others = sorted(others, key=lambda r: _order(table.cell(r, lead), _first(lead.title)))
+    heads: list[dict[str, Any]] = []
+    for column, group in zip(table.columns, groups, strict=True):
+        rest = column.title.partition("\n")[2]
+        own = rest if group else column.title
+        heads.append(
+            {
+                "words": own.replace("`", ""),
+                "group": group,
+                "first": _first(column.title),
+                "sort": _first(column.title) if column is lead else "",
+                "place": len(heads) + 1,
+                "left": False,
+            }
+        )
+    spans: list[dict[str, Any]] = []
+    for head in heads:
+        if spans and head["group"] and spans[-1]["group"] == head["group"]:
+            spans[-1]["span"] += 1
+        else:
+            spans.append({"group": head["group"], "span": 1, "head": head})
+    named = [name for name in dict.fromkeys(groups) if name]
+
+    def shown(row: Row) -> dict[str, Any]:
+        return {
+            "label": row.label,
+            "family": _family(row.label, families),
+            "subject": row.label == SUBJECT,
+            "cells": [
+                {**_cell(table.cell(row, c), c, letters), "group": g or (_REST if named else "")}
+                for c, g in zip(table.columns, groups, strict=True)
+            ],
+        }
+
+    rows = [shown(r) for r in others]
     notes = [f"{letter}: {reason}" for reason, letter in letters.items()]
-    return "\n".join(
-        [
-            f"<h3>{_text(table.title)}</h3>",
-            _sortable(["Network", *(c.title for c in table.columns)], rows, table.title),
-            *(f'<p class="note">{_text(note)}</p>' for note in [*notes, *table.notes]),
-        ]
-    )
+    return {
+        "title": _pieces(table.title),
+        "plain": table.title.replace("`", ""),
+        "first_head": "Network" if any(r["family"] for r in rows) else "Row",
+        "heads": heads,
+        "spans": spans,
+        "grouped": bool(named),
+        "groups": [*named, *([_REST] if not all(groups) else [])] if named else [],
+        "rest": _REST,
+        "preferred": "Average" if "Average" in named else (named[-1] if named else ""),
+        "families": sorted({r["family"] for r in rows} - {""}),
+        "input": [shown(r) for r in inputs],
+        "rows": rows,
+        "printed": any(table.cell(r, c).paper is not None for r in table.rows for c in table.columns),
+        "notes": [_pieces(note) for note in [*notes, *table.notes]],
+        "downloads": _downloads(
+            table.name,
+            {
+                "csv": csv(table),
+                "tex": latex(table),
+                "json": json.dumps(asdict(table), ensure_ascii=False, indent=1),
+            },
+        ),
+        "total": "",
+    }
 
 
-def _cell(cell: Cell, column: Column, letters: Mapping[str, str]) -> str:
+_REST = "Costs"
+
+
+def _groups(columns: Sequence[Column]) -> list[str]:
+    """Names of the groups of columns: a first line that neighbours share; empty for those that stand alone."""
+    lines = [c.title.partition("\n")[0] for c in columns]
+    return [
+        line if line in (lines[i - 1] if i else "", lines[i + 1] if i + 1 < len(lines) else "") else ""
+        for i, line in enumerate(lines)
+    ]
+
+
+def _lead(table: Table, rows: Sequence[Row]) -> Column | None:
+    """The column that rows are sorted by: the average, or the first with figures of most rows; None of several sets."""
+    if not rows or any(r.label.endswith(": rainy input") for r in rows):
+        return None
+    full = [c for c in table.columns if sum(table.cell(r, c).value is not None for r in rows) > len(rows) / 2]
+    averages = [c for c in full if c.key.startswith("average")]
+    return next(iter([*averages, *full]), None)
+
+
+def _order(cell: Cell, first: str) -> tuple[bool, float]:
+    if cell.value is None or math.isnan(cell.value):
+        return True, 0.0
+    return False, cell.value if first == "ascending" else -cell.value
+
+
+def _cell(cell: Cell, column: Column, letters: Mapping[str, str]) -> dict[str, Any]:
     printed = ""
     if cell.paper is not None:
-        printed = f"printed {_number(cell.paper, column.digits)}"
+        printed = _number(cell.paper, column.digits)
         if cell.difference is not None and column.difference:
             printed += f" ({_number(cell.difference, column.digits, '+')})"
-        printed = f"<small>{printed}</small>"
     if cell.value is None:
-        letter = letters.get(cell.reason, "")
-        return f'<td data-value="" title="{escape(cell.reason)}"><i>{letter}</i>{printed}</td>'
-    text = measured(cell, column.digits)
-    if BEST in cell.mark:
-        text = f"<b>{text}</b>"
-    value = "Infinity" if cell.value == math.inf else repr(cell.value)
-    return f'<td data-value="{value}">{text}{printed}</td>'
+        return {
+            "value": "",
+            "text": "",
+            "rest": "",
+            "why": cell.reason,
+            "letter": letters.get(cell.reason, ""),
+            "best": False,
+            "printed": printed,
+        }
+    text, _, rest = measured(replace(cell, mark=""), column.digits).partition(" ")
+    text += " ≈" * (TIED in cell.mark)
+    return {
+        "value": "Infinity" if cell.value == math.inf else repr(cell.value),
+        "text": text,
+        "rest": rest,
+        "why": "",
+        "letter": "",
+        "best": BEST in cell.mark,
+        "printed": printed,
+    }
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:
@@ -161,81 +344,97 @@ def _number(value: float, digits: int, sign: str = "") -> str:
     return text.replace("-", MINUS)
 
 
-def _comparisons(comparisons: Sequence[Comparison]) -> list[str]:
-    parts = []
-    for index, comparison in enumerate(comparisons):
-        height, width = comparison.pictures[0][1][0].picture.shape[:2]
-        parts += [f"<h3>{escape(comparison.title)}</h3>", slider(index, height, width)]
-    if parts:
-        parts.insert(0, '<p class="soft">Pull the line. On each picture: PSNR-Y (dB) / SSIM-Y.</p>')
-    return parts
+def _grid(grid: Grid) -> dict[str, Any]:
+    import pandas as pd
 
+    from benchmark.text.escapes import csv_text
 
-def slider(index: int | None, height: int = 1, width: int = 1) -> str:
-    """A box of one picture over another, for the comparison of that number or (None) one that a script fills."""
-    which = "" if index is None else f' data-set="{index}"'
-    return (
-        f'<div class="comparison"{which}><div class="choose">'
-        "<label>picture <select></select></label><label>left <select></select></label>"
-        "<label>right <select></select></label></div>"
-        f'<div class="slider"><img width="{width}" height="{height}" alt=""><img class="over" alt="">'
-        '<div class="bar"></div><span class="left"></span><span class="right"></span>'
-        '<input type="range" min="0" max="100" value="50" step="0.5" '
-        'aria-label="how much of each picture"></div></div>'
-    )
-
-
-def pictures_data(comparisons: Sequence[Comparison]) -> str:
-    """The pictures of the comparisons as the script element that the page's own script reads."""
-    return f'<script type="application/json" id="picture-data">{_pictures(comparisons)}</script>'
-
-
-def _pictures(comparisons: Sequence[Comparison]) -> str:
-    data = [
-        [
-            {
-                "name": name,
-                "shown": [{"name": s.name, "caption": s.caption, "data": _jpeg(s.picture)} for s in shown],
-            }
-            for name, shown in comparison.pictures
-        ]
-        for comparison in comparisons
+    name = re.sub(r"\W+", "-", grid.title.lower()).strip("-")[:60] or "table"
+    families = _families()
+    numeric = [
+        any(_is_number(row[i]) for row in grid.rows)
+        and not any(isinstance(row[i], str) and row[i] for row in grid.rows)
+        for i in range(len(grid.columns))
     ]
-    return in_script(data)
+    heads = [
+        {
+            "words": words,
+            "group": "",
+            "first": _first(words) if number else "ascending",
+            "sort": "",
+            "place": i,
+            "left": not number,
+        }
+        for i, (words, number) in enumerate(zip(grid.columns[1:], numeric[1:], strict=True), 1)
+    ]
+    rows = [
+        {
+            "label": _readable(row[0]),
+            "family": _family(_readable(row[0]), families),
+            "subject": row[0] == SUBJECT,
+            "cells": [
+                {
+                    "value": _plain(value),
+                    "text": _readable(value),
+                    "rest": "",
+                    "why": "",
+                    "letter": "",
+                    "best": False,
+                    "printed": "",
+                    "group": "",
+                    "words": not number,
+                }
+                for value, number in zip(row[1:], numeric[1:], strict=True)
+            ],
+        }
+        for row in grid.rows
+    ]
+    frame = pd.DataFrame([[None if _plain(v) == "" else v for v in row] for row in grid.rows])
+    frame.columns = pd.Index([" ".join(c.split()) for c in grid.columns])
+    lines = [" & ".join(in_latex(_readable(v)) for v in row) + " \\\\" for row in grid.rows]
+    tex = [
+        "\\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}",
+        "\\toprule",
+        " & ".join(in_latex(" ".join(c.split())) for c in grid.columns) + " \\\\",
+        "\\midrule",
+        *lines,
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    records = [dict(zip(frame.columns, map(_jsonable, row), strict=True)) for row in grid.rows]
+    return {
+        "title": _pieces(grid.title),
+        "plain": grid.title,
+        "first_head": grid.columns[0],
+        "heads": heads,
+        "spans": [],
+        "grouped": False,
+        "groups": [],
+        "rest": _REST,
+        "preferred": "",
+        "families": sorted({r["family"] for r in rows} - {""}) if len(rows) > 4 else [],
+        "input": [],
+        "rows": rows,
+        "printed": False,
+        "notes": [_pieces(note) for note in grid.notes],
+        "downloads": _downloads(
+            name,
+            {
+                "csv": csv_text(frame),
+                "tex": "\n".join(tex) + "\n",
+                "json": json.dumps(records, ensure_ascii=False, indent=1),
+            },
+        ),
+        "total": grid.total,
+    }
 
 
-def in_script(data: Any) -> str:
-    """Plain data as JSON inside a script element, where only "</" and "<!--" mean something."""
-    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _jpeg(picture: Picture) -> str:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _figures(figures: Sequence[Drawn]) -> list[str]:
-    parts = []
-    for figure in figures:
-        data = base64.b64encode(figure.path.read_bytes()).decode()
-        caption = escape(figure.caption)
-        parts.append(
-            f'<figure><img src="data:image/png;base64,{data}" alt="{caption}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    return [f'<div class="figures">{"".join(parts)}</div>'] if parts else []
-
-
-def _layers(layers: Layers) -> str:
-    rows = []
-    for row in layers.rows:
-        cells = "".join(f'<td data-value="{escape(_plain(v))}">{escape(_readable(v))}</td>' for v in row)
-        rows.append(f"<tr>{cells}</tr>")
-    table = _sortable(layers.columns, rows, f"{layers.title}, layer by layer")
-    return f"<details><summary>{escape(layers.title)}: {escape(layers.total)}</summary>{table}</details>"
+def _jsonable(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> str:
@@ -246,11 +445,125 @@ def _readable(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return _plain(value)
     if isinstance(value, float) and not value.is_integer():
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return f"{int(value):,}"
+        return "" if math.isnan(value) else _short(value).replace("-", MINUS)
+    return f"{int(value):,}".replace("-", MINUS)
 
 
-def _run(record: Record) -> str:
+def _short(value: float) -> str:
+    """Four figures, without a power of ten where it can be read without."""
+    if not math.isfinite(value):
+        return "∞"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
+def _fitting(comparisons: Sequence[Comparison], room: int) -> tuple[list[dict[str, Any]], int, int]:
+    """The pictures in the best quality at which all fit into the room, that quality, how many of a set do not."""
+    every = max((len(c.pictures) for c in comparisons), default=0)
+    for most in range(every, -1, -1):
+        for quality in _QUALITIES:
+            found = [_comparison(c, quality, most) for c in comparisons if most]
+            if len(in_script(found)) <= room:
+                return found, quality, every - most
+    return [], 0, every
+
+
+def _comparison(comparison: Comparison, quality: int, most: int) -> dict[str, Any]:
+    options = {"format": "WEBP", "quality": quality, "method": 4}
+    pictures = []
+    for name, shown in comparison.pictures[:most]:
+        height, width = shown[0].picture.shape[:2]
+        pictures.append(
+            {
+                "name": name,
+                "width": width,
+                "height": height,
+                "shown": [
+                    {
+                        "name": s.name,
+                        "caption": s.caption,
+                        "data": encoded(s.picture, options),
+                        "alt": _alt(s, name, comparison.title),
+                    }
+                    for s in shown
+                ],
+            }
+        )
+    return {"title": comparison.title, "pictures": pictures}
+
+
+def _alt(shown: Shown, name: str, title: str) -> str:
+    if shown.name in _INPUT:
+        what = "in the rain, as the networks get it"
+    elif shown.name == TARGET:
+        what = "without rain: what the networks should restore"
+    else:
+        what = f"restored by {shown.name}"
+    figures = shown.caption and f"; PSNR-Y in dB and SSIM-Y: {shown.caption}"
+    return f"Picture {name} of {title}, {what}{figures}"
+
+
+def encoded(picture: Picture, options: Mapping[str, Any]) -> str:
+    """A picture as a data address, by Pillow's options of a format."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, **options)
+    kind = str(options["format"]).lower()
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def in_script(data: Any) -> str:
+    """Plain data as JSON inside a script element, where only "</" and "<!--" mean something."""
+    return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+
+
+_FIGURE: Mapping[str, Any] = {"src": "", "name": "", "form": "", "pdf": "", "beside": ()}
+
+
+def _drawings(figures: Sequence[Drawn], left: int) -> dict[Path, dict[str, Any]]:
+    """The figures as they are looked at, and their PDFs, as far as they fit into so many bytes; the rest is named."""
+    found: dict[Path, dict[str, Any]] = {}
+    pdfs: dict[Path, str] = {}
+    for figure in figures:
+        if figure.path in found:
+            continue
+        svg, pdf = figure.path.with_suffix(".svg"), figure.path.with_suffix(".pdf")
+        form, src = _looked_at(figure.path, svg)
+        beside = [svg.name] if svg.is_file() and form != "svg" else []
+        if len(src) > left:
+            form, src, beside = "", "", [figure.path.name, *beside]
+        left -= len(src)
+        found[figure.path] = {**_FIGURE, "src": src, "name": figure.path.stem, "form": form, "beside": beside}
+        if pdf.is_file():
+            pdfs[figure.path] = _file("application/pdf", pdf)
+    for path, data in sorted(pdfs.items(), key=lambda item: len(item[1])):
+        if len(data) > left:
+            found[path]["beside"].append(f"{path.stem}.pdf")
+            continue
+        left -= len(data)
+        found[path]["pdf"] = data
+    return found
+
+
+def _looked_at(png: Path, svg: Path) -> tuple[str, str]:
+    """A figure's form and data address in the page: SVG where it is small, else PNG, or WebP of many photographs."""
+    from PIL import Image
+
+    if svg.is_file() and svg.stat().st_size <= _DRAWING:
+        return "svg", _file("image/svg+xml", svg)
+    if png.stat().st_size <= _DRAWING:
+        return "png", _file("image/png", png)
+    with Image.open(png) as opened:
+        return "webp", encoded(np.asarray(opened.convert("RGB")), _OF_PHOTOGRAPHS)
+
+
+def _file(kind: str, path: Path) -> str:
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _run(record: Record) -> dict[str, Any]:
     config = record.get("config", {})
     machine = record.get("machine", {})
     training = record.get("training", {})
@@ -258,41 +571,34 @@ def _run(record: Record) -> str:
     row = record.get("row")
     options = record.get("model_options") if row else config.get("model", {}).get("options")
     facts = {
-        "command": f"<code>{escape(str(record.get('command', '')))}</code>",
-        "commit": escape(commit_in_words(record.get("commit"))),
-        "date": escape(str(record.get("date", ""))),
-        "machine": escape(", ".join(f"{k} {v}" for k, v in machine.items())),
-        **({"row": escape(f"{title_of(record)} ({_flat(row)})")} if row else {}),
-        "recipe": escape(_flat(config.get("recipe", {}))),
-        "network": escape(
-            "of others, not known"
-            if row and row.get("network") is None
-            else f"{config.get('model', {}).get('name', '')} {_flat(options or {})}"
+        "command": str(record.get("command", "")),
+        "commit": commit_in_words(record.get("commit")),
+        "date": str(record.get("date", "")),
+        "machine": ", ".join(f"{k} {v}" for k, v in machine.items()),
+        **({"row": f"{title_of(record)} ({_flat(row)})"} if row else {}),
+        "recipe": _flat(config.get("recipe", {})),
+        "network": "of others, not known"
+        if row and row.get("network") is None
+        else f"{config.get('model', {}).get('name', '')} {_flat(options or {})}",
+        "training": "by others, not known"
+        if row and not training
+        else f"{training.get('steps', '?')} steps in {training.get('seconds', '?')} s; "
+        f"{data.get('images', '?')} images of {data.get('trained_on', '?')}, data {data.get('digest', '?')}; "
+        f"weights {training.get('weights', '?')}, seed {config.get('seed', '?')}",
+        "parameters": f"{record.get('parameters', {}).get('trained', '?'):,}"
+        if record.get("parameters")
+        else "?",
+        "tested": "; ".join(
+            f"{name}: {r['mean']['psnr_esdnet']} dB, {r['mean']['n']} images"
+            if isinstance(r["mean"].get("psnr_esdnet"), str)
+            else f"{name}: {r['mean']['psnr_esdnet']:.2f} dB, {r['mean']['n']} images"
+            for name, r in record.get("results", {}).items()
+            if r.get("mean", {}).get("psnr_esdnet") is not None
         ),
-        "training": escape(
-            "by others, not known"
-            if row and not training
-            else f"{training.get('steps', '?')} steps in {training.get('seconds', '?')} s; "
-            f"{data.get('images', '?')} images of {data.get('trained_on', '?')}, data {data.get('digest', '?')}; "
-            f"weights {training.get('weights', '?')}, seed {config.get('seed', '?')}"
-        ),
-        "parameters": escape(
-            f"{record.get('parameters', {}).get('trained', '?'):,}" if record.get("parameters") else "?"
-        ),
-        "tested": escape(
-            "; ".join(
-                f"{name}: {r['mean']['psnr_esdnet']} dB, {r['mean']['n']} images"
-                if isinstance(r["mean"].get("psnr_esdnet"), str)
-                else f"{name}: {r['mean']['psnr_esdnet']:.2f} dB, {r['mean']['n']} images"
-                for name, r in record.get("results", {}).items()
-                if r.get("mean", {}).get("psnr_esdnet") is not None
-            )
-        ),
-        "versions": escape(", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())),
+        "versions": ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items()),
     }
-    rows = "".join(f"<dt>{key}</dt><dd>{value}</dd>" for key, value in facts.items())
     title = ", ".join([str(record.get("name", "a run")), *([_flat(options)] if options else [])])
-    return f"<details><summary>{escape(title)}</summary><dl>{rows}</dl></details>"
+    return {"title": title, "facts": facts}
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> str:
@@ -303,8 +609,3 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> str:
         elif value is not None:
             words.append(f"{prefix}{key}={value}")
     return " ".join(w for w in words if w)
-
-
-def _not_run(items: Sequence[tuple[str, str]]) -> list[str]:
-    rows = "".join(f"<li><b>{escape(what)}</b>: {escape(why)}</li>" for what, why in items)
-    return [f"<ul>{rows}</ul>"] if rows else []

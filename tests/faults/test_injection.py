@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from benchmark.cost.writing import latex as cost_latex
 from benchmark.cost.writing import markdown as cost_markdown
-from benchmark.report.page import Comparison, Layers, Report, Shown, page
+from benchmark.report.page import Comparison, Grid, Report, Section, Shown, page
 from benchmark.text.escapes import csv_text, in_latex, in_markdown, write_csv
 from benchmark.text.table import Cell, Column, Row, Table, csv, latex, markdown
 from benchmark.text.terminal import show
@@ -131,11 +131,21 @@ def _page(name: str) -> str:
         Report(
             title=name,
             about=[name],
-            tables=[_table(name)],
-            comparisons=[Comparison(name, [(name, [Shown(name, picture, name)])])],
-            layers=[Layers(name, name, [name], [[name]])],
-            runs=[{**record, "config": {"model": {"name": name, "options": {name: name}}}}],
-            not_run=[(name, name)],
+            sections=[
+                Section(
+                    "all",
+                    name,
+                    [name],
+                    [
+                        _table(name),
+                        Comparison(name, [(name, [Shown(name, picture, name)])]),
+                        Grid(name, name, [name, name], [[name, name]], [name]),
+                    ],
+                    [{**record, "config": {"model": {"name": name, "options": {name: name}}}}],
+                    [(name, name)],
+                ),
+                Section("empty", name, missing=name),
+            ],
         )
     )
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.cli import main, realrain, showing
+from benchmark.cli import main, realrain, reporting, showing
 from benchmark.cli.gallery import find_runs
 from benchmark.errors import UserError
-from benchmark.report.page import Layers
+from benchmark.report.page import Grid
 
 TINY = ["recipe.steps=2", "recipe.batch=1", "recipe.patch=16", "trainer.log_every=1"]
 
@@ -139,7 +139,7 @@ def test_figures_and_report_from_what_there_is(
 ) -> None:
     cost = {"params": 1e6, "operations": 1e9}
     monkeypatch.setattr(showing, "full_costs", lambda names, folder: dict.fromkeys(names, cost))
-    monkeypatch.setattr(showing, "_layers", lambda name, folder: Layers(name, "1 M", ["name"], [["conv"]]))
+    monkeypatch.setattr(reporting, "_layers", lambda name, folder: Grid(name, "1 M", ["name"], [["conv"]]))
     monkeypatch.setattr(showing, "COMPARED", 1)
     assert main(["report", "--runs", str(runs)]) == 0
     assert "report.html" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import torch
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.data.images import read_image, write_image
-from benchmark.report.page import Layers
+from benchmark.report.page import Grid
 from benchmark.run.records import collect
 from benchmark.sweep import rows
 
@@ -357,7 +357,7 @@ def test_figures_and_report_show_the_rows_by_what_they_are(
     cost = {"params": 1_000_000, "operations": 10**9}  # counting the full networks takes a minute
     monkeypatch.setattr("benchmark.cli.showing.full_costs", lambda names, _: dict.fromkeys(names, cost))
     monkeypatch.setattr(
-        "benchmark.cli.showing._layers", lambda name, _: Layers(name, "1 M parameters", ["name"], [])
+        "benchmark.cli.reporting._layers", lambda name, _: Grid(name, "1 M parameters", ["name"], [])
     )
     monkeypatch.setattr("benchmark.cli.showing.COMPARED", 1)
     out = tmp_path / "report"

@@ -7,7 +7,7 @@ import pytest
 from benchmark import catalog
 from benchmark.cli import main
 from benchmark.cli.planning import _total
-from benchmark.cli.showing import _not_made
+from benchmark.cli.reporting import _not_made
 from benchmark.cli.tables import made_by
 from benchmark.report.models import listed
 from benchmark.sweep.executors import ExecutorConfig
@@ -41,7 +41,9 @@ def test_a_time_that_nobody_knows_is_not_zero() -> None:
 
 
 def test_tables_that_nobody_made_are_named() -> None:
-    assert [name for name, _ in _not_made({"table1", "table2"})] == ["Table 3", "Table 4", "Table 5"]
+    said = dict(_not_made({"table1", "table1_ranks", "table2_mine"}, {"table1", "table4"}))
+    assert list(said) == ["Table 3", "Table 4", "Table 5"]
+    assert "kept with the suite" in said["Table 4"] and "kept" not in said["Table 3"]
 
 
 @pytest.mark.parametrize("command", ["train", "models", "bench"])

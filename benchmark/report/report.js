@@ -1,0 +1,231 @@
+"use strict";
+document.documentElement.classList.add("script");
+document.getElementById("theme").addEventListener("change", event => {
+  document.documentElement.style.colorScheme = event.target.value;
+});
+for (const link of document.querySelectorAll("a.of-image")) {
+  link.addEventListener("click", () => { link.href = link.closest("figure").querySelector("img").src; });
+}
+
+// tables: a heading sorts, the best first; empty cells stay last, the input stays where it is
+const tableOf = block => {
+  const table = block.querySelector("table"), body = table.querySelector("tbody.body");
+  const heads = [...table.tHead.querySelectorAll("th[data-first]")];
+  const place = head => Number(head.dataset.column || 0);
+  [...body.rows].forEach((row, i) => { row.dataset.first = i; });
+  const mark = column => {
+    for (const row of body.rows) [...row.cells].forEach((c, i) => c.classList.toggle("by", i === column && i > 0));
+  };
+  const sort = (head, order) => {
+    heads.forEach(other => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", order);
+    const sign = order === "ascending" ? 1 : -1, column = place(head);
+    const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+    body.append(...[...body.rows].sort((a, b) => {
+      const x = key(a), y = key(b);
+      if (x === "" || y === "") return (x === "") - (y === "") || a.dataset.first - b.dataset.first;
+      const difference = Number(x) - Number(y);
+      return sign * (Number.isNaN(difference) ? x.localeCompare(y) : difference) || a.dataset.first - b.dataset.first;
+    }));
+    mark(column);
+  };
+  for (const head of heads) {
+    head.querySelector("button").addEventListener("click", () => {
+      const before = head.getAttribute("aria-sort");
+      sort(head, before === null ? head.dataset.first : before === "ascending" ? "descending" : "ascending");
+    });
+  }
+  const sorted = heads.find(head => head.hasAttribute("aria-sort"));
+  if (sorted) mark(place(sorted));
+
+  const families = [...block.querySelectorAll("fieldset input")];
+  for (const box of families) {
+    box.addEventListener("change", () => {
+      const shown = new Set(families.filter(f => f.checked).map(f => f.value));
+      for (const row of body.rows) row.hidden = row.dataset.family !== undefined && !shown.has(row.dataset.family);
+    });
+  }
+  const printed = block.querySelector(".show-printed");
+  if (printed) {
+    const show = () => table.classList.toggle("no-printed", !printed.checked);
+    printed.checked = innerWidth > 640;
+    printed.addEventListener("change", show);
+    show();
+  }
+
+  // columns: all where they fit the page, else those that say most; whoever chooses gets what was chosen
+  const columns = block.querySelector(".tools select");
+  if (!columns) return;
+  const region = block.querySelector(".fit");
+  const show = group => {
+    columns.value = group;
+    block.classList.toggle("one-group", group !== "");
+    for (const one of table.querySelectorAll("[data-group]")) one.hidden = group !== "" && one.dataset.group !== group;
+  };
+  let chosen = false;
+  const fit = () => {
+    if (chosen || !region.clientWidth) return;
+    show("");
+    if (region.scrollWidth > region.clientWidth + 1) show(columns.dataset.preferred);
+  };
+  columns.addEventListener("change", () => {
+    chosen = true;
+    show(columns.value);
+    const by = heads.find(head => head.hasAttribute("aria-sort"));
+    const first = heads.find(head => head.dataset.group && !head.hidden);
+    if (by && by.hidden && first) sort(first, first.dataset.first);
+  });
+  fit();
+  addEventListener("resize", fit);
+};
+document.querySelectorAll(".block").forEach(tableOf);
+
+// pictures: any two of a set, over one another, side by side or subtracted; what is moved in one moves in all
+const viewer = (box, sets) => {
+  const find = what => box.querySelector(what);
+  const set = find(".set"), which = find(".which"), left = find(".left"), right = find(".right");
+  const line = find(".line"), gain = find(".gain"), withTarget = find(".with-target"), zoomed = find(".zoom output");
+  const [main, second, target] = box.querySelectorAll(".pane");
+  const under = find(".under"), over = find(".over"), canvas = find("canvas"), bar = find(".bar");
+  const panes = [main, second, target];
+  let zoom = 1, x = 0, y = 0, drawn = 0;
+  const picture = () => sets[set.selectedIndex].pictures[which.selectedIndex];
+  const mode = () => find("input[name=mode]:checked").value;
+  const fill = (select, names, wanted) => {
+    select.replaceChildren(...names.map(name => new Option(name, name, false, name === wanted)));
+  };
+  const place = () => {
+    const { width, height } = picture();
+    const free = (size, room) => Math.min(0, room - size * zoom);
+    const wide = main.clientWidth, tall = main.clientHeight;
+    x = width * zoom <= wide ? (wide - width * zoom) / 2 : Math.min(0, Math.max(free(width, wide), x));
+    y = height * zoom <= tall ? (tall - height * zoom) / 2 : Math.min(0, Math.max(free(height, tall), y));
+    for (const moved of box.querySelectorAll(".moved")) {
+      moved.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`;
+      moved.classList.toggle("sharp", zoom >= 2);
+    }
+    zoomed.textContent = `${Math.round(100 * zoom)} %`;
+    const at = Number(line.value);
+    main.style.setProperty("--at", at + "%");
+    line.nextElementSibling.textContent = `${Math.round(at)} %`;
+    line.setAttribute("aria-valuetext", `${Math.round(at)} percent of the width show ${left.value}`);
+    const cut = Math.min(width, Math.max(0, (at / 100 * wide - x) / zoom));
+    over.style.clipPath = `inset(0 0 0 ${cut}px)`;
+    gain.nextElementSibling.textContent = `× ${gain.value}`;
+  };
+  const scale = (to, at) => {
+    const [cx, cy] = at || [main.clientWidth / 2, main.clientHeight / 2];
+    const next = Math.min(16, Math.max(.1, to));
+    x = cx - (cx - x) * next / zoom;
+    y = cy - (cy - y) * next / zoom;
+    zoom = next;
+    place();
+  };
+  const fit = () => {
+    const { width, height } = picture();
+    scale(Math.min(main.clientWidth / width, main.clientHeight / height));
+  };
+  const put = (image, shown) => { image.src = shown.data; image.alt = shown.alt; };
+  const words = shown => shown.name + (shown.caption ? "\n" + shown.caption : "");
+  const subtract = async () => {
+    const mine = ++drawn, [a, b] = [under, over];
+    await Promise.all([a.decode(), b.decode()]);
+    if (mine !== drawn) return;
+    const { width, height } = picture();
+    canvas.width = width;
+    canvas.height = height;
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    const pixels = image => { pen.drawImage(image, 0, 0); return pen.getImageData(0, 0, width, height); };
+    const one = pixels(a), two = pixels(b).data, times = Number(gain.value);
+    for (let i = 0; i < two.length; i += 4) {
+      for (let c = i; c < i + 3; c++) one.data[c] = Math.abs(one.data[c] - two[c]) * times;
+    }
+    pen.putImageData(one, 0, 0);
+  };
+  const show = () => {
+    const shown = picture().shown, [a, b] = [shown[left.selectedIndex], shown[right.selectedIndex]];
+    const how = mode(), last = shown[shown.length - 1];
+    put(under, a);
+    put(over, b);
+    put(second.querySelector("img"), b);
+    put(target.querySelector("img"), last);
+    over.hidden = bar.hidden = how !== "swipe";
+    under.hidden = how === "difference";
+    canvas.hidden = how !== "difference";
+    second.hidden = how !== "side";
+    target.hidden = !withTarget.checked;
+    find(".swiping").hidden = how !== "swipe";
+    find(".differing").hidden = how !== "difference";
+    const [leftName, rightName] = main.querySelectorAll(".name");
+    leftName.textContent = how === "difference" ? `|${a.name} − ${b.name}| × ${gain.value}` : words(a);
+    rightName.textContent = words(b);
+    rightName.hidden = how !== "swipe";
+    second.querySelector(".name").textContent = words(b);
+    target.querySelector(".name").textContent = words(last);
+    canvas.setAttribute("aria-label", `Difference of ${a.name} and ${b.name}, ${gain.value} times: black where they are alike`);
+    if (how === "difference") subtract();
+    place();
+  };
+  const choose = () => {
+    const names = picture().shown.map(s => s.name);
+    const keep = (select, wanted) => names.includes(select.value) ? select.value : names.includes(wanted) ? wanted : names[Math.min(1, names.length - 1)];
+    const [a, b] = [keep(left, names[0]), keep(right, "ESDNet")];
+    fill(left, names, a);
+    fill(right, names, b);
+    show();
+    fit();
+    if (zoom > 1) scale(1);
+  };
+  const open = () => {
+    fill(which, sets[set.selectedIndex].pictures.map(p => p.name));
+    choose();
+  };
+  fill(set, sets.map(s => s.title));
+  set.addEventListener("change", open);
+  which.addEventListener("change", choose);
+  for (const one of [left, right, gain, ...box.querySelectorAll("input[name=mode]")]) one.addEventListener("input", show);
+  withTarget.addEventListener("change", () => { show(); place(); });
+  line.addEventListener("input", place);
+  const buttons = { in: () => scale(zoom * 1.5), out: () => scale(zoom / 1.5), own: () => scale(1), fit };
+  for (const one of box.querySelectorAll("[data-zoom]")) one.addEventListener("click", buttons[one.dataset.zoom]);
+  for (const pane of panes) {
+    let held = null;
+    pane.addEventListener("pointerdown", event => {
+      held = { x: event.clientX - x, y: event.clientY - y, bar: event.target === bar };
+      pane.setPointerCapture(event.pointerId);
+    });
+    pane.addEventListener("pointermove", event => {
+      if (!held) return;
+      if (held.bar) {
+        const area = main.getBoundingClientRect();
+        line.value = 100 * (event.clientX - area.left) / area.width;
+      } else {
+        x = event.clientX - held.x;
+        y = event.clientY - held.y;
+      }
+      place();
+    });
+    for (const end of ["pointerup", "pointercancel"]) pane.addEventListener(end, () => { held = null; });
+    pane.addEventListener("wheel", event => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      const area = pane.getBoundingClientRect();
+      scale(zoom * Math.exp(-event.deltaY / 200), [event.clientX - area.left, event.clientY - area.top]);
+    }, { passive: false });
+    pane.addEventListener("keydown", event => {
+      const step = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[event.key];
+      if (step) { x += step[0]; y += step[1]; place(); }
+      else if (event.key === "+") buttons.in();
+      else if (event.key === "-") buttons.out();
+      else if (event.key === "0") fit();
+      else if (event.key === "1") buttons.own();
+      else return;
+      event.preventDefault();
+    });
+  }
+  addEventListener("resize", place);
+  open();
+};
+const sets = JSON.parse(document.getElementById("picture-data").textContent);
+const seen = document.querySelector(".viewer");
+if (seen && sets.length) viewer(seen, sets);
