@@ -196,8 +196,8 @@ def speed() -> Grid | None:
         [
             row["case"],
             row["peer"],
-            _median(row, "ours"),
-            _median(row, "theirs"),
+            _median(row, "ours", "work"),
+            _median(row, "theirs", "peer_work"),
             row.get("unit"),
             _median(row, "ratio"),
             row.get("asked"),
@@ -219,6 +219,20 @@ def speed() -> Grid | None:
     )
 
 
-def _median(row: Mapping[str, Any], key: str) -> float | None:
+def _median(row: Mapping[str, Any], key: str, work: str = "") -> float | None:
+    """The median as the row's unit has it: what is kept are seconds, of rates too."""
     value = row.get(key)
-    return float(value["median"]) if isinstance(value, Mapping) and value.get("median") is not None else None
+    if not isinstance(value, Mapping) or value.get("median") is None:
+        return None
+    median = float(value["median"])
+    return float(row[work]) / median if work and str(row.get("unit")).endswith("/s") else median
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    if row.get("reason"):
+        return f"not measured: {row['reason']}"
+    said = "" if not row.get("asked") else "reached" if row.get("reached") else "not reached"
+    difference, agreement = row.get("difference"), row.get("agreement")
+    if difference is not None and agreement is not None and difference > agreement:
+        said += f"; results differ by {difference:.2g}, asked is at most {agreement:.2g}"
+    return said.removeprefix("; ")

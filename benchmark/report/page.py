@@ -389,8 +389,9 @@ def _grid(grid: Grid) -> dict[str, Any]:
         }
         for row in grid.rows
     ]
-    frame = pd.DataFrame([[None if _plain(v) == "" else v for v in row] for row in grid.rows])
-    frame.columns = pd.Index([" ".join(c.split()) for c in grid.columns])
+    heading = [" ".join(c.split()) for c in grid.columns]
+    values = [[None if _plain(v) == "" else v for v in row] for row in grid.rows]
+    frame = pd.DataFrame(values, columns=heading)
     lines = [" & ".join(in_latex(_readable(v)) for v in row) + " \\\\" for row in grid.rows]
     tex = [
         "\\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}",
@@ -401,7 +402,7 @@ def _grid(grid: Grid) -> dict[str, Any]:
         "\\bottomrule",
         "\\end{tabular}",
     ]
-    records = [dict(zip(frame.columns, map(_jsonable, row), strict=True)) for row in grid.rows]
+    records = [dict(zip(heading, map(_jsonable, row), strict=True)) for row in grid.rows]
     return {
         "title": _pieces(grid.title),
         "plain": grid.title,

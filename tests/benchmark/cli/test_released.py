@@ -373,7 +373,7 @@ def test_figures_and_report_show_the_rows_by_what_they_are(
         assert said in page
     assert "not run with recipe" not in page
     sliders = json.loads(page.split('id="picture-data">')[1].split("</script>")[0])
-    shown = [one["name"] for one in sliders[0][0]["shown"]]
+    shown = [one["name"] for one in sliders[0]["pictures"][0]["shown"]]
     assert shown == ["Rainy input", "PReNet A †", "Theirs ‡", "Target"]
     drawn = {p.name for p in (out / "figures").glob("*.png")}
     assert {"figure1_measured.png", "comparison_rain12_1.png", "distribution_rain200l.png"} <= drawn

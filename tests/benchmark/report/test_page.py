@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.report import evidence
 from benchmark.report import page as page_module
 from benchmark.report.page import Comparison, Drawn, Grid, Report, Section, Shown, page
+from benchmark.report.paper import results
 from benchmark.text.table import Cell, Column, Row, Table
 
 EVIL = '<script>window.evil = 1</script>"&</script>'
@@ -246,3 +248,24 @@ def test_without_javascript_the_tables_are_to_be_read(browser: Any, report: Repo
     tab.locator("a.skip").focus()
     assert tab.locator("a.skip").bounding_box()["x"] >= 0
     context.close()
+
+
+def test_what_is_kept_with_the_suite_is_told_as_it_is() -> None:
+    if not results("bench").is_dir():
+        pytest.skip("this is no checkout")
+    speed = evidence.speed()
+    assert speed is not None
+    crops = next(row for row in speed.rows if row[4] == "crops/s")
+    assert crops[2] / crops[3] == pytest.approx(crops[5], rel=0.5)  # both are rates: more is faster
+    claims = evidence.claims()
+    assert claims is not None and claims.columns[:2] == ["claim (where)", "verdict"]
+    assert len(claims.rows) > 10 and all(row[1] for row in claims.rows)
+    assert [grid.rows[0][0] for grid in evidence.costs()][:2] == ["RESCAN", "printed"]
+    rates = evidence.rates()
+    assert rates is not None and {row[0] for row in rates.rows} >= {"ESDNet", "SpikeRain", "VLIF"}
+
+
+def test_a_table_without_rows_is_a_table() -> None:
+    assert "Nothing yet" in page(
+        Report("T", [], [Section("a", "A", parts=[Grid("Nothing yet", "", ["a", "b"], [])])])
+    )
