@@ -248,7 +248,7 @@ def _activity(found: Shown, folder: Path) -> list[Path]:
             (title, whole[:, top : top + size, left : left + size])
             for title, whole in (("rainy", rainy), ("clean", clean))
         ]
-        own = [folder / f"figure2_{file_of(run)}.{suffix}" for suffix in ("pdf", "png")]
+        own = [folder / f"figure2_{file_of(run)}.{suffix}" for suffix in ("pdf", "png", "svg")]
         where = f"{run.title}, {dataset_spec(dataset).title}, {picture}"
         draw_patches(network_of(run, "cpu"), patches, None, where, own)
         paths += own

@@ -1,4 +1,4 @@
-"""The figures: drawn from figures and pictures that are handed in, written as PDF and PNG.
+"""The figures: drawn from figures and pictures that are handed in, written as PDF, PNG and SVG.
 
 Fonts are embedded; colours are Okabe and Ito's, which colour-blind readers tell apart, and what a colour says is also
 said by a marker, a line style or a label. matplotlib is imported when something is drawn.
@@ -103,11 +103,16 @@ def _drawing(width: float, height: float) -> Iterator[Figure]:
 
 
 def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write the figure as PDF and PNG, without a date, so that the same figure is the same file."""
+    """Write the figure as PDF, PNG and SVG, without a date, so that the same figure is the same file."""
     from benchmark.files import atomic
 
     paths = []
-    for suffix, metadata in (("pdf", {"CreationDate": None, "ModDate": None}), ("png", {"Software": None})):
+    undated: dict[str, Any] = {
+        "pdf": {"CreationDate": None, "ModDate": None},
+        "png": {"Software": None},
+        "svg": {"Date": None},
+    }
+    for suffix, metadata in undated.items():
         path = folder / f"{name}.{suffix}"
         with atomic(path) as temporary:
             figure.savefig(temporary, format=suffix, metadata=metadata)

@@ -84,8 +84,9 @@ def draw(patches: Sequence[Patch], path: Path, title: str, threshold: float | No
     _means(figure, below, patches, threshold if with_membrane else None, with_membrane)
     figure.suptitle(title, fontsize="medium")
     # no date: the same patches give the same file
-    metadata = {"Software": None} if path.suffix == ".png" else {"CreationDate": None, "ModDate": None}
-    with rc_context({"pdf.fonttype": 42}), atomic(path) as temporary:
+    undated: dict[str, Any] = {".png": {"Software": None}, ".svg": {"Date": None}}
+    metadata = undated.get(path.suffix, {"CreationDate": None, "ModDate": None})
+    with rc_context({"pdf.fonttype": 42, "svg.hashsalt": "derain"}), atomic(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:], dpi=130, metadata=metadata)
 
 

@@ -23,7 +23,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _whole(paths: list[Path], folder: Path, name: str) -> None:
-    assert paths == [folder / f"{name}.pdf", folder / f"{name}.png"]
+    assert paths == [folder / f"{name}.{suffix}" for suffix in ("pdf", "png", "svg")]
     pdf = paths[0].read_bytes()
     assert pdf.startswith(b"%PDF")
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # TrueType, embedded
