@@ -87,7 +87,7 @@ def test_scaling_is_drawn(tmp_path: Path) -> None:
     rows[0] = {"axis": "T", "value": 1, "base": False, "reason": "out of memory", "taken": _TAKEN}
     data = {"format": results.FORMAT, "device": "cpu", "provenance": _PROVENANCE, "rows": rows}
     paths = scaling.write(tmp_path, "p", data)
-    assert {p.name for p in paths} == {"scaling-p.md", "scaling-p.pdf", "scaling-p.png"}
+    assert {p.name for p in paths} == {"scaling-p.md", "scaling-p.pdf", "scaling-p.png", "scaling-p.svg"}
     text = paths[0].read_text()
     assert "not measured: out of memory" in text and "| batch | 2 (base) | 200 ms | 1.00 | 2 MiB |" in text
     assert paths[2].stat().st_size < 2**20
