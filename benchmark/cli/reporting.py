@@ -75,7 +75,8 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
     released = [t for t in _tables(results("real")) if _number(t.name) is None]
     study = _tables(results("study"))
     quality = [
-        Drawn(p, f"Quality against energy in the study: {p.stem}.") for p in _pictures("study", "quality-energy-*")
+        Drawn(p, f"Quality against energy in the study: {p.stem}.")
+        for p in _pictures("study", "quality-energy-*")
     ]
     balance = [
         Drawn(
