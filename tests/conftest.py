@@ -7,6 +7,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,10 @@ from hypothesis import settings
 
 # the tests share the cores among processes: threads of one would only wait for those of another
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# a shell's background job ignores Ctrl-C, and so would every process that the tests send it to
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples every time: a change is to blame for a failure; HYPOTHESIS_PROFILE=explore tries others
 settings.register_profile("repeat", derandomize=True, deadline=None)
