@@ -239,6 +239,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
     wandb.init, wandb.Artifact = init, Artifact
     wandb.Settings = lambda **settings: settings
+    wandb.Table = lambda columns, data: (columns, data)
     wandb.Image = lambda picture, caption: (picture.shape, caption)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     for name in [n for n in os.environ if n.startswith("WANDB_")]:
