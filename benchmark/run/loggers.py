@@ -102,8 +102,7 @@ class TensorBoard(_Lightning):
         self._logger.experiment.add_text(name, caption, self._step)
 
     def _ended(self, record: Record, found: dict[str, float]) -> None:
-        self._logger.log_metrics(found, self._step)
-        self._logger.log_hyperparams(_in_words(self.config), found)
+        self._logger.log_hyperparams(_in_words(self.config), found, step=self._step)  # and the figures
 
 
 class MLflow(_Lightning):
