@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import shutil
@@ -27,15 +28,36 @@ def leave_allocation() -> None:
         del os.environ[key]
 
 
+_PACKAGES = {
+    "tensorboard": "tensorboard",
+    "mlflow": "mlflow-skinny",
+}  # W&B is a dependency, and no run needs it
+
+
+def require_loggers(config: RunSpec) -> None:
+    """Refuse a run whose loggers are not installed here.
+
+    Raises:
+        UserError: says what to install.
+    """
+    for name in config.logger:
+        if name in _PACKAGES and importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"logger={name}: {name} is not installed; pip install {_PACKAGES[name]} "
+                f"(or this project with [{name}]), or leave it out"
+            )
+
+
 def require_launch(config: RunSpec) -> None:
-    """Refuse a training that this machine has no devices or no shared memory for, or of which several processes were
-    started in vain.
+    """Refuse a training that this machine has no loggers, no devices or no shared memory for, or of which several
+    processes were started in vain.
 
     Where Slurm has more tasks than the training has processes, and has started one, it is done as outside Slurm.
 
     Raises:
         UserError: says what was asked for and what there is.
     """
+    require_loggers(config)
     _require_shared_memory(config)
     devices = _devices(config)
     processes = devices * config.trainer.nodes

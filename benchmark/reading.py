@@ -124,6 +124,8 @@ def typed(hint: Any, text: str) -> Any:
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if typing.get_origin(hint) is list:
         (kind,) = typing.get_args(hint)
+        if typing.get_origin(kind) is typing.Literal and text.strip()[:1] != "[":
+            return [name.strip() for name in text.split(",")]  # such words have no commas
         return [typed(kind, item) for item, _ in items(text)]
     if typing.get_origin(hint) is typing.Literal:
         return text

@@ -8,13 +8,14 @@ import signal
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import DiskFull, Stop, UserError, printable, stop_signals
+from benchmark.launch import require_loggers
 from benchmark.means import identical_note
 
 if TYPE_CHECKING:
@@ -151,10 +152,11 @@ def train(options: Namespace) -> int:
         print(f"# this run {state} {folder}")
         return config(options)
     _require_root(resolved)
+    require_loggers(resolved)
     from benchmark.run.execute import execute
 
-    with _stopping(), _training_bar() as progress:
-        record = execute(resolved, progress)
+    with _stopping(), _training_bar() as (progress, log):
+        record = execute(resolved, progress, log=log)
     from benchmark.text import output
 
     place = resolved.folder / RECORD
@@ -210,8 +212,13 @@ def _stopping() -> Iterator[None]:
 
 
 @contextmanager
-def _training_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar over the steps of a training, with the time left; plain lines every tenth where there is no terminal."""
+def _training_bar() -> Iterator[tuple[Callable[[int, int], None], Callable[[Mapping[str, float]], None]]]:
+    """A bar over the steps of a training, with the loss as it was last logged and the time left; plain lines every
+    tenth where there is no terminal.
+
+    Yields:
+        (what is told of the steps done and in all, what is told of the figures that are logged).
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -227,18 +234,25 @@ def _training_bar() -> Iterator[Callable[[int, int], None]]:
         TextColumn("train"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("train", total=None)
+        task = bar.add_task("train", total=None, loss="")
+        told = {"loss": ""}
 
         def progress(step: int, steps: int) -> None:
             bar.update(task, completed=step, total=steps)
             if not console.is_terminal and (step == steps or step % max(1, steps // 10) == 0):
-                print(f"step {step} of {steps}", file=sys.stderr, flush=True)
+                print(f"step {step} of {steps}{told['loss']}", file=sys.stderr, flush=True)
 
-        yield progress
+        def log(figures: Mapping[str, float]) -> None:
+            if "train/loss" in figures:
+                told["loss"] = f", loss {figures['train/loss']:.4g}"
+                bar.update(task, loss=told["loss"].removeprefix(", "))
+
+        yield progress, log
 
 
 def evaluate(options: Namespace) -> int:

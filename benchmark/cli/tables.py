@@ -16,6 +16,7 @@ from benchmark.cli.planning import show_plan
 from benchmark.cli.released import Asked, Measured
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
+from benchmark.launch import require_loggers
 from benchmark.report import ablations as drawn
 from benchmark.report.released import released_table
 from benchmark.report.rows import Given
@@ -112,7 +113,7 @@ class Request:
     @property
     def words(self) -> list[str]:
         """The settings of all runs; those on embedded data are not sent to W&B unless asked."""
-        return [*(["logger=csv", "trainer.log_every=10"] if self.root is None else []), *self.settings]
+        return [*(["logger=csv"] if self.root is None else []), *self.settings]
 
     @property
     def folder(self) -> Path:
@@ -518,6 +519,9 @@ def do(plan: plans.Plan, request: Request) -> dict[str, State]:
     left = [run for run in plan.runs if run.name not in ended]
     if ended and left:
         print(f"{len(ended)} of {len(plan.runs)} runs ended earlier", file=sys.stderr)
+    if request.executor.name == "local":
+        for run in left:
+            require_loggers(run.spec)
     executor = open_executor(request.executor, Path(request.runs))
     with Display(left, executor.where) as display:
         return drive(plan.runs, executor, display.notify, request.retry)

@@ -34,6 +34,7 @@ from benchmark.resident import keep_freed_memory
 from benchmark.run.claims import Claim, Owner
 from benchmark.run.current import forget, require_current, test_digests, training_digest
 from benchmark.run.ends import end_of, memory_kills
+from benchmark.run.loggers import Loggers
 from benchmark.run.records import (
     FAILURE,
     Record,
@@ -46,7 +47,7 @@ from benchmark.run.records import (
     write_record,
 )
 from benchmark.run.states import DIVERGED, FAILED, INTERRUPTED, OUT_OF_MEMORY, failure_digest, mark_of
-from benchmark.run.tracking import Tracker, samples, under_agent
+from benchmark.run.tracking import samples, under_agent
 from benchmark.sources import code_digest
 from benchmark.spec import RunSpec
 
@@ -55,7 +56,10 @@ if TYPE_CHECKING:
 
 
 def execute(
-    config: RunSpec, progress: Callable[[int, int], None] | None = None, watch: Owner | None = None
+    config: RunSpec,
+    progress: Callable[[int, int], None] | None = None,
+    watch: Owner | None = None,
+    log: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Record:
     """Do a run, or find it done.
 
@@ -66,6 +70,7 @@ def execute(
         config: the resolved configuration.
         progress: called with (training steps done, steps in all).
         watch: a process; when it is gone, the run saves and stops as on SIGTERM.
+        log: called with the figures that are logged while it trains.
 
     Returns:
         The record.
@@ -75,7 +80,7 @@ def execute(
         UserError, WorkError: the run cannot be done or failed; the reason is also in `failure.json`.
     """
     folder = config.folder
-    tracker = Tracker(config, folder)
+    tracker = Loggers(config, folder, log)
     done = find_record(config)
     if done is not None:
         require_current(done, folder)
@@ -99,9 +104,9 @@ def execute(
         return _attempt(config, folder, tell, tracker, claim.hold)
 
 
-def _found(record: Record, config: RunSpec, tracker: Tracker) -> Record:
+def _found(record: Record, config: RunSpec, tracker: Loggers) -> Record:
     if under_agent():  # which waits for the figures of the run that it asked for
-        tracker.done(record, lambda: _costs(config))
+        tracker.tell_agent(record, lambda: _costs(config))
     return record
 
 
@@ -115,7 +120,7 @@ def _attempt(
     config: RunSpec,
     folder: Path,
     progress: Callable[[int, int], None] | None,
-    tracker: Tracker,
+    tracker: Loggers,
     hold: Callable[[], None],
 ) -> Record:
     write_text(folder / "config.yaml", as_yaml(config))
@@ -226,7 +231,7 @@ def _state(error: BaseException) -> str:
 
 
 def _train_and_test(
-    config: RunSpec, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+    config: RunSpec, folder: Path, progress: Callable[[int, int], None] | None, tracker: Loggers
 ) -> Record:
     import torch
 
@@ -266,7 +271,7 @@ def _train_and_test(
 
 
 def _trained(
-    config: RunSpec, folder: Path, progress: Callable[[int, int], None] | None, tracker: Tracker
+    config: RunSpec, folder: Path, progress: Callable[[int, int], None] | None, tracker: Loggers
 ) -> tuple[Any, dict[str, Any]]:
     """The trained network, and how it was trained; not again where a run has it that differs in the test alone."""
     from benchmark.checkpoints import load_checkpoint
@@ -278,6 +283,8 @@ def _trained(
         network = create_model(config.model.name, **config.options)
         load_checkpoint(network, folder.parent / twin["name"] / WEIGHTS)
         return network, {**twin["training"], "trained_as": twin["name"]}
+    if _first_process():
+        print(tracker.where(), file=sys.stderr, flush=True)
     trained = train(config, folder, progress, tracker.log)
     load_checkpoint(trained.network, trained.checkpoint)
     return trained.network, {

@@ -15,7 +15,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ LEARNING_RATE = "train/learning_rate"
 VALIDATION = ("validation/psnr_y", "validation/ssim_y")
 SPIKE_RATES = "spike_rate/"  # and the level
 PICTURES = "pictures/"  # and the test set, and a number: rainy, restored, target side by side
+SCORES = "scores"  # a row a test picture
 VARIANT = "variant"
 PARAMETERS = "cost/parameters"
 ENERGY, ENERGY_PAPER = "cost/energy_full_uj", "cost/energy_paper_uj"
@@ -90,6 +92,28 @@ def words(config: RunSpec) -> dict[str, Any]:
     return {**shown, VARIANT: asked or "as its authors'"}
 
 
+def tags(config: RunSpec) -> list[str]:
+    """Words to find a run by: network, its family, training data and recipe."""
+    entry = config.network
+    return list(dict.fromkeys([entry.name, entry.family, config.data.name, config.recipe.name]))
+
+
+def scores(record: Record) -> list[dict[str, Any]]:
+    """A row for each test picture of a run that is done: set, picture, PSNR-Y (dB) and SSIM-Y, before and after."""
+    return [
+        {
+            "test set": dataset,
+            "picture": row["name"],
+            "rainy PSNR-Y (dB)": row["rainy_psnr_esdnet"],
+            "restored PSNR-Y (dB)": row["psnr_esdnet"],
+            "rainy SSIM-Y": row["rainy_ssim_esdnet"],
+            "restored SSIM-Y": row["ssim_esdnet"],
+        }
+        for dataset, result in record["results"].items()
+        for row in result.get("images", [])
+    ]
+
+
 def figures(record: Record, costs: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, float]:
     """The figures of a run that is done.
 
@@ -111,19 +135,22 @@ def figures(record: Record, costs: Mapping[str, Mapping[str, Any]] | None = None
     return {k: float(v) for k, v in found.items() if v is not None and math.isfinite(float(v))}
 
 
-class Tracker:
-    """A run's line to W&B, opened when there is something to say. Every method is safe to call, whatever happens.
+class Sink:
+    """A place that a run's figures go to, opened when there is something to say.
+
+    Every method is safe to call, whatever happens: what goes wrong is said once, and the sink is silent from then on.
 
     Args:
         config: of the run.
-        folder: of the run; W&B's files lie in `wandb/` there.
+        folder: of the run.
     """
+
+    title: str  # as errors name it
 
     def __init__(self, config: RunSpec, folder: Path) -> None:
         self.config = config
         self.folder = folder
-        self._run: Any = None
-        self._on = config.logger == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
+        self._on = True
 
     @contextlib.contextmanager
     def _safely(self) -> Iterator[None]:
@@ -131,7 +158,70 @@ class Tracker:
             yield
         except Exception as error:
             self._on = False
-            print(f"derain: not logged to W&B ({_first_line(error)}); the run goes on", file=sys.stderr)
+            print(
+                f"derain: not logged to {self.title} ({_first_line(error)}); the run goes on", file=sys.stderr
+            )
+
+    def where(self) -> str:
+        """Which it is, on- or offline, and where its files lie, in words."""
+        raise NotImplementedError
+
+    def log(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log figures of a training step."""
+        raise NotImplementedError
+
+    def pictures(self, found: Callable[[], Iterable[tuple[str, str, NDArray[np.uint8]]]]) -> None:
+        """Log sample pictures.
+
+        Args:
+            found: makes them: the test set, what is said of the picture, and the picture (H, W, 3), uint8.
+        """
+        raise NotImplementedError
+
+    def done(self, record: Record, costs: Callable[[], Mapping[str, Mapping[str, Any]] | None]) -> None:
+        """Log what a finished run has come to, and close.
+
+        Args:
+            record: of the run.
+            costs: counts what its network costs, by convention.
+        """
+        raise NotImplementedError
+
+    def close(self, failed: bool = False) -> None:
+        """Close; what a failed or interrupted run logged is kept."""
+        raise NotImplementedError
+
+
+class Tracker(Sink):
+    """A run's line to W&B; its files lie in `wandb/` in the run's folder.
+
+    It is opened here and not by Lightning's logger, which sends host, user, program and packages.
+    """
+
+    title = "W&B"
+
+    def __init__(self, config: RunSpec, folder: Path) -> None:
+        super().__init__(config, folder)
+        self._run: Any = None
+        self._on = "wandb" in config.logger and os.environ.get("WANDB_MODE") != "disabled"
+
+    def where(self) -> str:
+        """Which it is, on- or offline, and where its files lie, in words."""
+        if not self._on:
+            return "wandb disabled (WANDB_MODE)"
+        later = "; derain sync sends it" if self._mode == "offline" else ""
+        return f"wandb {self._mode} ({self.folder / 'wandb'}{later})"
+
+    @cached_property
+    def _mode(self) -> str:
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        # asked first: an attempt to start online that failed would leave the run's id taken
+        if mode == "online" and (why := unreachable()):
+            print(
+                f"derain: W&B is not reached ({why}); logged offline, derain sync sends it", file=sys.stderr
+            )
+            return "offline"
+        return mode
 
     def _opened(self) -> Any:
         if self._run is None:
@@ -140,15 +230,7 @@ class Tracker:
             except ImportError as error:
                 raise RuntimeError(f"{error}: pip install wandb, or logger=csv") from None
             logging.raiseExceptions = False  # its own log on a full disk: a traceback a message
-            mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-            # asked first: an attempt to start online that failed would leave the run's id taken
-            if mode == "online" and (why := unreachable()):
-                print(
-                    f"derain: W&B is not reached ({why}); logged offline, derain sync sends it",
-                    file=sys.stderr,
-                )
-                mode = "offline"
-            self._run = self._init(wandb, mode)
+            self._run = self._init(wandb, self._mode)
             self._run.define_metric(STEP)
             self._run.define_metric("*", step_metric=STEP, step_sync=True)
             self._run.define_metric(VALIDATION[0], step_metric=STEP, step_sync=True, summary="max")
@@ -160,6 +242,8 @@ class Tracker:
             project=project(),
             id=os.environ["WANDB_RUN_ID"] if under_agent() else self.config.identity,
             name=self.config.name,
+            job_type="train",
+            tags=tags(self.config),
             group=f"{self.config.model.name}-{self.config.data.name}-{self.config.recipe.name}",
             resume="allow",
             mode=mode,
@@ -189,12 +273,8 @@ class Tracker:
         with self._safely():
             self._opened().log({**metrics, **({} if step is None else {STEP: step})})
 
-    def pictures(self, found: Callable[[], Iterator[tuple[str, str, NDArray[np.uint8]]]]) -> None:
-        """Log sample pictures.
-
-        Args:
-            found: makes them: the test set, what is said of the picture, and the picture (H, W, 3), uint8.
-        """
+    def pictures(self, found: Callable[[], Iterable[tuple[str, str, NDArray[np.uint8]]]]) -> None:
+        """Log sample pictures, as `Sink` says."""
         if not self._on:
             return
         with self._safely():
@@ -223,6 +303,9 @@ class Tracker:
             import wandb
 
             run.summary.update(figures(record, costs()))
+            rows = scores(record)
+            if rows:
+                run.log({SCORES: wandb.Table(columns=list(rows[0]), data=[list(r.values()) for r in rows])})
             # without the home folder, which a dataset's path may name; relative, as the path is kept
             shown = self.folder / "wandb" / "sent.json"
             write_json(shown, json.loads(without_home(json.dumps(record))))

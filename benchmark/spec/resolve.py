@@ -46,7 +46,10 @@ def choices(key: str) -> tuple[str, ...]:
     """The words that a setting can be; empty where it can be any."""
     if key == "data.name":
         return tuple(catalog.datasets())
-    return typing.get_args(TYPES[key]) if typing.get_origin(TYPES[key]) is typing.Literal else ()
+    kind = TYPES[key]
+    if typing.get_origin(kind) is list:
+        (kind,) = typing.get_args(kind)
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
 def recipes() -> list[str]:
@@ -242,13 +245,14 @@ def _refused(error: ValidationError, values: Mapping[str, Any]) -> UserError:
     key = next((".".join(place[:n]) for n in range(len(place), 0, -1) if ".".join(place[:n]) in TYPES), "")
     value, kind, bound = values.get(key, first["input"]), first["type"], first.get("ctx", {})
     if kind == "literal_error":
-        return unknown(key, str(value), choices(key))
+        return unknown(key, str(first["input"]), choices(key))
     said = {
         "greater_than": "must be greater than {gt}",
         "greater_than_equal": "must be at least {ge}",
         "less_than": "must be below {lt}",
         "less_than_equal": "at most {le}",
         "finite_number": "must be a finite number",
+        "too_short": "one or several of " + ", ".join(choices(key) if key else ()),
         "string_too_short": "it must have a name, for example {0}",
     }.get(kind)
     if said is None:

@@ -49,6 +49,8 @@ def check(config: RunSpec) -> None:
         raise UserError(
             f"trainer.devices={config.trainer.devices}: 'auto', -1 for all, how many, or which, as in 0,1"
         )
+    if len(set(config.logger)) < len(config.logger):
+        raise UserError(f"logger={','.join(config.logger)}: a logger twice")
     _recipe(config)
     _patch(config, entry)
     _batch(config, entry)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from benchmark import catalog
@@ -47,6 +47,14 @@ Loss = Literal[  # benchmark.training has them; named here so that a wrong one i
     "smartassign",
     "own",
 ]
+
+
+LoggerName = Literal["csv", "wandb", "tensorboard", "mlflow"]
+
+
+def _several(value: Any) -> Any:
+    """Names of loggers as a list; records of earlier versions have one name."""
+    return value.split(",") if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -187,7 +195,10 @@ class TrainerSpec:
     accept_changed_code: bool = Field(
         default=False, description="go on with a training that other code began"
     )
-    log_every: Count = Field(default=50, description="steps between two logged figures")
+    log_every: Count | None = Field(
+        default=None,
+        description="steps between two logged figures; null: 50, fewer where a run has less than 2500 steps",
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -220,7 +231,11 @@ class RunSpec:
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     trainer: TrainerSpec = Field(default_factory=TrainerSpec)
     seed: int = Field(default=0, ge=0, lt=SEEDS, description="of initial weights, crops and rain")
-    logger: Literal["wandb", "csv"] = Field(default="wandb", description="where figures go while it trains")
+    logger: Annotated[list[LoggerName], BeforeValidator(_several)] = Field(
+        default_factory=lambda: ["wandb"],
+        min_length=1,
+        description="where figures go while it trains, one or several; csv: metrics.csv in its folder, always written",
+    )
     out: str = Field(default="runs", min_length=1, description="folder of the runs, for example runs")
 
     @property

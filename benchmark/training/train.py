@@ -113,7 +113,8 @@ def train(
     validate = recipe.select == "best"
     every = min(recipe.validate_every, total)
     report = Report(progress, last, config.trainer.checkpoint_every, every if validate else None)
-    callbacks: list[Callback] = [SpikeRates(config.trainer.log_every)]
+    log_every = config.trainer.log_every or log_interval(total)
+    callbacks: list[Callback] = [SpikeRates(log_every)]
     if recipe.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
     best = ModelCheckpoint(
@@ -143,7 +144,7 @@ def train(
             num_sanity_val_steps=0,
             gradient_clip_val=recipe.gradient_clip,
             logger=[PassOn(take) for take in (History(folder / "metrics.csv").add, log) if take],
-            log_every_n_steps=config.trainer.log_every,
+            log_every_n_steps=log_every,
             callbacks=callbacks,
             enable_progress_bar=False,  # Lightning's counts the epoch, `progress` the whole training
             enable_model_summary=False,
@@ -181,6 +182,15 @@ def train(
         code=described["code"],
         data={**data.provenance(), **started},
     )
+
+
+def log_interval(total: int) -> int:
+    """Steps between two logged figures, where nobody says: 50, or so many that a run logs 50 times at least.
+
+    >>> log_interval(1_000_000), log_interval(120), log_interval(7)
+    (50, 2, 1)
+    """
+    return max(1, min(50, total // 50))
 
 
 def _devices(text: str) -> int | str:

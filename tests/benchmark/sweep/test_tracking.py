@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark import catalog
 from benchmark.cli import main
 from benchmark.run import tracking
 from benchmark.run.execute import execute
@@ -152,7 +153,13 @@ def test_pictures_and_the_record_go_along(offline: tuple[Path, dict[str, Any], l
             for row in result["images"]
             if row["name"] == shown["caption"].partition(":")[0]
         )
-    (artifact,) = [r.artifact for r in found if r.HasField("artifact")]
+    artifacts = {r.artifact.type: r.artifact for r in found if r.HasField("artifact")}
+    artifact = artifacts.pop("record")
+    assert list(artifacts) == ["run_table"], "the scores of every picture"
+    (table,) = folder.glob("wandb/offline-run-*/files/media/table/scores*.json")
+    told = json.loads(table.read_text())
+    assert "restored PSNR-Y (dB)" in told["columns"]
+    assert len(told["data"]) == sum(len(result["images"]) for result in record["results"].values())
     assert (artifact.type, artifact.name) == ("record", f"record-{record['identity']}")
     (content,) = artifact.manifest.contents
     sent = json.loads(Path(content.local_path).read_text())
@@ -187,6 +194,8 @@ def test_the_run_has_the_names_of_the_command_line(offline: tuple[Path, dict[str
     (run,) = [r.run for r in offline[2] if r.HasField("run")]
     config = _values(run.config.update)
     assert run.run_id == offline[1]["identity"] and run.resume
+    assert run.job_type == "train" and run.run_group == "esdnet-embedded-embedded"
+    assert list(run.tags) == ["esdnet", catalog.network("esdnet").family, "embedded"]
     assert (config["model"], config["data"], config["recipe"], config["seed"]) == (
         "esdnet",
         "embedded",
@@ -239,6 +248,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
     wandb.init, wandb.Artifact = init, Artifact
     wandb.Settings = lambda **settings: settings
+    wandb.Table = lambda columns, data: (columns, data)
     wandb.Image = lambda picture, caption: (picture.shape, caption)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     for name in [n for n in os.environ if n.startswith("WANDB_")]:
