@@ -221,6 +221,10 @@ class EvaluationSpec:
     )
 
 
+def _wandb() -> list[LoggerName]:
+    return ["wandb"]
+
+
 @dataclass(frozen=True, config=_STRICT)
 class RunSpec:
     """One run: one network, one dataset, one recipe, one seed. Made by `benchmark.spec.resolve`."""
@@ -232,7 +236,7 @@ class RunSpec:
     trainer: TrainerSpec = Field(default_factory=TrainerSpec)
     seed: int = Field(default=0, ge=0, lt=SEEDS, description="of initial weights, crops and rain")
     logger: Annotated[list[LoggerName], BeforeValidator(_several)] = Field(
-        default_factory=lambda: ["wandb"],
+        default_factory=_wandb,
         min_length=1,
         description="where figures go while it trains, one or several; csv: metrics.csv in its folder, always written",
     )

@@ -81,7 +81,7 @@ def test_tiling_is_the_authors_unless_said_otherwise() -> None:
         (["logger=tensorbord"], "did you mean 'tensorboard'"),
         (["logger=csv,wandbb"], "did you mean 'wandb'"),
         (["logger=[csv,csv]"], "twice"),
-        (["logger="], "csv, wandb"),
+        (["logger="], "csv, mlflow, tensorboard, wandb"),
         (["logger=[]"], "csv, wandb"),
         (["recipe.optimizer.lr=nan"], "finite"),
         (["recipe.optimizer.betas=[0.9,.inf]"], "finite"),
