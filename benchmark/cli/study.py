@@ -28,7 +28,9 @@ from benchmark.run.states import DONE
 from benchmark.spec import STUDY
 from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
 from benchmark.text import output
+from benchmark.text.escapes import write_csv
 
+RATES = "rates.csv"
 PARTS = ("rates", "networks", "ablations", "lengths", "energy")
 
 
@@ -73,8 +75,11 @@ class Sets:
     """What the study is trained and tested on: folders."""
 
     train: Path  # clean photographs
-    test: tuple[Path, ...]  # pairs, for the networks
-    small: tuple[Path, ...]  # those of them for the ablations
+    test: tuple[Path, ...]  # pairs, for the networks' first seed
+    small: tuple[Path, ...]  # those of them for its other seeds
+    least: tuple[
+        Path, ...
+    ]  # and those for all that is trained beside: the primary set, small sets of real pairs
 
 
 def open_sets(
@@ -110,7 +115,7 @@ def open_sets(
     if bare := [p for p, count in counts.items() if not count]:
         raise UserError(f"--real {real}: {bare[0].name} has no pairs")
     small = [p for p in pairs if counts[p] <= study.small]
-    return Sets(train, (*rendered, *pairs), (*rendered, *small))
+    return Sets(train, (*rendered, *pairs), (*rendered, *small), (rendered[0], *small))
 
 
 def _below(folder: Path, split: str) -> Path:
@@ -166,10 +171,12 @@ class Runs:
         ]
 
     def networks(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
-        """Every network at its rate."""
+        """Every network at its rate; the large sets are for the first seed alone."""
+        sets = self.sets.test if seed == self.study.networks["seeds"][0] else self.sets.small
+        settings = words_of(self.study.networks["settings"])
         return [
             self._planner.plan(
-                [*self._network(name), f"recipe.optimizer.lr={rate[name]}", self._tests(self.sets.test)],
+                [*self._network(name), *settings, f"recipe.optimizer.lr={rate[name]}", self._tests(sets)],
                 seed,
                 f"networks {name}",
                 [("networks", name)],
@@ -214,9 +221,10 @@ class Runs:
             self._planner.plan(
                 [
                     *self._network(name),
+                    *words_of(self.study.networks["settings"]),
                     *words_of({f"model.{k}": v for k, v in options.items()}),
                     f"recipe.optimizer.lr={rate.get(name, rate['esdnet'])}",
-                    self._tests(self.sets.small),
+                    self._tests(self.sets.least),
                 ],
                 seed,
                 f"energy {name} {'·'.join(map(str, options.values()))}".strip(),
@@ -224,9 +232,10 @@ class Runs:
             )
             for name, widths in asked["widths"].items()
             for options in widths
+            if seed in self.study.networks["seeds"]
         ]
 
-    def lengths(self, rate: Mapping[str, float]) -> list[Planned]:
+    def lengths(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
         """Some networks for other numbers of steps."""
         asked = self.study.lengths
         return [
@@ -235,9 +244,9 @@ class Runs:
                     *self._network(name),
                     f"recipe.optimizer.lr={rate[name]}",
                     f"recipe.steps={steps}",
-                    self._tests(self.sets.test),
+                    self._tests(self.sets.least),
                 ],
-                asked["seed"],
+                seed,
                 f"lengths {name} {steps}",
                 [("lengths", f"{name}@{steps}")],
             )
@@ -253,7 +262,7 @@ class Runs:
             *words_of({f"model.{k}": v for k, v in asked["options"].items()}),
             *words_of(asked["settings"]),
             f"recipe.optimizer.lr={rate['esdnet']}",
-            self._tests(self.sets.small),
+            self._tests(self.sets.least),
         ]
 
     def _network(self, name: str) -> list[str]:
@@ -265,18 +274,22 @@ class Runs:
         return f"evaluation.also={written([str(p.resolve()) for p in sets])}"
 
 
-def chosen_rates(runs: Iterable[Planned]) -> dict[str, float]:
+def chosen_rates(runs: Iterable[Planned], folder: Path) -> dict[str, float]:
     """The rate of each network with the best PSNR-Y on photographs held out of its training; those not done left out.
 
-    A network has one when all its rates have ended; a rate whose run failed or diverged is none.
+    A network has one when all its rates have ended; a rate whose run failed or diverged is none. What `folder` keeps of
+    runs whose own folders are gone counts.
     """
     found: dict[str, dict[float, float]] = {}
     waiting = set()
+    kept = _kept_rates(folder)
     for run in runs:
         name, rate = run.spec.model.name, run.spec.recipe.optimizer.lr
         record = read_record(run.folder)
         if record is not None:
             found.setdefault(name, {})[rate] = record["training"]["validation_psnr_y"]
+        elif run.identity in kept:
+            found.setdefault(name, {})[rate] = float(kept[run.identity]["validation_psnr_y"])
         elif not (run.folder / FAILURE).is_file():
             waiting.add(name)
     return {n: max(rates, key=lambda r: rates[r]) for n, rates in found.items() if n not in waiting}
@@ -309,41 +322,53 @@ def make_study(
     sets = open_sets(photographs, real, Path(request.runs) / "study-sets", study, request.plan_only)
     runs = Runs(study, sets, request.runs, request.settings)
     chosen = study.chosen(parts)
-    selection = Plan(unique(runs.rates(chosen)))
+    selection = unique(runs.rates(chosen))
     if not request.plan_only and not only_draw:
-        do(selection, request)
-    rates = chosen_rates(selection.runs)
+        do(Plan(_left(selection, request.folder)), request)
+    rates = chosen_rates(selection, request.folder)
     missing = [name for name in chosen if name not in rates]
     if missing and not request.plan_only:
-        keep(selection.runs, request.folder)
+        keep(selection, request.folder)
         print(f"derain: no rate yet for {', '.join(missing)}: their runs have not ended", file=sys.stderr)
         return 1
     if request.plan_only:  # a rate that is not chosen yet is told as the first
         rates = {name: rates.get(name, study.rates["values"][0]) for name in chosen}
     every = unique(_ordered(runs, rates, parts or PARTS, study, seeds))
-    plan = Plan((*selection.runs, *every) if not parts or "rates" in parts else tuple(every))
+    every = (*selection, *every) if not parts or "rates" in parts else tuple(every)
+    plan = Plan(_left(every, request.folder))
     if request.plan_only:
         show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
         return 0
     states = {} if only_draw else do(plan, request)
-    keep(plan.runs, request.folder)
+    keep(every, request.folder)
     print("\n".join(f"wrote {path}" for path in draw(request.folder)))
     return int(any(state.name != DONE for state in states.values()))
 
 
 def keep(runs: Iterable[Planned], folder: Path) -> int:
-    """Keep what the study is drawn from: a small JSON file a run, and the test sets' pictures; returns how many runs.
+    """Keep what the study is drawn from; returns of how many runs.
 
-    What is kept of runs whose folders are gone stays. No paths of this machine are kept.
+    A small JSON file a run, the test sets' pictures, and one CSV of the runs that choose rates. What is kept of runs
+    whose folders are gone stays, and they need not be done again. No paths of this machine are kept.
     """
     known: dict[str, Any] = _json(folder / "sets.json") or {}
+    rates = _kept_rates(folder)
     count = 0
     for run in runs:
         record = read_record(run.folder)
         if record is None:
             continue
         count += 1
-        place = folder / "runs" / f"{run.name}.json"
+        if run.rows and run.rows[0][0] == "rates":
+            rates[run.identity] = {
+                "network": run.spec.model.name,
+                "rate": run.spec.recipe.optimizer.lr,
+                "validation_psnr_y": round(record["training"]["validation_psnr_y"], 4),
+                "commit": (record["commit"] or "")[:12],
+                "identity": run.identity,
+            }
+            continue
+        place = _kept(run, folder)
         kept = _json(place)
         if (
             kept is not None
@@ -379,9 +404,34 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
             **{key: record[key] for key in ("command", "commit", "code", "machine", "versions", "date")},
         }
         write_json(place, told)
-    if count:
+    if known:
         write_json(folder / "sets.json", known)
+    if rates:
+        import pandas as pd
+
+        ordered = sorted(rates.values(), key=lambda told: (told["network"], float(told["rate"])))
+        write_csv(folder / RATES, pd.DataFrame(ordered))
     return count
+
+
+def _kept(run: Planned, folder: Path) -> Path:
+    return folder / "runs" / f"{run.name}.json"
+
+
+def _kept_rates(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is kept of the runs that choose rates, by identity."""
+    if not (folder / RATES).is_file():
+        return {}
+    import pandas as pd
+
+    told = pd.read_csv(folder / RATES, dtype={"commit": str, "identity": str})
+    return {row["identity"]: {str(k): v for k, v in row.items()} for row in told.to_dict("records")}
+
+
+def _left(runs: Iterable[Planned], folder: Path) -> tuple[Planned, ...]:
+    """The runs of which nothing is kept."""
+    rates = _kept_rates(folder)
+    return tuple(run for run in runs if run.identity not in rates and not _kept(run, folder).is_file())
 
 
 def _scores(images: Iterable[Mapping[str, Any]], column: str) -> list[float]:
@@ -455,21 +505,18 @@ def draw(folder: Path) -> list[Path]:
 def _ordered(
     runs: Runs, rates: Mapping[str, float], parts: Sequence[str], study: Declared, seeds: Sequence[int] | None
 ) -> Iterator[Planned]:
-    """Seed by seed, so that a study that is cut short has the same number of every row."""
-    declared_seeds = sorted(
-        {seed for part in (study.networks, study.ablations, study.energy) for seed in part["seeds"]}
-    )
-    for seed in declared_seeds:
-        if seeds is not None and seed not in seeds:
-            continue
-        if "networks" in parts and seed in study.networks["seeds"]:
-            yield from runs.networks(rates, seed)
-        if "ablations" in parts and seed in study.ablations["seeds"]:
-            yield from runs.ablations(rates, seed)
-        if "lengths" in parts and seed == study.lengths["seed"]:
-            yield from runs.lengths(rates)
-        if "energy" in parts and seed in study.energy["seeds"]:
-            yield from runs.energy(rates, seed)
+    """The ablations first, whose seeds are never fewer; each part seed by seed, so that rows have equally many."""
+    kinds = {
+        "ablations": runs.ablations,
+        "networks": runs.networks,
+        "lengths": runs.lengths,
+        "energy": runs.energy,
+    }
+    for part, planned in kinds.items():
+        if part in parts:
+            for seed in getattr(study, part)["seeds"]:
+                if seeds is None or seed in seeds:
+                    yield from planned(rates, seed)
 
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def test_plans_share_what_rows_share_and_go_seed_by_seed(
     sets = open_sets(photographs, real, tmp_path / "made", STUDY)
     assert [p.name for p in sets.test] == ["scenes-heavy", "scenes-light", "Rain12", "Rain200L"]
     assert [p.name for p in sets.small] == ["scenes-heavy", "scenes-light", "Rain12"]
+    assert [p.name for p in sets.least] == ["scenes-heavy", "Rain12"]
     rainy = [len(list((p / "input").iterdir())) for p in sets.test[:2]]
     assert rainy == [STUDY.scenes] * 2
     runs = Runs(STUDY, sets, str(tmp_path / "runs"), [])
@@ -73,11 +75,13 @@ def test_plans_share_what_rows_share_and_go_seed_by_seed(
     assert len(rows) == sum(len(catalog.study(s).variants) for s in STUDY.ablations["studies"])
     (whole,) = [run for run in ablations if ("table3", "SRB") in run.rows]
     assert {("table4", "4"), ("table5", "f")} < set(whole.rows)
-    assert whole.spec.model.options["time_steps"] == 4 and whole.spec.recipe.steps == 1200
-    for run in runs.networks(rate, 1):
-        assert run.spec.recipe.optimizer.lr == 0.002 and run.spec.recipe.validation == 0.0
-        assert run.spec.evaluation.also == [str(p.resolve()) for p in sets.test]
-    lengths = {(r.spec.model.name, r.spec.recipe.steps) for r in runs.lengths(rate)}
+    assert whole.spec.model.options["time_steps"] == 4 and whole.spec.recipe.steps == 600
+    for seed, tested in ((0, sets.test), (1, sets.small)):
+        for run in runs.networks(rate, seed):
+            assert run.spec.recipe.optimizer.lr == 0.002 and run.spec.recipe.validation == 0.0
+            assert run.spec.evaluation.also == [str(p.resolve()) for p in tested]
+            assert run.spec.recipe.steps == 800
+    lengths = {(r.spec.model.name, r.spec.recipe.steps) for r in runs.lengths(rate, 0)}
     assert len(lengths) == len(STUDY.lengths["steps"]) * len(STUDY.lengths["networks"])
 
 
@@ -85,22 +89,52 @@ def test_a_rate_is_chosen_by_held_out_photographs_when_all_have_ended(
     photographs: Path, tmp_path: Path
 ) -> None:
     sets = open_sets(photographs, None, tmp_path / "made", STUDY, dry_run=True)
-    runs = Runs(STUDY, sets, str(tmp_path / "runs"), []).rates()
+    runs, kept = Runs(STUDY, sets, str(tmp_path / "runs"), []).rates(), tmp_path / "kept"
     assert all(run.spec.recipe.validation > 0 and not run.spec.evaluation.also for run in runs)
     low, high = (run for run in runs if run.spec.model.name == "prenet")
 
     def done(run, score: float) -> None:
-        told = {"identity": run.identity, "name": run.name, "config": {}, "results": {}}
+        told = {"identity": run.identity, "name": run.name, "config": {}, "results": {}, "commit": "c" * 40}
         write_record(run.folder, {**told, "training": {"validation_psnr_y": score}})
 
-    assert chosen_rates(runs) == {}
+    assert chosen_rates(runs, kept) == {}
     done(low, 21.0)
-    assert chosen_rates(runs) == {}, "the other rate may be the better one"
+    assert chosen_rates(runs, kept) == {}, "the other rate may be the better one"
     done(high, 22.0)
-    assert chosen_rates(runs) == {"prenet": high.spec.recipe.optimizer.lr}
+    assert chosen_rates(runs, kept) == {"prenet": high.spec.recipe.optimizer.lr}
     (high.folder / "record.json").unlink()
     (high.folder / "failure.json").write_text(json.dumps({"format": 1, "state": "diverged"}))
-    assert chosen_rates(runs) == {"prenet": low.spec.recipe.optimizer.lr}
+    assert chosen_rates(runs, kept) == {"prenet": low.spec.recipe.optimizer.lr}
+
+
+def test_runs_that_are_kept_are_not_done_again_when_their_folders_are_gone(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(photographs), "--out", str(tmp_path / "kept"), "--dry-run", "--seeds", "0"]
+    sets = open_sets(photographs, None, tmp_path / "runs" / "study-sets", STUDY, dry_run=True)
+    every = Runs(STUDY, sets, str(tmp_path / "runs"), []).rates()
+    for run, score in zip(every, range(len(every)), strict=True):
+        told = {"identity": run.identity, "name": run.name, "config": {}, "results": {}, "commit": None}
+        write_record(run.folder, {**told, "training": {"validation_psnr_y": 20.00001 + score}})
+    assert keep(every, tmp_path / "kept") == len(every)
+    shutil.rmtree(tmp_path / "runs")
+    rates = chosen_rates(every, tmp_path / "kept")
+    assert set(rates.values()) == {STUDY.rates["values"][-1]} and list(rates) == list(STUDY.options())
+    assert keep(every, tmp_path / "kept") == 0, "and what was kept stays"
+    assert chosen_rates(every, tmp_path / "kept") == rates
+    assert main(["study", *words, "--runs", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "rates esdnet" not in shown and "networks esdnet seed 0" in shown
+    (esdnet,) = (
+        r
+        for r in Runs(STUDY, sets, str(tmp_path / "runs"), []).networks(rates, 0)
+        if r.spec.model.name == "esdnet"
+    )
+    (tmp_path / "kept" / "runs").mkdir()
+    (tmp_path / "kept" / "runs" / f"{esdnet.name}.json").write_text("{}")
+    assert main(["study", *words, "--runs", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "networks esdnet seed 0" not in shown and "networks prenet seed 0" in shown
 
 
 @pytest.mark.parametrize(

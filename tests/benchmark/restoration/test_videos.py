@@ -202,7 +202,7 @@ def test_shape_of_pixels_and_colour_tags_stay(tmp_path: Path, encoding: Encoding
         if encoding.by_h264:  # colours without loss are RGB's
             assert (int(frame.colorspace), int(frame.color_range)) == (1, 1)
     for ours, theirs in zip(frames(path), rainy, strict=True):
-        assert np.abs(ours.astype(int) - theirs).mean() < 1
+        assert np.abs(ours.astype(int) - theirs).mean() < 2
 
 
 @pytest.mark.parametrize("range_", [1, 2])
@@ -211,8 +211,9 @@ def test_colours_come_back_whatever_the_tags(tmp_path: Path, matrix: int, range_
     film(tmp_path / "rain.mp4", colorspace=matrix, color_range=range_)
     (path,) = restored(tmp_path / "rain.mp4", encoding=Encoding(quality=4)).written
     for ours, theirs in zip(frames(path), frames(tmp_path / "rain.mp4"), strict=True):
-        assert abs(float(ours.mean()) - float(theirs.mean())) < 0.8
-        assert np.abs(ours.astype(int) - theirs).mean() < 1
+        # full range is squeezed by swscale, which rounds otherwise on every kind of CPU; a tag misread is 10 or more
+        assert abs(float(ours.mean()) - float(theirs.mean())) < 1.5
+        assert np.abs(ours.astype(int) - theirs).mean() < 2
 
 
 def test_a_turned_video_comes_out_upright(tmp_path: Path) -> None:
