@@ -42,6 +42,10 @@ MODULES = {
         f"{BENCH}/cost/test_counter_closed_forms.py",
         f"{BENCH}/cost/test_counter_spiking.py",
         f"{BENCH}/cost/test_cost_command.py",
+        f"{BENCH}/cost/test_cost_conventions.py",
+        f"{BENCH}/cost/test_memory.py",
+        f"{BENCH}/cost/test_neurobench.py",
+        f"{BENCH}/cost/test_users_networks.py",
     ],
     "benchmark/report/intervals.py": [
         f"{BENCH}/report/test_intervals.py",
