@@ -5,8 +5,9 @@ The public interface; importing this package imports no torch, the names below b
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from benchmark.checkpoints import load_checkpoint as load_checkpoint
@@ -24,25 +25,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "create_model": "benchmark.models",
-    "list_models": "benchmark.models",
-    "load_checkpoint": "benchmark.checkpoints",
-    "measure_cost": "benchmark.cost",
-    "psnr_y": "benchmark.metrics",
-    "ssim_y": "benchmark.metrics",
-    "piqe": "benchmark.metrics",
-    "metaiqa": "benchmark.metrics",
-    "restore": "benchmark.restoration",
-    "RainDataModule": "benchmark.data",
-    "RestorationModule": "benchmark.lightning",
-    "ESDNetModule": "benchmark.lightning",
-}
-
-__all__ = ["__version__", *_HOME]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'benchmark' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoints": ["load_checkpoint"],
+        "cost": ["measure_cost"],
+        "data": ["RainDataModule"],
+        "lightning": ["ESDNetModule", "RestorationModule"],
+        "metrics": ["metaiqa", "piqe", "psnr_y", "ssim_y"],
+        "models": ["create_model", "list_models"],
+        "restoration": ["restore"],
+    },
+)
+__all__ += ["__version__"]

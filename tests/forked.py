@@ -2,7 +2,7 @@
 
 `python tests/forked.py SOCKET` serves them; `Forked` in `tests/conftest.py` asks. What is imported takes five seconds
 of a core in every process that is started by itself, and some sixty are started. The fork runs `python -m
-benchmark.cli` to its end as such a process would, in its own environment, folder and session; the runs of a sweep are
+benchmark` to its end as such a process would, in its own environment, folder and session; the runs of a sweep are
 forked from it in the same way in place of Python's fork server, which would import everything as well.
 """
 
@@ -30,7 +30,7 @@ _MODULES = (
     "benchmark.run.evaluate",
     "benchmark.models",
     "benchmark.data.audit",
-    "benchmark.cli.entry",
+    "benchmark.cli.training",
     "benchmark.cli.tables",
     "rich.progress",
 )
@@ -134,9 +134,8 @@ def main() -> None:
     if asked is None:
         return
     become(asked)
-    sys.modules.pop("benchmark.cli", None)
     try:
-        runpy.run_module("benchmark.cli", run_name="__main__", alter_sys=True)
+        runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
         status: Any = 0
     except SystemExit as exit:
         status = exit.code

@@ -108,7 +108,7 @@ def test_only_the_command_line_knows_the_bench() -> None:
         if ROOT / "benchmark" / "bench" not in path.parents
         if any(name.startswith("benchmark.bench") for name in _imports(path))
     }
-    assert knowing == {"benchmark/cli/entry.py"}
+    assert knowing == {"benchmark/cli/made.py"}
 
 
 def test_esdnet_stands_alone_with_torch_and_snntorch() -> None:

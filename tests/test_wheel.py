@@ -31,7 +31,8 @@ def test_every_file_of_the_packages_is_in_it(unpacked: Path) -> None:
     listed = subprocess.run(["git", "ls-files", "-z", *PACKAGES], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("this is no checkout")
-    files = [name for name in listed.stdout.split("\0") if name]
+    files = [name for name in listed.stdout.split("\0") if name and not name.startswith("benchmark/bench/")]
+    assert not (unpacked / "benchmark" / "bench").exists(), "what compares speeds is for a checkout"
     assert {Path(f).suffix for f in files} >= {
         ".py",
         ".c",
@@ -63,3 +64,11 @@ def test_it_says_the_same_away_from_the_checkout(unpacked: Path, words: list[str
         assert done.stderr.startswith(str(place))
         said.append(done.stdout)
     assert said[0] == said[1] and said[0]
+
+
+def test_the_bench_is_said_to_be_of_the_checkout(unpacked: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from benchmark.cli import main; sys.exit(main())", "bench", "--list"],
+        env={**os.environ, "PYTHONPATH": str(unpacked)}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "run it in a checkout" in done.stderr and done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`derain`: `line` parses, `entry` has a function for each command, the others do the longer work."""
+"""`derain`: `line` parses and knows the room of each command."""
 
 from benchmark.cli.line import build_parser, main, parse
 

@@ -111,7 +111,7 @@ def open_page(address: str) -> None:
 
 
 def _page(device: str) -> str:
-    from benchmark.cli.entry import device_named
+    from benchmark.cli.loading import device_named
     from benchmark.models import create_model
     from benchmark.report.demo import shown_page
     from benchmark.report.page import Comparison, Shown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
+from benchmark.cli.loading import loaded
 from benchmark.errors import UserError
 from benchmark.text import output
 from benchmark.text.terminal import Head, Line, grid
@@ -17,6 +19,41 @@ if TYPE_CHECKING:
     from benchmark.cost.inspection import Activity, Rates
 
 _SIZE = 80  # px of a patch, unless the network's own tiles say otherwise
+
+
+def inspect(options: Namespace) -> int:
+    """`derain inspect`."""
+    if not (options.image or options.data or options.layers):
+        raise UserError("nothing to inspect: give --image PICTURE, --data DATASET or --layers")
+    from benchmark.files import require_output
+    from benchmark.text.output import is_output
+
+    inputs = (options.image, options.clean, options.checkpoint)
+    if options.image:
+        require_output("--out", options.out, None, inputs)
+    if is_output(options.csv):
+        require_output("--csv", options.csv, ".csv", inputs)
+    network, _, tile, _ = loaded(options)
+    if options.checkpoint is None:
+        print("no --checkpoint: the weights are random ones, as training starts with")
+    if options.layers:
+        return list_layers(network)
+    if options.image:
+        patch = _patch(options.patch) if options.patch else None
+        draw_image(network, options.image, options.clean, options.layer, patch, tile, options.out)
+    if options.data:
+        measure_dataset(network, options.model, options.data, tile, options.above, options.limit)
+    return 0
+
+
+def _patch(text: str) -> tuple[int, int, int]:
+    try:
+        left, top, size = (int(word) for word in text.split(","))
+    except ValueError:
+        raise UserError(f"--patch {text}: LEFT,TOP,SIZE in pixels, such as 120,40,80") from None
+    if min(left, top) < 0 or size < 16:
+        raise UserError(f"--patch {text}: LEFT and TOP of at least 0, SIZE of at least 16")
+    return left, top, size
 
 
 def list_layers(network: nn.Module) -> int:

@@ -81,7 +81,7 @@ class Restorer:
     """
 
     def __init__(self, device: str = "auto") -> None:
-        from benchmark.cli.entry import device_named
+        from benchmark.cli.loading import device_named
 
         self._device = device_named(device)
         self._networks: dict[str, Any] = {}

@@ -5,8 +5,9 @@ Importing this package imports no torch; the names below bring it in when they a
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from benchmark.cost.conventions import CONVENTIONS as CONVENTIONS
@@ -16,19 +17,11 @@ if TYPE_CHECKING:
     from benchmark.cost.result import Cost as Cost
     from benchmark.cost.result import Layer as Layer
 
-_HOME = {
-    "CONVENTIONS": "benchmark.cost.conventions",
-    "Convention": "benchmark.cost.conventions",
-    "convention": "benchmark.cost.conventions",
-    "Cost": "benchmark.cost.result",
-    "Layer": "benchmark.cost.result",
-    "measure_cost": "benchmark.cost.counter",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'benchmark.cost' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "conventions": ["CONVENTIONS", "Convention", "convention"],
+        "counter": ["measure_cost"],
+        "result": ["Cost", "Layer"],
+    },
+)

@@ -5,51 +5,32 @@ The names below are imported when they are used, so that `import benchmark.data`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
-    from benchmark.data.audit import check, render
-    from benchmark.data.datamodule import RainDataModule
-    from benchmark.data.datasets import PairedImages, open_pairs, open_photographs
-    from benchmark.data.images import image_size, read_image, read_metadata, write_image
-    from benchmark.data.specs import DATASETS, Dataset, dataset_spec
+    from benchmark.data.audit import check as check
+    from benchmark.data.audit import render as render
+    from benchmark.data.datamodule import RainDataModule as RainDataModule
+    from benchmark.data.datasets import PairedImages as PairedImages
+    from benchmark.data.datasets import open_pairs as open_pairs
+    from benchmark.data.datasets import open_photographs as open_photographs
+    from benchmark.data.images import image_size as image_size
+    from benchmark.data.images import read_image as read_image
+    from benchmark.data.images import read_metadata as read_metadata
+    from benchmark.data.images import write_image as write_image
+    from benchmark.data.specs import DATASETS as DATASETS
+    from benchmark.data.specs import Dataset as Dataset
+    from benchmark.data.specs import dataset_spec as dataset_spec
 
-_HOMES = {
-    "DATASETS": "specs",
-    "Dataset": "specs",
-    "dataset_spec": "specs",
-    "read_image": "images",
-    "write_image": "images",
-    "read_metadata": "images",
-    "image_size": "images",
-    "open_pairs": "datasets",
-    "open_photographs": "datasets",
-    "PairedImages": "datasets",
-    "RainDataModule": "datamodule",
-    "check": "audit",
-    "render": "audit",
-}
-
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "PairedImages",
-    "RainDataModule",
-    "check",
-    "dataset_spec",
-    "image_size",
-    "open_pairs",
-    "open_photographs",
-    "read_image",
-    "read_metadata",
-    "render",
-    "write_image",
-]
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "audit": ["check", "render"],
+        "datamodule": ["RainDataModule"],
+        "datasets": ["PairedImages", "open_pairs", "open_photographs"],
+        "images": ["image_size", "read_image", "read_metadata", "write_image"],
+        "specs": ["DATASETS", "Dataset", "dataset_spec"],
+    },
+)

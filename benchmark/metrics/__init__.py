@@ -5,8 +5,9 @@ The names below are imported when they are used: this package alone imports no t
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from benchmark.metrics.fidelity import CONVENTIONS as CONVENTIONS
@@ -17,20 +18,11 @@ if TYPE_CHECKING:
     from benchmark.metrics.noreference import metaiqa as metaiqa
     from benchmark.metrics.noreference import piqe as piqe
 
-_HOME = {
-    "CONVENTIONS": "fidelity",
-    "psnr_y": "fidelity",
-    "ssim_y": "fidelity",
-    "PSNRY": "meters",
-    "SSIMY": "meters",
-    "piqe": "noreference",
-    "metaiqa": "noreference",
-}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"benchmark.metrics.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'benchmark.metrics' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "fidelity": ["CONVENTIONS", "psnr_y", "ssim_y"],
+        "meters": ["PSNRY", "SSIMY"],
+        "noreference": ["metaiqa", "piqe"],
+    },
+)

@@ -5,19 +5,14 @@ The names below are imported when they are used: this package alone imports no t
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 if TYPE_CHECKING:
     from benchmark.restoration.restoring import restore_files as restore_files
     from benchmark.restoration.tiling import restore as restore
 
-_HOME = {"restore": "tiling", "restore_files": "restoring"}
-
-__all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f"benchmark.restoration.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'benchmark.restoration' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"tiling": ["restore"], "restoring": ["restore_files"]}
+)

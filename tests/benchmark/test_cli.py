@@ -195,7 +195,7 @@ def test_published_layouts_train_and_test_from_one_root(tmp_path, capsys) -> Non
 
 
 def test_help_is_short_and_quick() -> None:
-    done = subprocess.run([sys.executable, "-m", "benchmark.cli"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "benchmark"], capture_output=True, text=True, check=True)
     assert "train" in done.stdout and "table" in done.stdout
 
 

@@ -146,7 +146,7 @@ def test_completion_knows_the_names(shell: str, capsys) -> None:
 
 def test_bash_completes_a_network(tmp_path: Path) -> None:
     made = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", "completion", "bash"],
+        [sys.executable, "-m", "benchmark", "completion", "bash"],
         capture_output=True,
         text=True,
         check=True,

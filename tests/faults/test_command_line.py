@@ -149,7 +149,7 @@ def test_a_link_to_itself_is_no_folder(tmp_path: Path, monkeypatch, capsys) -> N
 
 
 def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsys) -> None:
-    from benchmark.cli import entry
+    from benchmark.cli import listing
 
     for error, status, words in (
         (MemoryError(), 1, "out of memory"),
@@ -162,7 +162,7 @@ def test_a_fault_of_the_machine_is_a_line_too(tmp_path: Path, monkeypatch, capsy
         def fail(options: object, error: BaseException = error) -> int:
             raise error
 
-        monkeypatch.setattr(entry, "models", fail)
+        monkeypatch.setattr(listing, "models", fail)
         assert main(["models"]) == status
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1
@@ -235,7 +235,7 @@ def test_a_reader_that_goes_away_is_no_error(words: list[str]) -> None:
     buffered = {
         k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"
     }  # else nothing is left for the end
-    command = [sys.executable, "-m", "benchmark.cli", *words]
+    command = [sys.executable, "-m", "benchmark", *words]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=buffered)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
@@ -284,7 +284,7 @@ def test_a_terminal_that_has_no_character_for_it_is_written_to(encoding: str, pl
     (place / "set").rename(place / name)
     for words, status in ((["data", "check", name], 1), (["models"], 0), (["data", "check", "雨"], 2)):
         done = subprocess.run(
-            [sys.executable, "-m", "benchmark.cli", *words],
+            [sys.executable, "-m", "benchmark", *words],
             env={**os.environ, "PYTHONIOENCODING": encoding},
             capture_output=True,
             check=False,

@@ -29,7 +29,7 @@ TINY = [
     *("trainer.checkpoint_every=5", "trainer.accelerator=cpu", "trainer.threads=1", "evaluation.tile=whole"),
 ]
 TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
-TRAIN = [sys.executable, "-m", "benchmark.cli", "train"]
+TRAIN = [sys.executable, "-m", "benchmark", "train"]
 
 
 def _failure(config: RunSpec) -> Record:

@@ -12,7 +12,7 @@ from benchmark.bench.sides.pictures import clean_and_rainy
 
 def _derain(*words: str | Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark.cli", *map(str, words)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "benchmark", *map(str, words)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise NotMeasured(f"derain {words[0]} failed: {done.stderr.strip()[-200:]}")
