@@ -722,7 +722,7 @@ def _parameters(recorder: _Recorder) -> None:
 
 @contextlib.contextmanager
 def _quiet(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, neurons at rest; everything as it was afterwards."""
+    """Evaluation mode, no gradients, neurons at rest; modes and neurons as they were afterwards."""
     modes = {m: m.training for m in model.modules()}
     states = {m: (dict(m._buffers), dict(m.__dict__)) for m in model.modules() if is_neuron(m)}
     fast = torch.backends.mha.get_fastpath_enabled()

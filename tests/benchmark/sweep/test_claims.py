@@ -40,6 +40,28 @@ def test_a_claimed_run_is_refused_and_its_owner_named(tmp_path: Path) -> None:
     assert _files(tmp_path) == [], "nothing is left of a claim whose run is done"
 
 
+def test_a_claim_makes_its_folder_and_clears_what_a_dead_process_left(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "one"
+    with Claim(folder):
+        assert _files(folder) == ["claim-1.json"]
+        ended = subprocess.Popen([sys.executable, "-c", "pass"])
+        ended.wait()
+        left = temporary_name(folder)
+        left = left.with_name(left.name.replace(str(os.getpid()), str(ended.pid)))
+        left.write_text("half")
+        os.utime(left, (1, 1))
+    Claim(folder).take()
+    assert _files(folder) == ["claim-1.json"], "and nothing of the dead one's"
+
+
+def test_a_process_that_forgets_its_claim_ends_all_the_same(tmp_path: Path) -> None:
+    code = (
+        "from benchmark.run.claims import Claim; from pathlib import Path; "
+        f"Claim(Path({str(tmp_path)!r})).__enter__()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
 def test_a_claim_given_up_leaves_the_run_free_but_its_number_taken(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), Claim(tmp_path):
         raise RuntimeError
