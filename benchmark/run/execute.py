@@ -285,7 +285,7 @@ def _trained(
         return network, {**twin["training"], "trained_as": twin["name"]}
     if _first_process():
         print(tracker.where(), file=sys.stderr, flush=True)
-    trained = train(config, folder, progress, tracker.log)
+    trained = train(config, folder, progress, tracker.log, tracker.histograms)
     load_checkpoint(trained.network, trained.checkpoint)
     return trained.network, {
         "steps": trained.steps,

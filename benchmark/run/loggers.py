@@ -13,8 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.files import WEIGHTS
 from benchmark.run.records import Record
-from benchmark.run.tracking import PICTURES, PROJECT, Sink, Tracker, figures, scores, tags, words
+from benchmark.run.tracking import (
+    PICTURES,
+    PROJECT,
+    SPIKE_HISTOGRAMS,
+    Sample,
+    Sink,
+    Tracker,
+    figures,
+    rate_bins,
+    scores,
+    tags,
+    words,
+)
 from benchmark.spec import RunSpec
 
 
@@ -56,14 +69,14 @@ class _Lightning(Sink):
             self._step = self._step if step is None else step
             self._opened().log_metrics(dict(metrics), self._step)
 
-    def pictures(self, found: Callable[[], Iterable[tuple[str, str, NDArray[np.uint8]]]]) -> None:
+    def pictures(self, found: Callable[[], Iterable[Sample]]) -> None:
         """Log sample pictures, as `Sink` says."""
         if not self._on:
             return
         with self._safely():
             self._opened()
-            for i, (dataset, caption, picture) in enumerate(found()):
-                self._picture(f"{PICTURES}{dataset}/{i + 1}", caption, picture)
+            for i, sample in enumerate(found()):
+                self._picture(f"{PICTURES}{sample.dataset}/{i + 1}", sample.caption, sample.side_by_side())
 
     def done(self, record: Record, costs: Callable[[], Mapping[str, Mapping[str, Any]] | None]) -> None:
         """Log what a finished run has come to, and close."""
@@ -96,6 +109,15 @@ class TensorBoard(_Lightning):
         from pytorch_lightning.loggers import TensorBoardLogger
 
         return TensorBoardLogger(self.folder, name="", version="tensorboard")
+
+    def histograms(self, rates: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        """Log how spike rates are distributed, as `Sink` says."""
+        if not self._on:
+            return
+        with self._safely():
+            board = self._opened().experiment
+            for level, values in rates.items():
+                board.add_histogram(f"{SPIKE_HISTOGRAMS}{level}", values, step, bins=rate_bins())
 
     def _picture(self, name: str, caption: str, picture: NDArray[np.uint8]) -> None:
         self._logger.experiment.add_image(name, picture, self._step, dataformats="HWC")
@@ -160,6 +182,8 @@ class MLflow(_Lightning):
         if rows:
             table = {key: [row[key] for row in rows] for key in rows[0]}
             self._logger.experiment.log_dict(self._logger.run_id, table, "scores.json")
+        if self.config.trainer.log_weights:
+            self._logger.experiment.log_artifact(self._logger.run_id, str(self.folder / WEIGHTS))
 
 
 _SINKS: dict[str, type[Sink]] = {"wandb": Tracker, "tensorboard": TensorBoard, "mlflow": MLflow}
@@ -192,7 +216,12 @@ class Loggers:
         for sink in self.sinks:
             sink.log(metrics, step)
 
-    def pictures(self, found: Callable[[], Iterable[tuple[str, str, NDArray[np.uint8]]]]) -> None:
+    def histograms(self, rates: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        """Log how spike rates are distributed at a training step, as `Sink` says."""
+        for sink in self.sinks:
+            sink.histograms(rates, step)
+
+    def pictures(self, found: Callable[[], Iterable[Sample]]) -> None:
         """Log sample pictures, made once, and only if anything takes them."""
         made = _once(lambda: list(found()))
         for sink in self.sinks:

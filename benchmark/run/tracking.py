@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
-from benchmark.files import home, write_json
+from benchmark.files import WEIGHTS, home, write_json
 from benchmark.run.records import RECORD, Record, without_home
 from benchmark.spec import RunSpec, settings_of
 
@@ -33,6 +35,7 @@ LOSS = "train/loss"
 LEARNING_RATE = "train/learning_rate"
 VALIDATION = ("validation/psnr_y", "validation/ssim_y")
 SPIKE_RATES = "spike_rate/"  # and the level
+SPIKE_HISTOGRAMS = "spike_rate_histogram/"  # and the level: how the rates of its channels are distributed
 PICTURES = "pictures/"  # and the test set, and a number: rainy, restored, target side by side
 SCORES = "scores"  # a row a test picture
 VARIANT = "variant"
@@ -45,8 +48,49 @@ _ANSWER_SECONDS = 10.0  # for the server to answer before a run is logged offlin
 _INIT_SECONDS = 60.0  # for W&B to start
 _FINISH_SECONDS = 120.0  # for what is left to upload; the rest is on disk for `derain sync`
 _SHOWN = 3  # pictures a test set
+_SMALL = 192  # pixels, the longer side of pictures in a table
+_BINS = 32  # of a histogram of spike rates
 # paths say nothing to others, and where a run's results lie is not what it is
 _PRIVATE = ("data.root", "data.cache", "out")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test picture as a run shows it.
+
+    Attributes:
+        dataset: the test set, as records name it.
+        name: of the picture, as records name it.
+        caption: what is to be seen, with PSNR-Y before and after.
+        rainy, restored, target: (H, W, 3), uint8.
+    """
+
+    dataset: str
+    name: str
+    caption: str
+    rainy: NDArray[np.uint8]
+    restored: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+
+    def side_by_side(self) -> NDArray[np.uint8]:
+        """Rainy, restored and target from left to right, (H, 3W, 3)."""
+        return np.concatenate([self.rainy, self.restored, self.target], axis=1)
+
+    def small(self) -> dict[str, NDArray[np.uint8]]:
+        """The three by their names, at most 192 pixels a side, for the cells of a table."""
+        from PIL import Image
+
+        found: dict[str, NDArray[np.uint8]] = {}
+        for which in ("rainy", "restored", "target"):
+            picture = Image.fromarray(getattr(self, which))
+            picture.thumbnail((_SMALL, _SMALL), Image.Resampling.LANCZOS)
+            found[which] = np.asarray(picture)
+        return found
+
+
+def rate_bins() -> NDArray[np.float64]:
+    """The edges of a histogram of spike rates: equal parts of [0, 1]."""
+    return np.linspace(0.0, 1.0, _BINS + 1)
 
 
 def on_test(dataset: str, metric: str) -> str:
@@ -170,11 +214,19 @@ class Sink:
         """Log figures of a training step."""
         raise NotImplementedError
 
-    def pictures(self, found: Callable[[], Iterable[tuple[str, str, NDArray[np.uint8]]]]) -> None:
+    def histograms(self, rates: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        """Log how spike rates are distributed at a training step; nothing where a logger has no histograms.
+
+        Args:
+            rates: by level, the rate of each channel of its neurons, (channels,) in [0, 1].
+            step: of the training.
+        """
+
+    def pictures(self, found: Callable[[], Iterable[Sample]]) -> None:
         """Log sample pictures.
 
         Args:
-            found: makes them: the test set, what is said of the picture, and the picture (H, W, 3), uint8.
+            found: makes them.
         """
         raise NotImplementedError
 
@@ -203,6 +255,7 @@ class Tracker(Sink):
     def __init__(self, config: RunSpec, folder: Path) -> None:
         super().__init__(config, folder)
         self._run: Any = None
+        self._small: dict[tuple[str, str], dict[str, NDArray[np.uint8]]] = {}
         self._on = "wandb" in config.logger and os.environ.get("WANDB_MODE") != "disabled"
 
     def where(self) -> str:
@@ -273,8 +326,22 @@ class Tracker(Sink):
         with self._safely():
             self._opened().log({**metrics, **({} if step is None else {STEP: step})})
 
-    def pictures(self, found: Callable[[], Iterable[tuple[str, str, NDArray[np.uint8]]]]) -> None:
-        """Log sample pictures, as `Sink` says."""
+    def histograms(self, rates: Mapping[str, NDArray[np.float32]], step: int) -> None:
+        """Log how spike rates are distributed, as `Sink` says."""
+        if not self._on:
+            return
+        with self._safely():
+            run = self._opened()
+            import wandb
+
+            shown = {
+                f"{SPIKE_HISTOGRAMS}{level}": wandb.Histogram(np_histogram=np.histogram(values, rate_bins()))
+                for level, values in rates.items()
+            }
+            run.log({**shown, STEP: step})
+
+    def pictures(self, found: Callable[[], Iterable[Sample]]) -> None:
+        """Log sample pictures, as `Sink` says; the table of scores will have them small."""
         if not self._on:
             return
         with self._safely():
@@ -284,13 +351,15 @@ class Tracker(Sink):
             # each under a name of its own: pictures under one name are shown at one size
             count: Counter[str] = Counter()
             images: dict[str, Any] = {}
-            for dataset, caption, picture in found():
-                count[dataset] += 1
-                images[f"{PICTURES}{dataset}/{count[dataset]}"] = wandb.Image(picture, caption=caption)
+            for sample in found():
+                count[sample.dataset] += 1
+                shown = wandb.Image(sample.side_by_side(), caption=sample.caption)
+                images[f"{PICTURES}{sample.dataset}/{count[sample.dataset]}"] = shown
+                self._small[sample.dataset, sample.name] = sample.small()
             run.log(images)
 
     def done(self, record: Record, costs: Callable[[], Mapping[str, Mapping[str, Any]] | None]) -> None:
-        """Log what a finished run has come to, its record as an artifact, and close.
+        """Log what a finished run has come to, its record (and weights, if asked for) as an artifact, and close.
 
         Args:
             record: of the run.
@@ -303,16 +372,34 @@ class Tracker(Sink):
             import wandb
 
             run.summary.update(figures(record, costs()))
-            rows = scores(record)
-            if rows:
-                run.log({SCORES: wandb.Table(columns=list(rows[0]), data=[list(r.values()) for r in rows])})
+            if table := self._table(wandb, record):
+                run.log({SCORES: table})
             # without the home folder, which a dataset's path may name; relative, as the path is kept
             shown = self.folder / "wandb" / "sent.json"
             write_json(shown, json.loads(without_home(json.dumps(record))))
             artifact = wandb.Artifact(f"record-{record['identity']}", type="record")
             artifact.add_file(os.path.relpath(shown), name=RECORD, policy="immutable")
             run.log_artifact(artifact)
+            if self.config.trainer.log_weights:
+                about = {"network": self.config.model.name, "options": self.config.options}
+                weights = wandb.Artifact(f"weights-{record['identity']}", type="model", metadata=about)
+                weights.add_file(os.path.relpath(self.folder / WEIGHTS), name=WEIGHTS, policy="immutable")
+                run.log_artifact(weights)
         self.close()
+
+    def _table(self, wandb: Any, record: Record) -> Any:
+        """A row for each test picture, the sample pictures in theirs; None without test pictures."""
+        rows = scores(record)
+        if not rows:
+            return None
+        shown = ["rainy", "restored", "target"] if self._small else []
+        columns = [*list(rows[0])[:2], *shown, *list(rows[0])[2:]]
+        data = []
+        for row in rows:
+            small = self._small.get((row["test set"], row["picture"]), {})
+            pictures = {which: wandb.Image(small[which]) if small else None for which in shown}
+            data.append([{**row, **pictures}[column] for column in columns])
+        return wandb.Table(columns=columns, data=data)
 
     def close(self, failed: bool = False) -> None:
         """Close; what a failed or interrupted run logged is kept, and goes on under the same id."""
@@ -346,16 +433,13 @@ def _first_line(error: Exception) -> str:
     return without_home(str(error) or type(error).__name__).splitlines()[0]
 
 
-def samples(config: RunSpec, network: Any, device: Any) -> Iterator[tuple[str, str, NDArray[np.uint8]]]:
-    """The first test pictures of each set: rainy, restored and target side by side.
+def samples(config: RunSpec, network: Any, device: Any) -> Iterator[Sample]:
+    """The first test pictures of each set.
 
     Args:
         config: of the run.
         network: trained, in eval mode, on `device`.
         device: where to compute.
-
-    Yields:
-        (test set, what it is, picture (H, 3W, 3) uint8).
     """
     import torch
 
@@ -376,9 +460,12 @@ def samples(config: RunSpec, network: Any, device: Any) -> Iterator[tuple[str, s
             with torch.no_grad():
                 restored = restore(network, rainy, tile, overlap)
             before, after = (float(psnr_y(x, target)) for x in (rainy, restored))
-            side = to_8_bit(torch.cat([rainy, restored, target], dim=-1))[0].to(torch.uint8)
             caption = f"{pairs.names[i]}: rainy {before:.2f} dB, restored {after:.2f} dB, target"
-            yield dataset, caption, np.asarray(side.permute(1, 2, 0).cpu())
+            shown = [
+                np.asarray(to_8_bit(x)[0].to(torch.uint8).permute(1, 2, 0).cpu())
+                for x in (rainy, restored, target)
+            ]
+            yield Sample(dataset_spec(dataset).name, pairs.names[i], caption, *shown)
 
 
 def unsent(runs: Path) -> list[Path]:

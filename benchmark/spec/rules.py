@@ -51,6 +51,10 @@ def check(config: RunSpec) -> None:
         )
     if len(set(config.logger)) < len(config.logger):
         raise UserError(f"logger={','.join(config.logger)}: a logger twice")
+    if config.trainer.log_weights and not {"wandb", "mlflow"} & set(config.logger):
+        raise UserError(
+            f"trainer.log_weights: logger={','.join(config.logger)} keeps no artifacts; wandb and mlflow do"
+        )
     _recipe(config)
     _patch(config, entry)
     _batch(config, entry)

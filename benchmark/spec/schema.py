@@ -199,6 +199,10 @@ class TrainerSpec:
         default=None,
         description="steps between two logged figures; null: 50, fewer where a run has less than 2500 steps",
     )
+    log_weights: bool = Field(
+        default=False,
+        description="give the finished run's weights to the logger, wandb or mlflow, as an artifact",
+    )
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -11,9 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed
+from numpy.typing import NDArray
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
@@ -196,14 +198,24 @@ class PassOn(Logger):
         """Nothing: the settings are the run's, not the module's."""
 
 
+Rates = Callable[[dict[str, NDArray[np.float32]], int], None]
+
+
 class SpikeRates(Callback):
     """Logs the share of neurons that fire, by level of the network, every `every` steps.
 
     A level is a top-level part of the network (`encoder1`, `decoder2`, …). Ordinary networks log nothing.
+
+    Args:
+        every: steps between two.
+        channels: called in the first process with the rate of every channel, by level, (channels,) in [0, 1], and the
+            step; a channel's is over the time steps, pictures and places of a batch. None: not measured.
+        channels_every: steps between two of these calls, a multiple of `every`.
     """
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, every: int, channels: Rates | None = None, channels_every: int = 1) -> None:
+        self.every, self.channels, self.channels_every = every, channels, channels_every
+        self._by_channel: dict[str, list[Tensor]] | None = None
         self._handles: list[Any] = []
         self._sums: dict[str, Tensor] = {}
         self._sizes: dict[str, int] = defaultdict(int)
@@ -219,6 +231,11 @@ class SpikeRates(Callback):
             fired = torch.count_nonzero(spikes.detach())
             self._sums[level] = self._sums[level] + fired if level in self._sums else fired
             self._sizes[level] += spikes.numel()
+            if self._by_channel is not None:  # (T, N, C, ...)
+                others = [d for d in range(spikes.ndim) if d != 2]
+                self._by_channel.setdefault(level, []).append(
+                    spikes.detach().ne(0).float().mean(others).reshape(-1)
+                )
 
         return count
 
@@ -226,7 +243,10 @@ class SpikeRates(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Watch the neurons during the steps that are logged, and only those."""
-        if (trainer.global_step + 1) % self.every == 0:
+        step = trainer.global_step + 1
+        if step % self.every == 0:
+            wanted = self.channels is not None and trainer.is_global_zero and step % self.channels_every == 0
+            self._by_channel = {} if wanted else None
             self._watch(pl_module.network)  # type: ignore[arg-type]
 
     def on_train_batch_end(
@@ -237,5 +257,8 @@ class SpikeRates(Callback):
             handle.remove()
         if self._sums:
             pl_module.log_dict({f"spike_rate/{k}": v / self._sizes[k] for k, v in self._sums.items()})
-        self._handles, self._sums = [], {}
+        if self._by_channel and self.channels is not None:
+            rates = {k: torch.cat(v).cpu().numpy() for k, v in self._by_channel.items()}
+            self.channels(rates, trainer.global_step - 1)  # Lightning's number of the step that was
+        self._handles, self._sums, self._by_channel = [], {}, None
         self._sizes.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from benchmark.files import file_digest, require_writable, room_for_sockets
 from benchmark.metrics.fidelity import least_side
 from benchmark.models import create_model
 from benchmark.spec import RunSpec
-from benchmark.training.callbacks import PassOn, Report, SpikeRates
+from benchmark.training.callbacks import PassOn, Rates, Report, SpikeRates
 from benchmark.training.history import History
 from benchmark.training.module import Restoration
 from benchmark.training.processes import Launcher, together
@@ -51,6 +52,7 @@ def train(
     folder: Path,
     progress: Progress | None = None,
     log: Callable[[dict[str, float], int | None], None] | None = None,
+    histograms: Rates | None = None,
 ) -> Trained:
     """Train a network, or go on with a training that was cut off.
 
@@ -62,6 +64,8 @@ def train(
         folder: of this run.
         progress: called with (steps done, steps in all) after every step.
         log: called with (figures, step) for what is logged, beside `metrics.csv` in the folder.
+        histograms: of a spiking network, called some fifty times with the spike rates of its channels by level, and
+            the step.
 
     Raises:
         UserError: the data are missing or wrong.
@@ -114,7 +118,9 @@ def train(
     every = min(recipe.validate_every, total)
     report = Report(progress, last, config.trainer.checkpoint_every, every if validate else None)
     log_every = config.trainer.log_every or log_interval(total)
-    callbacks: list[Callback] = [SpikeRates(log_every)]
+    callbacks: list[Callback] = [
+        SpikeRates(log_every, histograms, log_every * math.ceil(total / (50 * log_every)))
+    ]
     if recipe.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=recipe.ema))
     best = ModelCheckpoint(

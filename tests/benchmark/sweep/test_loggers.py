@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from benchmark.cli import main
+from benchmark.files import WEIGHTS
 from benchmark.run.loggers import Loggers
 from benchmark.run.records import read_record
+from benchmark.run.tracking import Sample
 from benchmark.spec import from_plain, resolve
 from benchmark.training.train import log_interval
 
@@ -64,7 +66,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Any:
     pytest.importorskip("tensorboard", reason="pip install tensorboard")
     pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
     runs = tmp_path_factory.mktemp("logged") / "runs"
-    words = [*TINY, "logger=tensorboard,mlflow", f"out={runs}"]
+    words = [*TINY, "logger=tensorboard,mlflow", "trainer.log_weights=true", f"out={runs}"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()) as said:
         for name in [n for n in os.environ if n.startswith("MLFLOW_")]:
             patch.delenv(name)
@@ -113,6 +115,8 @@ def test_what_mlflow_has(logged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (table,) = (Path(config.out) / "mlruns").rglob("scores.json")
     shown = json.loads(table.read_text())
     assert len(shown["picture"]) == mean["n"]
+    (weights,) = (Path(config.out) / "mlruns").rglob(WEIGHTS)
+    assert weights.read_bytes() == (config.folder / WEIGHTS).read_bytes()
     kept = "".join(p.read_text() for p in (Path(config.out) / "mlruns").rglob("tags/*"))
     assert os.environ.get("USER", "root") not in kept and str(Path.home()) not in kept
     # one that goes on is the same run
@@ -121,6 +125,21 @@ def test_what_mlflow_has(logged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     again.close(failed=True)
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FAILED" and run.data.metrics["train/loss"] == 0.5
+
+
+def test_tensorboard_has_histograms_of_spike_rates(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = resolve([*TINY, "logger=tensorboard", f"out={tmp_path}"])
+    loggers = Loggers(config, tmp_path)
+    loggers.histograms({"encoder1": np.array([0.0, 0.0, 0.5, 1.0], np.float32)}, 7)
+    loggers.close()
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    (event,) = found.Histograms("spike_rate_histogram/encoder1")
+    shown = event.histogram_value
+    assert (event.step, shown.num, shown.min, shown.max) == (7, 4, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
@@ -134,7 +153,8 @@ def test_a_fault_is_said_once_and_touches_nothing(
     loggers = Loggers(config, tmp_path / "file")
     loggers.log({"x": 1.0}, 1)
     loggers.log({"x": 2.0}, 2)
-    loggers.pictures(lambda: iter([("set", "one", np.zeros((2, 2, 3), np.uint8))]))
+    loggers.pictures(lambda: iter([Sample("set", "one", "", *[np.zeros((2, 2, 3), np.uint8)] * 3)]))
+    loggers.histograms({"encoder1": np.zeros(4, np.float32)}, 3)
     loggers.done({"training": {}, "results": {}}, lambda: None)
     said = capsys.readouterr().err
     assert said.count("derain: not logged to") == 1 and "the run goes on" in said

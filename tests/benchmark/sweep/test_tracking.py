@@ -24,10 +24,12 @@ import pytest
 
 from benchmark import catalog
 from benchmark.cli import main
+from benchmark.errors import UserError
+from benchmark.files import WEIGHTS
 from benchmark.run import tracking
 from benchmark.run.execute import execute
 from benchmark.run.records import RECORD, collect, read_record
-from benchmark.run.tracking import Tracker, figures, words
+from benchmark.run.tracking import Sample, Tracker, figures, words
 from benchmark.spec import resolve, settings_of
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -90,7 +92,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_API_KEY", KEY)
         patch.setattr(sys, "argv", ["derain", "train", f"out={home / 'runs'}"])
-        config = resolve([*TINY, f"out={home / 'runs'}"])
+        config = resolve([*TINY, f"out={home / 'runs'}", "trainer.log_weights=true"])
         record = execute(config)
         folder = config.folder
         (found,) = folder.glob("wandb/offline-run-*/*.wandb")
@@ -155,17 +157,60 @@ def test_pictures_and_the_record_go_along(offline: tuple[Path, dict[str, Any], l
         )
     artifacts = {r.artifact.type: r.artifact for r in found if r.HasField("artifact")}
     artifact = artifacts.pop("record")
-    assert list(artifacts) == ["run_table"], "the scores of every picture"
+    assert list(artifacts) == ["run_table", "model"], "the scores of every picture, and the weights"
+    table_artifact = artifacts["run_table"]
     (table,) = folder.glob("wandb/offline-run-*/files/media/table/scores*.json")
     told = json.loads(table.read_text())
     assert "restored PSNR-Y (dB)" in told["columns"]
     assert len(told["data"]) == sum(len(result["images"]) for result in record["results"].values())
+    kept = {c.path: Path(c.local_path) for c in table_artifact.manifest.contents}
+    told = json.loads(kept["scores.table.json"].read_text())
+    assert told["columns"][2:5] == ["rainy", "restored", "target"]
+    with_pictures = [row for row in told["data"] if row[2] is not None]
+    sets = [row[0] for row in with_pictures]
+    assert {name: sets.count(name) for name in sets} == dict.fromkeys(record["results"], 3)
+    for row in with_pictures:
+        assert len({shown["sha256"] for shown in row[2:5]}) == 3, "rainy, restored and target differ"
+        for shown in row[2:5]:
+            assert max(shown["width"], shown["height"]) <= 192
+            assert kept[shown["path"]].read_bytes().startswith(b"\x89PNG")
     assert (artifact.type, artifact.name) == ("record", f"record-{record['identity']}")
     (content,) = artifact.manifest.contents
     sent = json.loads(Path(content.local_path).read_text())
     assert content.path == RECORD and sent["results"] == json.loads(json.dumps(record["results"]))
     # what is sent lies beside the record, and is not taken for one
     assert len(collect([folder])) == 1
+
+
+def test_spike_rates_have_histograms(offline: tuple[Path, dict[str, Any], list[Any]]) -> None:
+    rows = [_values(r.history.item) for r in offline[2] if r.HasField("history")]
+    start = "spike_rate_histogram/encoder1/"
+    shown = [row for row in rows if f"{start}values" in row]
+    assert [row["trainer/global_step"] for row in shown] == [1, 3]
+    for row in shown:
+        assert row[f"{start}_type"] == "histogram"
+        counts, edges = np.array(row[f"{start}values"]), np.array(row[f"{start}bins"])
+        assert (edges[0], edges[-1]) == (0, 1) and counts.sum() > 0
+        # between what it would be with every channel at the lower, and at the upper edge of its bin
+        least, most = (counts @ edge / counts.sum() for edge in (edges[:-1], edges[1:]))
+        (rate,) = [
+            r["spike_rate/encoder1"]
+            for r in rows
+            if "spike_rate/encoder1" in r and r["trainer/global_step"] == row["trainer/global_step"]
+        ]
+        assert least <= rate <= most
+
+
+def test_weights_go_along_on_request(offline: tuple[Path, dict[str, Any], list[Any]]) -> None:
+    folder, record, found = offline
+    (artifact,) = [r.artifact for r in found if r.HasField("artifact") and r.artifact.type == "model"]
+    (content,) = artifact.manifest.contents
+    assert artifact.name == f"weights-{record['identity']}" and content.path == WEIGHTS
+    assert Path(content.local_path).read_bytes() == (folder / WEIGHTS).read_bytes()
+    plain = resolve(TINY)
+    assert not plain.trainer.log_weights and plain.identity == record["identity"]
+    with pytest.raises(UserError, match=r"logger=csv,tensorboard keeps no artifacts"):
+        resolve([*TINY, "logger=csv,tensorboard", "trainer.log_weights=true"])
 
 
 def test_nothing_of_the_user_is_written(offline: tuple[Path, dict[str, Any], list[Any]]) -> None:
@@ -257,6 +302,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     return wandb
 
 
+SAMPLE = Sample("set", "one", "what it is", *[np.zeros((2, 2, 3), np.uint8)] * 3)
 RECORD_DONE = {"identity": "abc", "training": {"seconds": 1.0, "validation_psnr_y": None}, "results": {}}
 
 
@@ -328,7 +374,8 @@ def test_a_fault_is_said_once_and_touches_nothing(fake: Any, tmp_path: Path, cap
     fake.down = True
     tracker.log({"x": 2.0}, 2)
     tracker.log({"x": 3.0}, 3)
-    tracker.pictures(lambda: iter([("set", "one", np.zeros((2, 2, 3), np.uint8))]))
+    tracker.pictures(lambda: iter([SAMPLE]))
+    tracker.histograms({"encoder1": np.zeros(4, np.float32)}, 3)
     tracker.done(RECORD_DONE, lambda: None)
     said = capsys.readouterr().err
     assert said == "derain: not logged to W&B (the service is gone); the run goes on\n"
