@@ -350,6 +350,25 @@ def test_the_thread_keeps_a_claim_alive_while_its_owner_works(
         assert _until(lambda: (holder(tmp_path) or claims.Holder(None)).step == 7)
 
 
+def test_a_sign_of_life_that_fails_at_first_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried, again, works = [], threading.Event(), Claim.beat
+
+    def beat(self: Claim) -> bool:
+        tried.append(1)
+        if len(tried) == 1:
+            raise OSError(5, "Input/output error")
+        again.set()
+        return works(self)
+
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    monkeypatch.setattr(Claim, "beat", beat)
+    with Claim(tmp_path):
+        assert again.wait(60)
+    assert "could not be renewed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("then", ["goes on", "has ended", "moved"])
 def test_a_suspended_owner_that_wakes_up_after_a_takeover_writes_nothing(tmp_path: Path, then: str) -> None:
     folder = tmp_path / "run"
