@@ -102,7 +102,7 @@ figures: table1 ## The figures (PDF and PNG), after Table 1's runs
 report: table1 table2 ## One HTML page of tables, figures, pictures, costs and provenance
 	$(DERAIN) report $(SHOW_OPTIONS)
 
-sweep: setup ## A W&B sweep of Table 1, for agents; others with SWEEP=table3, table4, table5 or bayes
+sweep: setup ## A W&B sweep of Table 1, for agents (without a key: what it would be, and what does the same); SWEEP=table3, table4, table5, bayes
 	$(DERAIN) sweep $(or $(SWEEP),table1)
 
 clean: ## Remove .venv and caches; runs/ and results/ stay

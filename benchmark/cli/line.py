@@ -330,6 +330,12 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument(
         "name", nargs="?", help="table1, table3, table4, table5, bayes or your YAML; none: list them"
     )
+    sweep.add_argument(
+        "--save-plan",
+        type=_path,
+        metavar="FILE",
+        help="write a grid's runs as a plan for derain run, and stop",
+    )
 
     shown = commands.add_parser(
         "dashboard", help="build the W&B workspace: tables, energy, spike rates, pictures"

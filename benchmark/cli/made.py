@@ -63,8 +63,12 @@ def ship(options: Namespace) -> int:
 
 def sweep(options: Namespace) -> int:
     """`derain sweep`."""
-    from benchmark.sweep.agents import start, sweeps
+    from benchmark.sweep.agents import save_plan, start, sweeps
 
+    if options.name is not None and options.save_plan is not None:
+        return save_plan(options.name, options.save_plan)
+    if options.save_plan is not None:
+        raise UserError("derain sweep --save-plan: which sweep? derain sweep lists them")
     if options.name is None:
         print("\n".join(f"{name:<8} {path}" for name, path in sweeps().items()))
         return 0

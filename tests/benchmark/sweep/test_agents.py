@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmark.run.tracking import VALIDATION, under_agent
 from benchmark.spec import resolve, settings_of
 from benchmark.sweep import plan
 from benchmark.sweep.agents import sweeps
+from benchmark.sweep.planfile import load
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -119,9 +121,6 @@ def test_starting_a_sweep(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     assert main(["sweep"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(sweeps())
-    assert main(["sweep", "table1"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "wandb login" in said and "wandb sweep" in said
     assert main(["sweep", "table11"]) == 2 and "did you mean 'table1'" in capsys.readouterr().err
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     asked: list[list[str]] = []
@@ -136,3 +135,78 @@ def test_starting_a_sweep(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None
         [sys.executable, "-m", "wandb", "sweep", "--project", "esdnet-benchmark", str(sweeps()["bayes"])]
     ]
     assert not under_agent()
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("nothing is to be started"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["table1", "table3", "table4", "table5"])
+def test_without_a_key_it_is_said_what_would_be_and_what_does_the_same(
+    name: str, no_key: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", name]) == 0
+    said, warned = capsys.readouterr()
+    sweep = _read(sweeps()[name])
+    assert not warned and "nothing was created" in said and "wandb login" in said
+    assert f"{sweep['name']} (grid, {len(_grid(sweep))} runs), in the project esdnet-benchmark" in said
+    for parameter, space in sweep["parameters"].items():
+        assert f"  {parameter:<8}  {', '.join(map(str, space['values']))}\n" in said
+    # the command that is named has the sweep's runs
+    (command,) = re.findall(r"^  derain (table \d --seeds \S+)$", said, re.MULTILINE)
+    assert main([*command.split(), "--save-plan", "plan.yaml"]) == 0
+    named = {run.identity for run in load(Path("plan.yaml"), "runs")[1].runs}
+    assert named == {resolve(words).identity for words in _grid(sweep)}
+
+
+def test_what_only_the_server_can_choose_is_said_so(no_key: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "bayes"]) == 0
+    said = capsys.readouterr().out
+    assert "(bayes, 40 runs)" in said and "0.0003 to 0.03 (log_uniform_values)" in said
+    assert "method: grid" in said and "chooses" in said
+    assert main(["sweep", "bayes", "--save-plan", "plan.yaml"]) == 2
+    assert "a plan has those of a grid" in capsys.readouterr().err and not Path("plan.yaml").exists()
+
+
+def test_a_users_grid_is_a_plan_with_the_agents_runs(
+    no_key: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = _read(sweeps()["table3"])
+    sweep["parameters"] |= {"trainer.threads": {"value": 1}, "seed": {"values": [5, 6]}}
+    Path("mine.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    assert main(["sweep", "mine.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "  derain sweep mine.yaml --save-plan plan.yaml\n  derain run plan.yaml\n" in said
+    assert main(["sweep", "mine.yaml", "--save-plan", "plan.yaml"]) == 0
+    runs = load(Path("plan.yaml"), "runs")[1].runs
+    sweep["parameters"]["trainer.threads"] = {"values": [1]}
+    assert [run.identity for run in runs] == [resolve(words).identity for words in _grid(sweep)] and len(
+        runs
+    ) == 10
+    assert all(run.spec.trainer.threads == 1 for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parameters": None}, "it has no parameters"),
+        ({"parameters": {"seed": 3}}, "seed: has values"),
+        ({"parameters": {"seed": {"min": 0, "max": 3}}}, "a grid has values"),
+        ({"parameters": {"seed": {"values": ["x"]}}}, "not a whole number"),
+        ({"parameters": {"sede": {"values": [1]}}}, "did you mean 'seed'"),
+        ({"command": ["python", "train.py"]}, "a plan is made of a command"),
+    ],
+)
+def test_a_sweep_that_cannot_be_planned_is_a_line(
+    change: dict[str, Any], said: str, no_key: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine.yaml").write_text(yaml.safe_dump({**_read(sweeps()["table1"]), **change}))
+    for words in (["sweep", "mine.yaml"], ["sweep", "mine.yaml", "--save-plan", "plan.yaml"]):
+        assert main(words) == 2
+        told = capsys.readouterr()
+        assert said in told.err and told.err.count("\n") == 1 and not told.out
