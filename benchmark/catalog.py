@@ -312,7 +312,7 @@ _NETWORKS = (
         venue="–",
         citation="""@misc{esdnets2026,
   title={{ESDNet-S}: {ESDNet} without real-valued products inside},
-  author={{The authors of esdnet-benchmark}},
+  author={{The authors of derain}},
   note={A variant of ESDNet (Song et al., IJCAI 2024) designed in this suite}, year={2026}}""",
         code="this suite", licence="MIT", weights="none ship", published=False,
         size_multiple=4, tile=(80, 8), choices=_NEURON, lengths=_BLOCKS,

@@ -65,7 +65,7 @@ def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[s
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError(
-            "ONNX needs onnx, onnxscript and onnxruntime: pip install 'esdnet-benchmark[onnx]'"
+            "ONNX needs onnx, onnxscript and onnxruntime: pip install onnx onnxscript onnxruntime"
         ) from None
     with _quiet():
         try:
@@ -122,7 +122,7 @@ def _open_onnx(path: Path) -> Exported:
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(f"{path} needs onnxruntime: pip install 'esdnet-benchmark[onnx]'") from None
+        raise UserError(f"{path} needs onnxruntime: pip install onnx onnxscript onnxruntime") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()

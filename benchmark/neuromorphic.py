@@ -185,7 +185,7 @@ def encoder_graph(network: nn.Module, size: tuple[int, int], about: Mapping[str,
     try:
         import nir
     except ImportError:
-        raise UserError("NIR needs nir and nirtorch: pip install 'esdnet-benchmark[nir]'") from None
+        raise UserError("NIR needs nir and nirtorch: pip install nir nirtorch") from None
     graph = _Graph(nir, str(about["title"]))
     if not isinstance(network, EncoderDecoder):
         if not any(isinstance(m, SequenceNeuron) for m in network.modules()):
@@ -235,7 +235,7 @@ def differing_spikes(network: nn.Module, path: Path, image: Tensor) -> tuple[int
     try:
         from snntorch.import_nir import import_from_nir
     except ImportError:
-        raise UserError("snnTorch's reader needs nirtorch: pip install 'esdnet-benchmark[nir]'") from None
+        raise UserError("snnTorch's reader needs nirtorch: pip install nir nirtorch") from None
     graph = nir.read(str(path))
     with _quiet():
         try:

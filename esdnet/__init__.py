@@ -44,7 +44,7 @@ def __getattr__(name: str) -> Any:
             if error.name is None or error.name.partition(".")[0] != "benchmark":
                 raise
             raise ImportError(
-                f"esdnet.{name} trains by the suite esdnet-benchmark, of which this is a part; install all of it"
+                f"esdnet.{name} trains by the suite derain, of which this is a part; install all of it"
             ) from None
         return getattr(module, name)
     if name in _HOME:

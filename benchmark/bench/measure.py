@@ -22,7 +22,7 @@ Row = dict[str, Any]
 """One line of the table: a case beside one of its peers. `results.py` says what is in it."""
 
 _SOURCES = {
-    "spikingjelly": "pip install 'esdnet-benchmark[bench]'",
+    "spikingjelly": "pip install spikingjelly",
     "cupy": "pip install cupy-cuda12x",
     "cv2": "pip install opencv-python-headless",
     "triton": "it comes with PyTorch for CUDA",

@@ -24,7 +24,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     try:
         import shtab
     except ImportError:
-        raise UserError("derain completion needs shtab: pip install 'esdnet-benchmark[completion]'") from None
+        raise UserError("derain completion needs shtab: pip install shtab") from None
     if shell not in shtab.SUPPORTED_SHELLS:
         raise unknown("shell", shell, shtab.SUPPORTED_SHELLS)
     names = _names()

@@ -44,9 +44,7 @@ def dashboard(project: str | None, entity: str | None, tables: Path, embedded: b
     try:
         import wandb_workspaces.workspaces as ws
     except ImportError:
-        raise UserError(
-            "derain dashboard needs wandb-workspaces: pip install 'esdnet-benchmark[dashboard]'"
-        ) from None
+        raise UserError("derain dashboard needs wandb-workspaces: pip install wandb-workspaces") from None
     if not dry_run and not tracking.has_key():
         raise UserError("no key for W&B: set WANDB_API_KEY, or log in with: wandb login (or see --dry-run)")
     try:

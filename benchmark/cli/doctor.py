@@ -77,9 +77,9 @@ def _versions() -> Iterator[Finding]:
     from benchmark.run.records import commit, versions
 
     at = commit()
-    yield Finding("esdnet-benchmark", FINE, __version__ + (f", commit {at}" if at else ", installed"))
+    yield Finding("derain", FINE, __version__ + (f", commit {at}" if at else ", installed"))
     for name, version in versions().items():
-        if name == "esdnet-benchmark":
+        if name == "derain":
             continue
         yield Finding(name, FINE, version)
     for module, what in _EXTRAS.items():

@@ -340,7 +340,7 @@ def build_parser() -> argparse.ArgumentParser:
     shown = commands.add_parser(
         "dashboard", help="build the W&B workspace: tables, energy, spike rates, pictures"
     )
-    shown.add_argument("--project", help="of W&B (default: WANDB_PROJECT, or esdnet-benchmark)")
+    shown.add_argument("--project", help="of W&B (default: WANDB_PROJECT, or derain)")
     shown.add_argument("--entity", help="user or team of W&B (default: the key's)")
     shown.add_argument(
         "--runs", type=_text_path, default="runs", help="folder of the runs, for their tables (runs)"

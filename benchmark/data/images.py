@@ -147,7 +147,7 @@ def _not_a_picture(path: Path, data: bytes) -> UserError:
         return UserError(f"{path}: is a web page or XML, not a picture; the download failed")
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in _HEIF and not _heif():
-        return UserError(f"{path}: is a HEIC picture: pip install 'esdnet-benchmark[heif]' to read it")
+        return UserError(f"{path}: is a HEIC picture: pip install pillow-heif to read it")
     if brand in _AVIF and not features.check("avif"):
         return UserError(f"{path}: is an AVIF picture, and this Pillow was built without AVIF")
     if data.startswith(_BEGINNINGS) or brand in (*_HEIF, *_AVIF):

@@ -557,9 +557,7 @@ def _av(source: Path) -> Any:
     try:
         import av
     except ImportError:
-        raise UserError(
-            f"{source}: videos need PyAV: pip install 'esdnet-benchmark[video]' (or pip install av)"
-        ) from None
+        raise UserError(f"{source}: videos need PyAV: pip install av") from None
     av.logging.set_level(None)
     return av
 

@@ -30,7 +30,6 @@ from typing import Any
 from benchmark.errors import DiskFull, WorkError
 from benchmark.files import (
     clean_leftovers,
-    make_folder,
     temporary_name,
     this_machine,
     write_json,
@@ -247,7 +246,6 @@ class Claim:
             Claimed: somebody holds it.
             UserError, WorkError: the folder cannot be written to.
         """
-        make_folder(self.folder)
         clean_leftovers(self.folder)
         mine = temporary_name(self.folder)
         write_json(mine, self._told())

@@ -40,7 +40,7 @@ _PACKAGES = (
     "pillow",
     "scikit-image",
     "scikit-learn",
-    "esdnet-benchmark",
+    "derain",
 )
 
 Record = dict[str, Any]

@@ -43,7 +43,7 @@ PARAMETERS = "cost/parameters"
 ENERGY, ENERGY_PAPER = "cost/energy_full_uj", "cost/energy_paper_uj"
 OPERATIONS, OPERATIONS_PAPER = "cost/operations_full", "cost/operations_paper"
 
-PROJECT = "esdnet-benchmark"
+PROJECT = "derain"
 _ANSWER_SECONDS = 10.0  # for the server to answer before a run is logged offline
 _INIT_SECONDS = 60.0  # for W&B to start
 _FINISH_SECONDS = 120.0  # for what is left to upload; the rest is on disk for `derain sync`

@@ -384,4 +384,4 @@ def test_heic_is_read_where_the_plug_in_is_there_and_named_where_not(
     (ships / "phone-derained.png").unlink()
     monkeypatch.setattr(images, "_heif", lambda: False)
     assert main(["restore", "."]) == 1
-    assert "phone.heic: is a HEIC picture: pip install 'esdnet-benchmark[heif]'" in capsys.readouterr().err
+    assert "phone.heic: is a HEIC picture: pip install pillow-heif" in capsys.readouterr().err

@@ -98,9 +98,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError:
-            raise UserError(
-                "executor=ray: Ray is not installed; pip install 'esdnet-benchmark[ray]'"
-            ) from None
+            raise UserError("executor=ray: Ray is not installed; pip install ray") from None
         self.cpus, self.gpus = config.cpus or 1, config.gpus or 0
         self.workers, self.storage = config.workers, config.storage
         if config.storage:

@@ -92,9 +92,7 @@ class SlurmExecutor:
         try:
             import submitit
         except ImportError:
-            raise UserError(
-                "executor=slurm: submitit is not installed; pip install 'esdnet-benchmark[slurm]'"
-            ) from None
+            raise UserError("executor=slurm: submitit is not installed; pip install submitit") from None
         if not config.debug and shutil.which("sbatch") is None:
             raise UserError(
                 "executor=slurm: there is no sbatch on this machine; executor.debug=true runs the jobs here"

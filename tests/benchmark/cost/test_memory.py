@@ -103,7 +103,9 @@ def test_energies_are_spikingjellys(case: str) -> None:
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.skipif(not THEIRS, reason="spikingjelly is not installed: pip install 'esdnet-benchmark[cost]'")
+@pytest.mark.skipif(
+    not THEIRS, reason="spikingjelly is not installed: pip install thop spikingjelly neurobench"
+)
 @pytest.mark.parametrize("case", CASES)
 def test_the_figures_kept_here_are_what_spikingjelly_says(case: str) -> None:
     from spikingjelly.activation_based import neuron

@@ -106,7 +106,7 @@ def test_zeros_of_the_padding_are_the_difference_to_dense_operations() -> None:
 
 @pytest.mark.skipif(
     importlib.util.find_spec("neurobench") is None,
-    reason="neurobench is not installed: pip install 'esdnet-benchmark[cost]'",
+    reason="neurobench is not installed: pip install thop spikingjelly neurobench",
 )
 @pytest.mark.parametrize("transposed", [False, True])
 def test_neurobench_says_the_same(transposed: bool) -> None:
@@ -136,7 +136,7 @@ def test_neurobench_says_the_same(transposed: bool) -> None:
 
 @pytest.mark.skipif(
     importlib.util.find_spec("spikingjelly") is None,
-    reason="spikingjelly is not installed: pip install 'esdnet-benchmark[cost]'",
+    reason="spikingjelly is not installed: pip install thop spikingjelly neurobench",
 )
 def test_spikingjelly_counts_the_same_events() -> None:
     from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter

@@ -406,4 +406,4 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a.mp4").write_bytes(b"x")
     monkeypatch.setattr(builtins, "__import__", none)
     outcome = restore_files(Same(), [tmp_path], tmp_path / "out", progress=False)
-    assert "esdnet-benchmark[video]" in outcome.failed[0][1]
+    assert "pip install av" in outcome.failed[0][1]

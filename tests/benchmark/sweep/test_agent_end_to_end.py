@@ -38,7 +38,7 @@ SECONDS = 240.0  # for a loaded machine; it takes some ten
 
 SWEEP = """
 name: two seeds
-project: esdnet-benchmark
+project: derain
 program: derain
 method: grid
 command: [derain, train, model=prenet, model.stages=1, model.channels=4, data=folder, data.root=set, recipe=embedded,
@@ -353,7 +353,7 @@ def test_the_summaries_of_an_agents_runs_arrive(
     assert main(["sweep", "sweep.yaml"]) == 0
     said = capfd.readouterr().err
     found = re.search(r"wandb agent (\S+)", re.sub(r"\x1b\[[0-9;]*m", "", said))
-    assert found and found.group(1) == "somebody/esdnet-benchmark/sweep1", said
+    assert found and found.group(1) == "somebody/derain/sweep1", said
     assert yaml.safe_load(server.sweep["config"])["parameters"]["seed"]["values"] == [3, 4]
 
     agent = subprocess.Popen([sys.executable, "-c", _AGENT, found.group(1)], start_new_session=True)

@@ -131,9 +131,7 @@ def test_starting_a_sweep(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None
 
     monkeypatch.setattr(subprocess, "run", run)
     assert main(["sweep", "bayes"]) == 0
-    assert asked == [
-        [sys.executable, "-m", "wandb", "sweep", "--project", "esdnet-benchmark", str(sweeps()["bayes"])]
-    ]
+    assert asked == [[sys.executable, "-m", "wandb", "sweep", "--project", "derain", str(sweeps()["bayes"])]]
     assert not under_agent()
 
 
@@ -154,7 +152,7 @@ def test_without_a_key_it_is_said_what_would_be_and_what_does_the_same(
     said, warned = capsys.readouterr()
     sweep = _read(sweeps()[name])
     assert not warned and "nothing was created" in said and "wandb login" in said
-    assert f"{sweep['name']} (grid, {len(_grid(sweep))} runs), in the project esdnet-benchmark" in said
+    assert f"{sweep['name']} (grid, {len(_grid(sweep))} runs), in the project derain" in said
     for parameter, space in sweep["parameters"].items():
         assert f"  {parameter:<8}  {', '.join(map(str, space['values']))}\n" in said
     # the command that is named has the sweep's runs

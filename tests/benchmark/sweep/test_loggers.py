@@ -106,7 +106,7 @@ def test_what_mlflow_has(logged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     record = read_record(config.folder)
     assert record is not None
     client = MlflowClient((Path(config.out) / "mlruns").absolute().as_uri())
-    experiment = client.get_experiment_by_name("esdnet-benchmark")
+    experiment = client.get_experiment_by_name("derain")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED" and run.data.params["model.channels"] == "4"
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 4
