@@ -1,1 +1,1 @@
-"""The networks that ESDNet is compared with: one file each, written from their papers."""
+"""The networks that ESDNet is compared with: a folder each, written from their papers."""

@@ -57,10 +57,8 @@ def recipes() -> list[str]:
     return sorted(p.stem for p in RECIPES.glob("*.yaml"))
 
 
-def _recipe_file(name: str, model: str) -> Path:
-    """Where a recipe is written; `model` is for the authors' own recipes alone."""
-    if name == "authors":
-        return RECIPES / "authors" / f"{model}.yaml"
+def _recipe_file(name: str) -> Path:
+    """Where a recipe that is not one network's own is written."""
     if name not in recipes():
         raise unknown("recipe", name, [*recipes(), "authors"])
     return RECIPES / f"{name}.yaml"
@@ -69,14 +67,13 @@ def _recipe_file(name: str, model: str) -> Path:
 @functools.cache
 def _recipe(name: str, model: str) -> dict[str, str]:
     """A recipe's settings, as they are written in its file; not to be changed."""
-    if model and not _recipe_file(name, model).is_file():
-        told: Any = catalog.network(model).recipe
-        if not told:
-            raise UserError(
-                f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
-            )
-    else:
-        told = read.read_yaml(_recipe_file(name, model))
+    told: Any = catalog.network(model).recipe if model else _recipe_file(name)
+    if not told:
+        raise UserError(
+            f"recipe=authors: no published recipe is on file for model '{model}'; use recipe=paper"
+        )
+    if isinstance(told, Path):
+        told = read.read_yaml(told)
     return {key: read.written(value) for key, value in _flat(told, "recipe.")}
 
 
@@ -322,8 +319,7 @@ def sources(
         found |= {f"model.{option}": "embedded variant" for option in spec.network.embedded}
     if "recipe" in given:
         own = spec.model.name if given["recipe"] == "authors" else ""
-        file_of = _recipe_file(given["recipe"], own)
-        where = f"recipe/{file_of.relative_to(RECIPES)}" if file_of.is_file() else f"recipe of {own}"
+        where = f"recipe of {own}" if own else f"recipe/{given['recipe']}.yaml"
         found |= {key: where for key in _recipe(given["recipe"], own) if key in found}
     if os.environ.get(CACHE):
         found["data.cache"] = f"environment {CACHE}"

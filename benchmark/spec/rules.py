@@ -17,10 +17,6 @@ from benchmark.spec.schema import Loss
 if TYPE_CHECKING:
     from benchmark.spec.schema import RunSpec
 
-_ON_SIDE_OUTPUTS = ("rcdnet", "elformer", "hpcnet", "smartassign")  # which only the network of that name has
-_ON_EACH_OUTPUT = ("rescan", "mprnet", "sfnet")  # which must be a restored image, as it is not with these
-_OTHER_OUTPUTS = ("rcdnet", "sfnet", "elformer", "hpcnet", "smartassign")
-
 
 def check(config: RunSpec) -> None:
     """Refuse settings that cannot go together, or that no type can say.
@@ -145,13 +141,18 @@ def _loss(config: RunSpec, entry: catalog.Network) -> None:
         )
     if loss == "own" or entry.name == loss or not entry.is_ours():
         return
-    if loss in _ON_SIDE_OUTPUTS or (loss in _ON_EACH_OUTPUT and entry.name in _OTHER_OUTPUTS):
-        each = () if entry.name in _OTHER_OUTPUTS else _ON_EACH_OUTPUT
-        without = {"own", *_ON_SIDE_OUTPUTS, *_ON_EACH_OUTPUT}.difference(each)
-        others = ", ".join(name for name in typing.get_args(Loss) if name not in without)
+    theirs = catalog.losses()
+    refused = {n for n, of in theirs.items() if not _has_outputs_of(of, entry)}
+    if loss in refused:
+        others = ", ".join(n for n in typing.get_args(Loss) if n not in {"own", *refused})
         raise UserError(
             f"recipe.loss={loss}: it is on outputs that {entry.title} does not have; one of {others}"
         )
+
+
+def _has_outputs_of(of: catalog.Network, entry: catalog.Network) -> bool:
+    """Whether a network has the outputs that another's loss is on."""
+    return of.loss_on == "restored" or (of.loss_on == "images" and entry.side_outputs == "images")
 
 
 def _tile(config: RunSpec) -> None:
@@ -172,40 +173,36 @@ def check_option(entry: catalog.Network, option: str, value: Any) -> None:
     Raises:
         UserError: names the option, its value and what would be right.
     """
-    default = entry.options()[option]
-    given = f"model.{option}={value}"
-    if option in entry.choices:
-        allowed = entry.choices[option]
+    declared = entry.option(option)
+    default, given = declared.default, f"model.{option}={value}"
+    if declared.choices:
         for one in value if isinstance(value, (list, tuple)) else [value]:
-            if one is not None and not isinstance(one, bool) and one not in allowed:
-                raise unknown(f"model.{option}", str(one), allowed)
+            if one is not None and not isinstance(one, bool) and one not in declared.choices:
+                raise unknown(f"model.{option}", str(one), declared.choices)
     if default is None or default is ... or value == default:
         return
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise UserError(f"{given}: true or false")
     elif isinstance(default, (int, float)):
-        _number(given, value, type(default), entry, option)
+        _number(given, value, type(default), declared)
     elif isinstance(default, str):
         if not isinstance(value, str):
             raise UserError(f"{given}: a word, such as {default}")
     elif isinstance(default, (tuple, list)):
         if not isinstance(value, (list, tuple)) or not value:
             raise UserError(f"{given}: a list, such as [{','.join(map(str, default))}]")
-        if entry.lengths.get(option, len(value)) != len(value):
-            raise UserError(
-                f"{given}: {entry.lengths[option]} values, such as [{','.join(map(str, default))}]"
-            )
+        if declared.length is not None and len(value) != declared.length:
+            raise UserError(f"{given}: {declared.length} values, such as [{','.join(map(str, default))}]")
         for one in value:
-            _number(given, one, type(default[0]) if default else float, entry, option)
+            _number(given, one, type(default[0]) if default else float, declared)
 
 
-def _number(given: str, value: Any, kind: type, entry: catalog.Network, option: str) -> None:
-    least, most = entry.least(option), entry.most(option)
+def _number(given: str, value: Any, kind: type, option: catalog.Option) -> None:
     kinds = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
         raise UserError(f"{given}: {'whole numbers' if kind is int else 'finite numbers'} are needed here")
-    if least is not None and value < least:
-        raise UserError(f"{given}: must be at least {least}")
-    if most is not None and value > most:
-        raise UserError(f"{given}: must be at most {most}")
+    if option.least is not None and value < option.least:
+        raise UserError(f"{given}: must be at least {option.least}")
+    if option.most is not None and value > option.most:
+        raise UserError(f"{given}: must be at most {option.most}")

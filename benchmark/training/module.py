@@ -15,8 +15,7 @@ from benchmark.metrics.meters import PSNRY, SSIMY
 from benchmark.models import faults_of
 from benchmark.restoration.tiling import restore
 from benchmark.spec import RecipeSpec
-from benchmark.training.authors import AUTHORS_LOSSES, Loss
-from benchmark.training.losses import OWN, get_loss
+from benchmark.training.losses import Loss, get_loss, on_all_outputs
 from benchmark.training.schedules import learning_rate_factor
 
 
@@ -50,7 +49,7 @@ class Restoration(pl.LightningModule):
         self.tiling = tiling
         self.loss: Loss = get_loss(recipe.loss, network)
         # a loss on the restored image alone needs no more than it: cheaper for networks with costly side outputs
-        self.all_outputs = recipe.loss in (*AUTHORS_LOSSES, OWN) and hasattr(network, "training_outputs")
+        self.all_outputs = on_all_outputs(recipe.loss) and hasattr(network, "training_outputs")
         self.psnr, self.ssim = PSNRY(), SSIMY()
 
     def forward(self, rainy: Tensor) -> Tensor:

@@ -174,11 +174,14 @@ def test_the_choices_of_options_are_what_the_networks_take() -> None:
     from esdnet.blocks import MixedAttention
     from esdnet.network import BLOCKS
 
-    choices = catalog.network("esdnet").choices
-    assert set(choices["block"]) == set(BLOCKS)
-    assert set(choices["reset_mechanism"]) == set(kernels.RESETS)
-    assert set(choices["surrogate"]) == set(kernels.SURROGATES)
-    assert set(choices["attention"]) == set(MixedAttention.KINDS)
+    esdnet = catalog.network("esdnet")
+    for option, known in (
+        ("block", BLOCKS),
+        ("reset_mechanism", kernels.RESETS),
+        ("surrogate", kernels.SURROGATES),
+        ("attention", MixedAttention.KINDS),
+    ):
+        assert set(esdnet.option(option).choices) == set(known)
 
 
 @pytest.mark.parametrize("name", list(catalog.networks()))
@@ -212,7 +215,7 @@ def test_every_value_has_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
         sources(["model=nafnet", "recipe=authors"], resolve(["model=nafnet", "recipe=authors"]))[
             "recipe.loss"
         ]
-        == "recipe/authors/nafnet.yaml"
+        == "recipe of nafnet"
     )
 
 

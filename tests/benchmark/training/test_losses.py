@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmark import catalog
 from benchmark.errors import UserError
 from benchmark.spec import RecipeSpec, ScheduleSpec, resolve
 from benchmark.spec.resolve import choices
@@ -66,7 +67,7 @@ def test_an_unknown_loss_is_named() -> None:
 
 
 def test_the_configuration_knows_every_loss() -> None:
-    assert set(choices("recipe.loss")) - {"own"} == set(LOSSES)
+    assert set(choices("recipe.loss")) - {"own"} == {*LOSSES, *catalog.losses()}
 
 
 def _recipe(**schedule: object) -> RecipeSpec:
