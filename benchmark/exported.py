@@ -1,8 +1,9 @@
 """Networks as files that run without this suite: ONNX (for onnxruntime) and torch's own pt2, and reading them back.
 
-A file takes one size, which its metadata names (key `derain`, JSON): `size` [H, W], `multiple`, `range`, `tile` and
-`overlap` that the authors test with, the network's `name` and `options`, and what made it. Any picture is restored
-with it in tiles of its size: `restore(open_exported(FILE), picture, tile=…)` does that.
+A file takes one size, or any of the network's multiple, as its metadata says (key `derain`, JSON): `size` [H, W] or
+null, `multiple`, `range`, `tile` and `overlap` that the authors test with, the network's `name` and `options`, and
+what made it. Any picture is restored with it in tiles of a size that it takes: `restore(open_exported(FILE), picture,
+tile=…)` does that.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from benchmark.files import atomic
 KEY = "derain"
 TOLERANCE = 1e-4  # of the [0, 1] of pictures
 _INPUT, _OUTPUT = "rainy", "restored"
+_LEAST, _MOST = 16, 8192  # px a side, of files for any size
 
 
 class Exported(nn.Module):
-    """A network in a file, as a function from pictures (N, 3, H, W) in [0, 1], of its one size, to the same.
+    """A network in a file, as a function from pictures (N, 3, H, W) in [0, 1], of a size that it takes, to the same.
 
     Args:
         run: one picture (1, 3, H, W), float32, to the restored one.
@@ -45,13 +47,36 @@ class Exported(nn.Module):
         Raises:
             UserError: pictures of another size than the file is for.
         """
+        if self.about["size"] is None:
+            multiple, shape = self.about["multiple"], tuple(rainy.shape)
+            if rainy.ndim != 4 or shape[1] != 3 or any(n < _LEAST or n % multiple for n in shape[2:]):
+                raise UserError(
+                    f"{self.about['title']} was exported for pictures of (N, 3, H, W), H and W multiples of "
+                    f"{multiple} of at least {_LEAST}, not {shape}"
+                )
+            return self._restored(rainy)
         height, width = self.about["size"]
         if rainy.ndim != 4 or tuple(rainy.shape[1:]) != (3, height, width):
             raise UserError(
                 f"{self.about['title']} was exported for pictures of (N, 3, {height}, {width}), not "
                 f"{tuple(rainy.shape)}: restore in tiles of that size, or export it with --size"
             )
+        return self._restored(rainy)
+
+    def _restored(self, rainy: Tensor) -> Tensor:
         return torch.cat([self._run(one[None].float()) for one in rainy]).to(rainy.dtype)
+
+
+def _sizes(about: Mapping[str, Any]) -> Any:
+    """What may vary in a file's input, for torch's exporters; None: nothing."""
+    if about["size"] is not None:
+        return None
+    multiple = about["multiple"]
+    sides = []
+    for name in ("height", "width"):
+        units = torch.export.Dim(f"{name}_units", min=max(2, -(-_LEAST // multiple)), max=_MOST // multiple)
+        sides.append(multiple * units if multiple > 1 else units)
+    return ({2: sides[0], 3: sides[1]},)
 
 
 def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[str, Any]) -> None:
@@ -70,7 +95,13 @@ def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[s
     with _quiet():
         try:
             program = torch.onnx.export(
-                network, (example,), dynamo=True, verbose=False, input_names=[_INPUT], output_names=[_OUTPUT]
+                network,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[_INPUT],
+                output_names=[_OUTPUT],
+                dynamic_shapes=_sizes(about),
             )
         except Exception as error:
             raise WorkError(f"{about['title']} cannot be written as ONNX: {_first(error)}") from error
@@ -88,7 +119,7 @@ def write_pt2(network: nn.Module, path: Path, example: Tensor, about: Mapping[st
     """
     with _quiet():
         try:
-            program = torch.export.export(network, (example,))
+            program = torch.export.export(network, (example,), dynamic_shapes=_sizes(about))
         except Exception as error:
             raise WorkError(f"{about['title']} cannot be written as pt2: {_first(error)}") from error
         buffer = io.BytesIO()
@@ -154,7 +185,7 @@ def _open_pt2(path: Path) -> Exported:
 def _about(path: Path, text: Any) -> dict[str, Any]:
     try:
         about = json.loads(text)
-        assert len(about["size"]) == 2 and about["title"]
+        assert (about["size"] is None or len(about["size"]) == 2) and about["title"] and about["multiple"]
         return dict(about)
     except (TypeError, ValueError, KeyError, AssertionError):
         raise UserError(

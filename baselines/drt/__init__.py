@@ -123,7 +123,7 @@ class DRT(nn.Module):
         start_as_identity: bool = False,
     ) -> None:
         super().__init__()
-        self.window_size = window_size
+        self.window_size = self.multiple = window_size
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
         self.embed = nn.Conv2d(3, dim, 1)

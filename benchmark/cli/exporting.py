@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "nir": ".nir"}
 _SIZE = 256
+_ANY = "any"
 _FLIPPED = 1e-3  # of all spikes may differ: one that does at the threshold brings others after it
 
 
@@ -46,14 +47,18 @@ def export(options: Namespace) -> int:
         raise UserError("--set: give --model too")
     else:
         given = {}
-    size = _size(options.size) if options.size else None
+    any_size = options.size == _ANY
+    if any_size and options.format == "nir":
+        raise UserError("--size any: a NIR graph has one size, such as --size 64")
+    size = _size(options.size) if options.size and not any_size else None
     network, entry, made, weights = _network(options, given)
     tile, overlap = entry.tile or (None, None)
     size = size or ((tile, tile) if tile else (_SIZE, _SIZE))
-    _require_size(entry, size)
+    if not any_size:
+        _require_size(entry, size)
     if weights is None:
         print("no --checkpoint, and no weights of it ship: random ones, as training starts with")
-    return _write(options, network, entry, made, size, (tile, overlap), weights)
+    return _write(options, network, entry, made, None if any_size else size, (tile, overlap), weights)
 
 
 def _network(
@@ -84,7 +89,7 @@ def _size(text: str) -> tuple[int, int]:
         height, width = int(words[0]), int(words[-1])
         if 0 < height <= 16384 and 0 < width <= 16384:
             return height, width
-    raise UserError(f"--size {text}: pixels, such as 256, or HEIGHTxWIDTH, such as 256x384")
+    raise UserError(f"--size {text}: pixels, such as 256, or HEIGHTxWIDTH, such as 256x384, or any")
 
 
 def _require_size(entry: catalog.Network, size: tuple[int, int]) -> None:
@@ -102,7 +107,7 @@ def _write(
     network: nn.Module,
     entry: catalog.Network,
     made: dict[str, Any],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     tiling: tuple[int | None, int | None],
     weights: str | None,
 ) -> int:
@@ -111,13 +116,15 @@ def _write(
     from benchmark.exported import TOLERANCE, WRITERS, largest_difference, open_exported
     from benchmark.run.records import commit, versions
 
+    # some options set it: levels, windows
+    multiple = int(getattr(network, "multiple", entry.size_multiple))
     about = {
         "name": entry.name,
         "title": entry.title,
         "options": {k: list(v) if isinstance(v, tuple) else v for k, v in made.items()},
         "weights": weights,
-        "size": list(size),
-        "multiple": entry.size_multiple,
+        "size": None if size is None else list(size),
+        "multiple": multiple,
         "range": [0.0, 1.0],
         "layout": "1, 3 (RGB), height, width; float32",
         "tile": tiling[0],
@@ -125,13 +132,16 @@ def _write(
         "commit": commit(),
         "torch": versions().get("torch"),
     }
-    example = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    unit = multiple * -(-entry.minimum_size // multiple)
+    traced, tried = (size, size) if size is not None else ((3 * unit, 4 * unit), (5 * unit, 2 * unit))
+    generator = torch.Generator().manual_seed(0)
+    example, other = (torch.rand(1, 3, *sides, generator=generator) for sides in (traced, tried))
     if options.format == "nir":
         return _write_nir(options.out, network, about, example)
     WRITERS[options.format](network, options.out, example, about)
-    _tell(options.out, size)
+    _tell(options.out, size, multiple)
     try:
-        difference = largest_difference(network, open_exported(options.out), example)
+        difference = largest_difference(network, open_exported(options.out), other)
     except UserError as error:
         print(f"not tried: {error}")
         return 0
@@ -145,8 +155,9 @@ def _write(
     return 0
 
 
-def _tell(path: Path, size: Sequence[int]) -> None:
-    print(f"wrote {printable(path)}: {path.stat().st_size / 2**20:.1f} MiB, {size[0]}×{size[1]} pixels")
+def _tell(path: Path, size: Sequence[int] | None, multiple: int = 1) -> None:
+    sides = f"{size[0]}×{size[1]} pixels" if size is not None else f"sides of multiples of {multiple} pixels"
+    print(f"wrote {printable(path)}: {path.stat().st_size / 2**20:.1f} MiB, {sides}")
 
 
 def _write_nir(path: Path, network: nn.Module, about: dict[str, Any], example: Tensor) -> int:

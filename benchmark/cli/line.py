@@ -388,7 +388,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="onnx (default), pt2, or nir: the encoder of a spiking network, for neuromorphic tools",
     )
     export.add_argument(
-        "--size", help="pixels it is for: 256, or 256x384 (default: the authors' tiles, or 256)"
+        "--size", help="pixels it is for: 256, 256x384, or any (default: the authors' tiles, or 256)"
     )
     export.add_argument("-o", "--out", type=_path, required=True, metavar="FILE", help="such as net.onnx")
     export.add_argument("--overwrite", action="store_true", help="replace the file if it is there")

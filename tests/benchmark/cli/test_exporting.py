@@ -62,6 +62,23 @@ def test_a_file_does_what_the_network_does(
         exported(torch.rand(1, 3, 48, 32))
 
 
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
+def test_a_file_for_any_size_takes_those_that_fit(form: str, tmp_path: Path, capsys) -> None:
+    options = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
+    path, network = _weights(tmp_path, "nafnet", options)
+    out = tmp_path / f"net.{form}"
+    assert _export(path, "nafnet", options, out, "--format", form, "--size", "any") == 0
+    assert "sides of multiples of 2 pixels" in capsys.readouterr().out
+    exported = open_exported(out)
+    assert exported.about["size"] is None and exported.about["multiple"] == 2
+    for size in ((16, 42), (70, 18)):
+        assert largest_difference(network, exported, torch.rand(1, 3, *size)) <= TOLERANCE
+    with pytest.raises(UserError, match=r"multiples of 2 of at least 16, not \(1, 3, 17, 32\)"):
+        exported(torch.rand(1, 3, 17, 32))
+    assert _export(path, "nafnet", options, tmp_path / "net.nir", "--format", "nir", "--size", "any") == 2
+    assert "a NIR graph has one size" in capsys.readouterr().err
+
+
 def test_a_photograph_is_restored_in_its_tiles(tmp_path: Path) -> None:
     path, network = _weights(tmp_path, "prenet", PRENET)
     assert _export(path, "prenet", PRENET, tmp_path / "net.onnx", "--size", "40") == 0
@@ -104,12 +121,14 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not ALL, reason="minutes; DERAIN_EXPORT_TESTS=1 runs them")
+@pytest.mark.parametrize("any_size", [False, True])
 @pytest.mark.parametrize("name", catalog.networks())
-def test_every_network_can_be_exported(name: str, tmp_path: Path) -> None:
+def test_every_network_can_be_exported(name: str, any_size: bool, tmp_path: Path) -> None:
     entry = catalog.network(name)
     path, network = _weights(tmp_path, name, dict(entry.embedded))
     side = entry.size_multiple * -(-max(32, entry.minimum_size) // entry.size_multiple)
-    assert _export(path, name, dict(entry.embedded), tmp_path / "net.onnx", "--size", str(side)) == 0
+    words = ("--size", "any" if any_size else str(side))
+    assert _export(path, name, dict(entry.embedded), tmp_path / "net.onnx", *words) == 0
     assert (
         largest_difference(network, open_exported(tmp_path / "net.onnx"), torch.rand(1, 3, side, side))
         <= TOLERANCE
