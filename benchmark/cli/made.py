@@ -79,9 +79,7 @@ def dashboard(options: Namespace) -> int:
     """`derain dashboard`."""
     from benchmark.cli.dashboard import dashboard as build
 
-    tables = Path(options.runs) / "tables" / options.recipe
-    embedded = options.recipe == "embedded"
-    return build(options.project, options.entity, tables, embedded, options.dry_run)
+    return build(options.project, options.entity, Path(options.runs), options.recipe, options.dry_run)
 
 
 def sync(options: Namespace) -> int:
