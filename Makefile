@@ -9,6 +9,9 @@ TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") \
 	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
 
+# s3fs, and moto's server of S3's protocol to test it with
+S3 := s3fs aiobotocore botocore aioitertools jmespath wrapt moto boto3 s3transfer responses xmltodict flask flask-cors itsdangerous blinker
+
 .DEFAULT_GOAL := help
 .PHONY: help setup test fuzz soak mutants conformance coverage lint format cost scalability bench table1 table2 real ablations table3 table4 table5 figures report docs sweep clean
 
@@ -22,6 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps sweeps # W&B's schema of a sweep; its code wants an older numpy
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(S3) # botocore wants an older python-dateutil, and works with this
 	touch $@
 
 test: setup ## Run the tests

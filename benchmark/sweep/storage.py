@@ -24,15 +24,29 @@ def require_storage(url: str) -> None:
     """Refuse early to work towards storage that is not there.
 
     Raises:
-        UserError: no such kind, its package is missing, or it does not answer.
+        UserError: no such kind, its package is missing, it does not answer, or it has no such bucket.
     """
     try:
         system, path = _opened(url)
-        system.exists(path)
+        if (
+            "s3" in system.protocol
+        ):  # s3fs takes a server that is gone for an empty one, and makes buckets unasked
+            _require_bucket(system, path.partition("/")[0])
+        else:
+            system.exists(path)
     except Exception as error:  # each kind of storage has its own
         raise UserError(
             f"executor.storage={url}: {str(error).splitlines()[0] or type(error).__name__}"
         ) from None
+
+
+def _require_bucket(system: Any, name: str) -> None:
+    try:
+        system.call_s3("head_bucket", Bucket=name)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no bucket '{name}'") from None
+    except PermissionError:
+        raise PermissionError(f"the bucket '{name}' is not yours to see") from None
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -24,7 +24,10 @@ from benchmark.sweep.executors.supervise import supervise
 from benchmark.sweep.plan import Planned
 from benchmark.sweep.storage import Mirror, require_storage
 
-_PASSED_ON = ("PYTHONPATH", "DERAIN_CACHE", "WANDB_MODE", "WANDB_PROJECT")  # variables that runs depend on
+_PASSED_ON = (  # variables that runs depend on; keys are no business of Ray's, which shows such variables
+    *("PYTHONPATH", "DERAIN_CACHE", "WANDB_MODE", "WANDB_PROJECT"),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
+)
 _LOOK_EVERY = 5.0  # seconds between two looks into storage
 _RESTARTS = 3  # of a run whose node was lost
 

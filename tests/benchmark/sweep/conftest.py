@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,53 @@ class Tools:
             if process.poll() is None:
                 process.kill()
             process.communicate()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Moto's server of S3's protocol on 127.0.0.1, and credentials for it: its address."""
+    s3fs = pytest.importorskip("s3fs", reason="pip install s3fs")
+    server = pytest.importorskip("moto.server", reason="pip install moto flask flask-cors")
+    made = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    made.start()
+    made._server.block_on_close = False  # it would wait for connections that its clients keep
+    host, port = made.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", "nobody"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+            ("AWS_CONFIG_FILE", os.devnull),
+            ("AWS_SHARED_CREDENTIALS_FILE", os.devnull),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("no_proxy", "127.0.0.1"),
+        ):
+            patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # of another server's
+        yield f"http://{host}:{port}"
+        s3fs.S3FileSystem.clear_instance_cache()
+    made.stop()
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Makes a URL below which nothing is yet, of a kind: file, memory, s3."""
+
+    def made(kind: str) -> str:
+        if kind != "s3":
+            return f"file://{tmp_path}/storage" if kind == "file" else f"memory://{tmp_path.name}/runs"
+        request.getfixturevalue("s3")
+        import s3fs
+
+        bucket = f"bucket-{uuid.uuid4().hex[:12]}"
+        s3fs.S3FileSystem().mkdir(bucket)
+        return f"s3://{bucket}/some/runs"
+
+    return made
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig, open_executor
 from benchmark.sweep.executors.local import LocalExecutor
 from benchmark.sweep.plan import Planned
+from benchmark.sweep.storage import Mirror
 
 STEPS = "recipe.steps=30"
 
@@ -47,10 +48,17 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @clusters
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("stored", ["", "file", "s3"])
 def test_ray_survives_the_loss_of_a_worker_and_of_a_node(
-    tmp_path: Path, tools: Any, cluster: Any, stored: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tools: Any,
+    storage: Any,
+    stored: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    url = storage(stored) if stored else None  # before the nodes start, which inherit how to reach it
+    cluster = request.getfixturevalue("cluster")
     monkeypatch.setattr("benchmark.sweep.executors.ray._LOOK_EVERY", 0.2)
     steps = "recipe.steps=1500" if stored else STEPS  # workers tell storage every five seconds
     quiet = [tools.planned(tmp_path / "quiet", steps, seed=seed) for seed in range(3)]
@@ -71,16 +79,17 @@ def test_ray_survives_the_loss_of_a_worker_and_of_a_node(
             lost.append(run.name)
             cluster.remove_node(cluster.lost)
 
-    storage = f"file://{tmp_path}/storage" if stored else None
-    executor = open_executor(ExecutorConfig("ray", address=cluster.address, storage=storage), tmp_path)
+    executor = open_executor(ExecutorConfig("ray", address=cluster.address, storage=url), tmp_path)
     states = drive(runs, executor, interfere)
     assert [s.name for s in states.values()] == ["done"] * 3, (states, said)
     assert len(lost) == 2, said
     # its process may still be ending when Ray says that the worker is gone
     assert any("started again" in line or "left by the other" in line for line in said), said
     assert tools.essence(tmp_path / "ray") == tools.essence(tmp_path / "quiet")
-    if stored:
-        assert tools.essence(tmp_path / "storage") == tools.essence(tmp_path / "quiet")
+    if url is not None:
+        for run in runs:
+            Mirror(url, tmp_path / "stored" / run.folder.parent.name / run.name).fetch()
+        assert tools.essence(tmp_path / "stored") == tools.essence(tmp_path / "quiet")
 
 
 def _parent(pid: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.run.claims import Claim
-from benchmark.run.records import RECORD
+from benchmark.run.records import RECORD, read_record
 from benchmark.sweep.child import Order
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig
@@ -25,10 +26,10 @@ from benchmark.sweep.executors.supervise import supervise
 from benchmark.sweep.storage import Mirror, require_storage
 
 
-@pytest.fixture(params=["file", "memory"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Storage with folders, and storage that has names alone."""
-    return f"file://{tmp_path}/storage" if request.param == "file" else f"memory://{tmp_path.name}/runs"
+@pytest.fixture(params=["file", "memory", "s3"])
+def url(request: pytest.FixtureRequest, storage: Any) -> str:
+    """Storage with folders, storage that has names alone, and a server of S3's protocol."""
+    return str(storage(request.param))
 
 
 def _texts(folder: Path) -> dict[str, str]:
@@ -110,6 +111,49 @@ def test_storage_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) 
         require_storage("nosuch://x")
     assert main(["table", "1", "executor.storage=s3://b/runs", "--plan"]) == 2
     assert "executor.storage is for executor=ray" in capsys.readouterr().err
+
+
+def test_a_bucket_that_is_not_there_is_refused_and_not_made(s3: str) -> None:
+    import s3fs
+
+    with pytest.raises(UserError, match=r"executor\.storage=s3://no-such-bucket/runs: there is no bucket"):
+        require_storage("s3://no-such-bucket/runs")
+    s3fs.S3FileSystem().mkdir("a-bucket")
+    require_storage("s3://a-bucket/runs")
+    assert "no-such-bucket" not in s3fs.S3FileSystem().ls("")
+
+
+def test_a_server_that_is_gone_is_said_so(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+
+    with socket.socket() as closed:  # bound, and nobody listens
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        try:
+            with pytest.raises(UserError, match=r"^executor\.storage=s3://a-bucket/runs: .*127\.0\.0\.1"):
+                require_storage("s3://a-bucket/runs")
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_worker_leaves_its_run_in_a_bucket(
+    storage: Any, tmp_path: Path, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Ray's task is: a node that knows the bucket alone does the run, a driver elsewhere finds its record."""
+    url = storage("s3")
+    run = tools.planned(Path("runs"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
+    end = supervise(_at(Order.of(run.spec, 1), tmp_path / "node"), url)
+    assert read_record(tmp_path / "node" / run.folder) is not None, end
+    (tmp_path / "driver").mkdir()
+    monkeypatch.chdir(tmp_path / "driver")
+    mirror = Mirror(url, run.folder)
+    mirror.fetch()
+    assert tools.essence(Path()) == tools.essence(tmp_path / "node")
+    assert mirror.holder() is None
+    assert {p.name for p in run.folder.iterdir()} >= {RECORD, "metrics.csv", "weights.safetensors"}
 
 
 @pytest.mark.timeout(300)
