@@ -40,6 +40,7 @@ MODULES = {
     ],
     "benchmark/cost/counter.py": [
         f"{BENCH}/cost/test_counter_closed_forms.py",
+        f"{BENCH}/cost/test_counter_details.py",
         f"{BENCH}/cost/test_counter_spiking.py",
         f"{BENCH}/cost/test_cost_command.py",
         f"{BENCH}/cost/test_cost_conventions.py",
