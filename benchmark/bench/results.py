@@ -19,6 +19,7 @@ from typing import Any
 from benchmark.errors import UserError
 from benchmark.files import write_json, write_text
 from benchmark.reading import json_of
+from benchmark.text.markup import markdown_rows
 
 FORMAT = 1
 
@@ -254,5 +255,4 @@ def markdown(data: Data) -> str:
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
-    rows = [head, ["---"] * len(head), *body]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return markdown_rows(head, [[cell.replace("|", "\\|") for cell in row] for row in body])

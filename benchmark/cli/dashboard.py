@@ -20,6 +20,7 @@ from benchmark.report.paper import printed
 from benchmark.run import tracking
 from benchmark.spec import settings_of
 from benchmark.sweep.plan import table_datasets
+from benchmark.text.markup import markdown_rows
 
 TITLES = {
     "table1": "Table 1, networks",
@@ -252,12 +253,11 @@ def _text(table: str, folder: Path) -> str:
     lines = [
         f"{TITLES[table]}: the paper's figures; `derain table {table[-1]}` draws those measured here.",
         "",
-        f"| {_VARIED.get(table, 'Network')} | " + " | ".join(_PRINTED[c] for c in columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    lines += [
-        f"| {name} | " + " | ".join(_figure(c, row.get(c)) for c in columns) + " |"
-        for name, row in rows.items()
+        *markdown_rows(
+            [_VARIED.get(table, "Network"), *(_PRINTED[c] for c in columns)],
+            [[name, *(_figure(c, row.get(c)) for c in columns)] for name, row in rows.items()],
+            [False] + [True] * len(columns),
+        ),
     ]
     return "\n".join(lines) + "\n"
 

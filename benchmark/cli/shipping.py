@@ -23,6 +23,7 @@ from benchmark.files import file_digest, write_json, write_text
 from benchmark.means import identical, mean_of
 from benchmark.reading import path as expanded
 from benchmark.run.records import RECORD, in_words, provenance, read_record
+from benchmark.text.markup import markdown_rows
 from benchmark.text.words import commit_in_words, short
 
 if TYPE_CHECKING:
@@ -417,10 +418,11 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
         "",
         "Whole pictures; convention `esdnet`. No picture of these sets was trained on.",
         "",
-        "| set | pictures | rainy PSNR-Y | PSNR-Y | rainy SSIM-Y | SSIM-Y |",
-        "| --- | --- | --- | --- | --- | --- |",
+        *markdown_rows(
+            ("set", "pictures", "rainy PSNR-Y", "PSNR-Y", "rainy SSIM-Y", "SSIM-Y"),
+            [_score(title, mean) for title, mean in [*card["scores"].items(), *card["embedded"].items()]],
+        ),
     ]
-    lines += [_score(title, mean) for title, mean in [*card["scores"].items(), *card["embedded"].items()]]
     lines.append("")
     if card["clean"]:
         c = card["clean"]
@@ -521,11 +523,10 @@ def _made(training: Mapping[str, Any], first: bool) -> list[str]:
     ]
 
 
-def _score(title: str, mean: Mapping[str, Any]) -> str:
-    return (
-        f"| {title} | {mean['n']} | {float(mean['rainy_psnr_esdnet']):.2f} | {float(mean['psnr_esdnet']):.2f} "
-        f"| {mean['rainy_ssim_esdnet']:.4f} | {mean['ssim_esdnet']:.4f} |"
-    )
+def _score(title: str, mean: Mapping[str, Any]) -> list[str]:
+    sides = ("rainy_", "")
+    psnr = [f"{float(mean[f'{side}psnr_esdnet']):.2f}" for side in sides]
+    return [title, str(mean["n"]), *psnr, *(f"{mean[f'{side}ssim_esdnet']:.4f}" for side in sides)]
 
 
 def sets_of(words: Sequence[str]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.errors import UserError
 from benchmark.files import write_text
 from benchmark.text.escapes import csv_text, in_latex, in_markdown
+from benchmark.text.markup import latex_rows, markdown_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,25 +28,21 @@ def markdown(frame: pd.DataFrame, digits: int = 5) -> str:
     """A table in Markdown; numbers to so many significant digits."""
     head = [in_markdown(str(c)) for c in frame.columns]
     numeric = [frame[c].dtype.kind in "if" for c in frame.columns]
-    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join("--:" if n else "---" for n in numeric) + " |"]
-    lines += [
-        "| " + " | ".join(in_markdown(_cell(v, digits)) for v in record) + " |"
+    rows = [
+        [in_markdown(_cell(v, digits)) for v in record]
         for record in frame.astype(object).itertuples(index=False)
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(markdown_rows(head, rows, numeric)) + "\n"
 
 
 def latex(frame: pd.DataFrame, digits: int = 5) -> str:
     """A table for the booktabs package."""
-    columns = "".join("r" if frame[c].dtype.kind in "if" else "l" for c in frame.columns)
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    lines.append(" & ".join(in_latex(str(c)) for c in frame.columns) + r" \\")
-    lines.append(r"\midrule")
-    lines += [
-        " & ".join(in_latex(_cell(v, digits)) for v in record) + r" \\"
+    numeric = [frame[c].dtype.kind in "if" for c in frame.columns]
+    rows = [
+        [in_latex(_cell(v, digits)) for v in record]
         for record in frame.astype(object).itertuples(index=False)
     ]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    return "\n".join(latex_rows([in_latex(str(c)) for c in frame.columns], rows, numeric)) + "\n"
 
 
 def write(frame: pd.DataFrame, path: str | Path, preface: str = "") -> Path:

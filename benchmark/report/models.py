@@ -12,6 +12,7 @@ from benchmark.catalog import Network
 from benchmark.report.paper import printed, results
 from benchmark.shipped import Shipped, shipped
 from benchmark.text.escapes import in_markdown
+from benchmark.text.markup import markdown_rows
 from benchmark.text.terminal import Head, Line, grid
 
 HEADERS = (
@@ -115,8 +116,10 @@ def markdown(entries: Sequence[Network]) -> str:
     """The list, and the weights that ship, as Markdown tables."""
     pages = []
     for headers, rows in _tables(entries):
-        lines = [headers, tuple("---" for _ in headers), *rows]
-        pages.append("".join(f"| {' | '.join(in_markdown(cell) for cell in row)} |\n" for row in lines))
+        lines = markdown_rows(
+            [in_markdown(h) for h in headers], [[in_markdown(cell) for cell in row] for row in rows]
+        )
+        pages.append("\n".join(lines) + "\n")
     return "\n".join(pages)
 
 

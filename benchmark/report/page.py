@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from benchmark import catalog
 from benchmark.report.rows import title_of
 from benchmark.text.escapes import in_latex
+from benchmark.text.markup import latex_rows
 from benchmark.text.table import BEST, MINUS, TIED, Cell, Column, Row, Table, csv, latex, measured
 from benchmark.text.words import commit_in_words
 
@@ -392,16 +393,9 @@ def _grid(grid: Grid) -> dict[str, Any]:
     heading = [" ".join(c.split()) for c in grid.columns]
     values = [[None if _plain(v) == "" else v for v in row] for row in grid.rows]
     frame = pd.DataFrame(values, columns=heading)
-    lines = [" & ".join(in_latex(_readable(v)) for v in row) + " \\\\" for row in grid.rows]
-    tex = [
-        "\\begin{tabular}{" + "".join("r" if n else "l" for n in numeric) + "}",
-        "\\toprule",
-        " & ".join(in_latex(" ".join(c.split())) for c in grid.columns) + " \\\\",
-        "\\midrule",
-        *lines,
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
+    tex = latex_rows(
+        [in_latex(c) for c in heading], [[in_latex(_readable(v)) for v in row] for row in grid.rows], numeric
+    )
     records = [dict(zip(heading, map(_jsonable, row), strict=True)) for row in grid.rows]
     return {
         "title": _pieces(grid.title),

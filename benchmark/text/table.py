@@ -16,6 +16,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_json, write_text
 from benchmark.reading import json_of
 from benchmark.text.escapes import csv_text, in_latex, in_markdown, one_line
+from benchmark.text.markup import latex_rows, markdown_rows
 
 MINUS = "−"
 BEST, TIED = "best", "tied"
@@ -132,10 +133,9 @@ def markdown(table: Table) -> str:
     letters = table.reasons()
     lines = [f"# {in_markdown(table.title)}", ""]
     lines += [f"{one_line(note)}\n".replace("<", "&lt;") for note in table.notes]
-    lines.append("| | " + " | ".join(in_markdown(c.title) for c in table.columns) + " |")
-    lines.append("| --- |" + " ---: |" * len(table.columns))
+    rows = []
     for row in table.rows:
-        texts = []
+        texts = [in_markdown(row.label)]
         for column in table.columns:
             cell = table.cell(row, column)
             own = _footnote(letters.get(cell.reason))
@@ -146,7 +146,9 @@ def markdown(table: Table) -> str:
             texts.append(
                 f"{own} ({printed})" if printed and own else own or (f"({printed})" if printed else "")
             )
-        lines.append(f"| {in_markdown(row.label)} | " + " | ".join(texts) + " |")
+        rows.append(texts)
+    head = ["", *(in_markdown(c.title) for c in table.columns)]
+    lines += markdown_rows(head, rows, [False] + [True] * len(table.columns))
     if letters:
         lines += ["", *[f"<sup>{letter}</sup> {in_markdown(reason)}  " for reason, letter in letters.items()]]
     return "\n".join(lines) + "\n"
@@ -192,13 +194,7 @@ def csv(table: Table) -> str:
 def latex(table: Table) -> str:
     """A LaTeX tabular (booktabs); the printed figure in brackets behind the measured one."""
     letters = table.reasons()
-    lines = [
-        f"% {one_line(table.title)}",
-        "\\begin{tabular}{l" + "r" * len(table.columns) + "}",
-        "\\toprule",
-        " & ".join(["Method", *(in_latex(c.title) for c in table.columns)]) + " \\\\",
-        "\\midrule",
-    ]
+    rows = []
     for row in table.rows:
         texts = [in_latex(row.label)]
         for column in table.columns:
@@ -212,8 +208,12 @@ def latex(table: Table) -> str:
             if cell.paper is not None:
                 text += f" ({in_latex(number(cell.paper, column.digits))})"
             texts.append(text.strip())
-        lines.append(" & ".join(texts) + " \\\\")
-    lines += ["\\bottomrule", "\\end{tabular}"]
+        rows.append(texts)
+    head = ["Method", *(in_latex(c.title) for c in table.columns)]
+    lines = [
+        f"% {one_line(table.title)}",
+        *latex_rows(head, rows, [False] + [True] * len(table.columns)),
+    ]
     lines += [f"% {letter}: {one_line(reason)}" for reason, letter in letters.items()]
     lines += [f"% {line}" for note in table.notes for line in note.splitlines()]
     return "\n".join(lines) + "\n"

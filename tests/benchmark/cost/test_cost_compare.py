@@ -108,7 +108,7 @@ def test_any_importable_network(tmp_path, monkeypatch) -> None:
 def test_files(tmp_path) -> None:
     frame = pd.DataFrame({"network": ["A & B", "C|D"], "g": [1234567.25, float("nan")], "n": [3, 4]})
     text = writing.write(frame, tmp_path / "deep" / "t.md", preface="# Costs").read_text()
-    assert text.startswith("# Costs\n\n| network | g | n |\n| --- | --: | --: |\n| A & B | 1,234,567 | 3 |")
+    assert text.startswith("# Costs\n\n| network | g | n |\n| --- | ---: | ---: |\n| A & B | 1,234,567 | 3 |")
     assert r"C\|D | – |" in text
     tex = writing.write(frame, tmp_path / "t.tex").read_text()
     assert r"A \& B & 1,234,567 & 3 \\" in tex
