@@ -19,6 +19,7 @@ from benchmark.bench.cases import CASES, STUDIES, choose, parts
 from benchmark.files import require_writable, write_json, write_text
 from benchmark.resident import keep_freed_memory
 from benchmark.text import output
+from benchmark.text.progress import bar
 from benchmark.text.terminal import Head, Line, grid
 
 Progress = Callable[[str], None]
@@ -232,17 +233,11 @@ def _bar(total: int) -> Iterator[tuple[Progress, Callable[[], None]]]:
     """What is going on, on standard error: a bar on a terminal, lines elsewhere."""
     import sys
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=total)
+    with bar("", total, sys.stderr.isatty()) as step:
 
         def progress(line: str) -> None:
-            bar.update(task, description=line)
-            if line and (not console.is_terminal or line.startswith("wrote ")):
+            step.update(note=line)
+            if line and (not step.on_terminal or line.startswith("wrote ")):
                 print(line, file=sys.stderr, flush=True)
 
-        yield progress, lambda: bar.advance(task)
+        yield progress, step.advance

@@ -10,8 +10,6 @@ import sys
 import time
 import webbrowser
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from benchmark import shipped
 from benchmark.errors import UserError, printable
 from benchmark.files import require_output, require_writable, write_text
 from benchmark.shipped import Shipped
+from benchmark.text.progress import bar
 
 Picture = NDArray[np.uint8]
 
@@ -125,7 +124,7 @@ def _page(device: str) -> str:
     began = time.perf_counter()
     panels: dict[str, list[Shown]] = {}
     jobs = [(ship, sample) for ship in ships for sample in SAMPLES]
-    with _bar(jobs) as advance:
+    with bar("restore", sum(_takes(*job) for job in jobs), counted=False) as step:
         for sample in SAMPLES:
             caption = _caption(measure_pictures([(sample.rainy, sample.clean)], workers=1)[0])
             panels[sample.name] = [Shown("before", sample.rainy, caption if sample.regime else "")]
@@ -135,7 +134,8 @@ def _page(device: str) -> str:
                 restored = as_pixels(restore_pixels(network, sample.rainy)[0])
                 caption = _caption(measure_pictures([(restored, sample.clean)], workers=1)[0])
                 panels[sample.name].append(Shown(ship.name, restored, caption))
-                advance(ship, sample)
+                step.advance(_takes(ship, sample))
+                step.update(note=f"{sample.scene} by {ship.name}")
     for sample in SAMPLES:
         if sample.regime is not None:
             panels[sample.name].append(Shown("without rain", sample.clean))
@@ -150,20 +150,6 @@ def _caption(measured: Any) -> str:
     return f"{psnr:.1f} / {measured['ssim_esdnet']:.3f}" if math.isfinite(psnr) else "the same"
 
 
-@contextmanager
-def _bar(jobs: Sequence[tuple[Shipped, Sample]]) -> Iterator[Callable[[Shipped, Sample], None]]:
-    """A bar over what there is to restore, each as long as it takes, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    def takes(ship: Shipped, sample: Sample) -> float:
-        return float(ship.card["seconds_per_megapixel"]["seconds"]) * sample.clean.size
-
-    columns = (TextColumn("restore"), BarColumn(), TextColumn("{task.fields[done]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("restore", total=sum(takes(*job) for job in jobs), done="")
-
-        def advance(ship: Shipped, sample: Sample) -> None:
-            bar.update(task, advance=takes(ship, sample), done=f"{sample.scene} by {ship.name}")
-
-        yield advance
+def _takes(ship: Shipped, sample: Sample) -> float:
+    """How long a picture takes, beside others."""
+    return float(ship.card["seconds_per_megapixel"]["seconds"]) * sample.clean.size

@@ -30,6 +30,7 @@ from benchmark.run.states import DONE, state_of
 from benchmark.sources import code_digest
 from benchmark.sweep import plan as plans
 from benchmark.sweep.plan import Plan, table_datasets
+from benchmark.text.progress import bar
 from benchmark.text.table import Table
 
 SCORES = "scores.json"
@@ -355,19 +356,19 @@ class Metrics:
     def _rows(self, pictures: Sequence[Photograph], title: str) -> list[dict[str, Any]]:
         import torch
 
-        from benchmark.data.cache import cores, progress_bar
+        from benchmark.data.cache import cores
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # one a picture: that is faster than several on one
         try:
             with (
                 ThreadPoolExecutor(cores()) as pool,
-                progress_bar(f"score {title}", len(pictures), True) as step,
+                bar(f"score {title}", len(pictures), always=False) as step,
             ):
                 rows = []
                 for row in pool.map(self._row, pictures):
                     rows.append(row)
-                    step()
+                    step.advance()
         finally:
             torch.set_num_threads(threads)
         write_json(self.cache, {"format": 1, "scores": self.scores})

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog, shipped
 from benchmark.cli.gallery import Picture, Run, restore_photographs
-from benchmark.data.cache import progress_bar
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import pair
 from benchmark.data.specs import dataset_spec, result_key
@@ -43,6 +42,7 @@ from benchmark.sources import code_digest
 from benchmark.spec import RunSpec, resolve
 from benchmark.sweep.plan import chosen_datasets
 from benchmark.sweep.rows import PHOTOGRAPHS, PICTURES, SHIPPED, Entry, Row, of_words
+from benchmark.text.progress import bar
 
 if TYPE_CHECKING:
     from benchmark.checkpoints import Opened
@@ -372,11 +372,11 @@ def _measure(
         _only_by_this_code(entry, place, cut)
         wanted = [(name, lambda i=i: pairs.arrays(i)[0]) for i, name in enumerate(pairs.names)]
         restored = restore_photographs(run, wanted, place, whole=None, truncated=cut)
-        with progress_bar(f"{entry.row} on {name}", len(pairs), True) as step:
+        with bar(f"{entry.row} on {name}", len(pairs), always=False) as step:
             paths = []
             for _, path in restored:
                 paths.append(path)
-                step()
+                step.advance()
     rows = []
     for i, path in enumerate(paths):
         rainy, target = pairs.arrays(i)

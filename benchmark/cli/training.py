@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import Stop, UserError, stop_signals
 from benchmark.launch import require_loggers
+from benchmark.text.progress import bar
 
 if TYPE_CHECKING:
     from benchmark.spec import RunSpec
@@ -129,37 +130,17 @@ def _training_bar() -> Iterator[tuple[Callable[[int, int], None], Callable[[Mapp
     Yields:
         (what is told of the steps done and in all, what is told of the figures that are logged).
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("train"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("train", total=None, loss="")
+    with bar("train", None, sys.stderr.isatty()) as step_bar:
         told = {"loss": ""}
 
         def progress(step: int, steps: int) -> None:
-            bar.update(task, completed=step, total=steps)
-            if not console.is_terminal and (step == steps or step % max(1, steps // 10) == 0):
+            step_bar.update(done=step, total=steps)
+            if not step_bar.on_terminal and (step == steps or step % max(1, steps // 10) == 0):
                 print(f"step {step} of {steps}{told['loss']}", file=sys.stderr, flush=True)
 
         def log(figures: Mapping[str, float]) -> None:
             if "train/loss" in figures:
                 told["loss"] = f", loss {figures['train/loss']:.4g}"
-                bar.update(task, loss=told["loss"].removeprefix(", "))
+                step_bar.update(note=told["loss"].removeprefix(", "))
 
         yield progress, log

@@ -29,6 +29,7 @@ from benchmark.data.images import EXTENSIONS
 from benchmark.data.layouts import CLUTTER, same_name
 from benchmark.errors import UserError, WorkError
 from benchmark.files import clean_leftovers, make_folder, require_room, temporary_name, write_failure
+from benchmark.text.progress import bar
 
 if TYPE_CHECKING:
     from benchmark.data.audit import Report
@@ -437,16 +438,18 @@ def _unlike(archive: Path, alike: dict[str, PurePosixPath], path: PurePosixPath)
 def _unpack(
     archive: Path, kind: str, limits: Limits, entries: list[_Entry], folder: Path, progress: bool
 ) -> None:
-    from benchmark.data.cache import progress_bar
 
     wanted = {e.path: e.size for e in entries}
-    with progress_bar(f"unpacking {len(entries)} files", len(entries), progress) as step, _reading(archive):
+    with (
+        bar(f"unpacking {len(entries)} files", len(entries), progress, always=False) as step,
+        _reading(archive),
+    ):
         for name, source in _contents(archive, kind, limits):
             path = _place(archive, name)
             if path is None or path not in wanted:
                 continue
             _copy(archive, source, folder.joinpath(*path.parts), wanted.pop(path))
-            step()
+            step.advance()
     if wanted:
         raise UserError(f"{archive}: changed while it was read; run it again")
 

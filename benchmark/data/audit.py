@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.archives import ARCHIVES
-from benchmark.data.cache import cache_folder, content_key, cores, progress_bar, read_pair
+from benchmark.data.cache import cache_folder, content_key, cores, read_pair
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     Found,
@@ -42,6 +42,7 @@ from benchmark.files import make_folder, write_json
 from benchmark.means import mean_of
 from benchmark.reading import json_of
 from benchmark.sources import code_digest
+from benchmark.text.progress import Bar, bar
 
 Picture = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
@@ -276,7 +277,7 @@ def _look_at_pairs(
     workers: int | None,
 ) -> None:
     total = sum(len(f.pairs) for f in found)
-    with progress_bar(f"checking {total} pairs", total, progress) as step, _pool(workers) as pool:
+    with bar(f"checking {total} pairs", total, progress, always=False) as step, _pool(workers) as pool:
         for f in found:
             good, bad = _read_all(pool.map(_look, f.pairs), step)
             report.problems += f.problems() + bad
@@ -299,12 +300,10 @@ def _pool(workers: int | None) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers or cores())
 
 
-def _read_all(
-    results: Iterable[_Looked | str], step: Callable[[], object]
-) -> tuple[list[_Looked], list[str]]:
+def _read_all(results: Iterable[_Looked | str], step: Bar) -> tuple[list[_Looked], list[str]]:
     good, bad = [], []
     for result in results:
-        step()
+        step.advance()
         if isinstance(result, str):
             bad.append(result)
         else:
@@ -323,7 +322,7 @@ def _part(f: Found, good: Sequence[_Looked]) -> Part:
 def _photographs(path: Path, place: Path, report: Report, progress: bool, workers: int | None) -> None:
     files = list_photographs(path)
     with (
-        progress_bar(f"reading {len(files)} photographs", len(files), progress) as step,
+        bar(f"reading {len(files)} photographs", len(files), progress, always=False) as step,
         _pool(workers) as pool,
     ):
         good, bad = _read_all(pool.map(_look_alone, files), step)
@@ -355,7 +354,7 @@ def _alone(path: Path, place: Path, found: Sequence[Found], report: Report, work
         )
         if dataset:
             with _pool(workers) as pool:
-                good, bad = _read_all(pool.map(_look_alone, [folder / n for n in names]), lambda: None)
+                good, bad = _read_all(pool.map(_look_alone, [folder / n for n in names]), Bar())
             part = Part(folder, dataset, None, len(names), paired=False)
             part.count_sizes(good)
             report.parts.append(part)
@@ -613,11 +612,11 @@ def render(
 
     try:
         with (
-            progress_bar(f"rain over {len(names)} photographs", len(names), progress) as step,
+            bar(f"rain over {len(names)} photographs", len(names), progress, always=False) as step,
             _pool(None) as pool,
         ):
             for _ in pool.map(one, range(len(names))):
-                step()
+                step.advance()
     except (
         BaseException
     ):  # half of a set would be in the way of the same command, and could be taken for a whole one

@@ -39,6 +39,7 @@ from benchmark.errors import UserError, WorkError
 from benchmark.files import home, make_folder, require_room, write_failure, write_json
 from benchmark.reading import json_of
 from benchmark.reading import path as expanded
+from benchmark.text.progress import bar
 
 Picture = NDArray[np.uint8]
 
@@ -347,11 +348,11 @@ def _build(part: Path, name: str, pairs: Sequence[Pair], progress: bool, workers
         # threads: decoding, hashing and writing all release the interpreter's lock
         with (
             ThreadPoolExecutor(workers) as pool,
-            progress_bar(f"decoding {name}", len(pairs), progress) as step,
+            bar(f"decoding {name}", len(pairs), progress, always=False) as step,
         ):
             try:
                 for _ in pool.map(decode, range(len(pairs))):
-                    step()
+                    step.advance()
             except BaseException:
                 stop.set()
                 raise
@@ -381,21 +382,6 @@ def _write_at(descriptor: int, data: bytes, offset: int) -> None:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def progress_bar(title: str, total: int, show: bool) -> Iterator[Callable[[], object]]:
-    """A progress bar on stderr; yields a function that advances it."""
-    if not show or total < 50:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
 
 
 @contextlib.contextmanager

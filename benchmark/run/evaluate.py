@@ -24,6 +24,7 @@ from benchmark.metrics.fidelity import (
 from benchmark.metrics.measures import Measure
 from benchmark.restoration.tiling import pictures_at_once, restore
 from benchmark.restoration.writing import write_restored
+from benchmark.text.progress import bar
 
 Pair = Mapping[str, Any]
 Row = dict[str, Any]
@@ -74,7 +75,8 @@ def evaluate(
     if device is not None:
         model = model.to(device)
     found: dict[int, Row] = {}
-    with _bar(progress, len(pairs) if isinstance(pairs, Sized) else None) as advance:
+    total = len(pairs) if isinstance(pairs, Sized) else None
+    with bar("evaluate", total, progress) as step:
         here = _device_of(model)
         for group in _same_sized(pairs, here, batch if tile is None else 1):
             rainy = torch.stack([pair["rainy"] for _, pair in group]).to(here)
@@ -97,7 +99,7 @@ def evaluate(
                     **about_pair(pair),
                     **{column: values[i] for column, values in columns.items()},
                 }
-            advance(len(group))
+            step.advance(len(group))
     if not found:
         raise UserError("nothing to evaluate: there are no pairs")
     return [found[index] for index in sorted(found)]
@@ -233,29 +235,3 @@ def _same_sized(
         elif sum(map(len, waiting.values())) >= 4 * full:
             yield waiting.pop(max(waiting, key=lambda s: len(waiting[s])))
     yield from waiting.values()
-
-
-class _bar:  # noqa: N801
-    """A progress bar over images on standard error; entering gives the function that advances it."""
-
-    def __init__(self, shown: bool, total: int | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("evaluate"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not shown,
-        )
-        self._total = total
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        task = self._progress.add_task("evaluate", total=self._total)
-        return lambda count: self._progress.advance(task, count)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
