@@ -61,13 +61,13 @@ class Measured:
     """What the runs of a recipe have measured.
 
     Attributes:
-        datasets: test sets, those of Table 1 first.
+        datasets: test sets, those of Table 1 first, with how many pictures of them a run shows.
         tables: names of the tables that have rows of their own, or were drawn.
         spiking: whether a spiking network is among them.
         validated: whether a checkpoint was chosen on held-out images.
     """
 
-    datasets: list[str]
+    datasets: dict[str, int]
     tables: list[str]
     spiking: bool
     validated: bool
@@ -75,10 +75,13 @@ class Measured:
     @staticmethod
     def of(runs: list[Run], tables: Path, embedded: bool) -> Measured:
         """What these runs have measured; `tables` is the folder of the tables that were drawn."""
-        tested = {name for run in runs for name in run.record["results"]}
+        results = [item for run in runs for item in run.record["results"].items()]
+        tested = {name: min(_PICTURES, result["mean"]["n"]) for name, result in results}
         order, known = table_datasets(embedded), catalog.networks()
         return Measured(
-            datasets=[*(d for d in order if d in tested), *sorted(tested - {*order})],
+            datasets={
+                name: tested[name] for name in [*order, *sorted(tested.keys() - {*order})] if name in tested
+            },
             tables=[
                 table
                 for table in TITLES
@@ -164,7 +167,7 @@ def sections(measured: Measured, tables: Path) -> Iterator[tuple[str, list[Any]]
 
     for table in measured.tables:
         text = panels.MarkdownPanel(markdown=_text(table, tables))
-        yield TITLES[table], [text, *_bars(table, measured.datasets)]
+        yield TITLES[table], [text, *_bars(table, list(measured.datasets))]
     yield (
         "PSNR against energy",
         [
@@ -208,9 +211,9 @@ def sections(measured: Measured, tables: Path) -> Iterator[tuple[str, list[Any]]
         [
             panels.MediaBrowser(
                 title=f"{_title(dataset)}: rainy, restored, target",
-                media_keys=[f"{tracking.PICTURES}{dataset}/{i + 1}" for i in range(_PICTURES)],
+                media_keys=[f"{tracking.PICTURES}{dataset}/{i + 1}" for i in range(pictures)],
             )
-            for dataset in measured.datasets
+            for dataset, pictures in measured.datasets.items()
         ],
     )
 

@@ -24,14 +24,14 @@ def _no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def _done(runs: Path, *words: str, tested: tuple[str, ...], validated: bool = False) -> None:
-    """A run that is done, with nothing in its results but the names of the test sets."""
+    """A run that is done, with nothing in its results but the names of the test sets, of two pictures each."""
     config = resolve([*words, f"out={runs}"])
     record = {
         "identity": config.identity,
         "name": config.name,
         "config": config.plain(),
         "training": {"validation_psnr_y": 30.0 if validated else None},
-        "results": {name: {"mean": {"n": 0}, "images": []} for name in tested},
+        "results": {name: {"mean": {"n": 2}, "images": [{}, {}]} for name in tested},
     }
     write_record(config.folder, record)
 
@@ -114,6 +114,9 @@ def test_there_are_no_panels_of_what_was_not_measured(capsys: Any, tmp_path: Pat
     _done(tmp_path, "recipe=embedded", "data=embedded-light", "model=prenet", tested=("embedded-light",))
     found = _panels(capsys, "--runs", str(tmp_path))
     assert list(found) == ["Table 1, networks", "PSNR against energy", "Training", "Pictures"]
+    assert [p["config"]["mediaKeys"] for p in found["Pictures"]] == [
+        ["pictures/embedded-light/1", "pictures/embedded-light/2"]
+    ]
     named = json.dumps([p for panels in found.values() for p in panels[1:]])
     assert "embedded-light" in named and not [name for name in EMBEDDED if name in named][1:]
     assert {m for p in found["Training"] for m in p["config"]["metrics"]} == {
