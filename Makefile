@@ -100,7 +100,7 @@ SHOW_OPTIONS := --recipe $(or $(RECIPE),$(if $(DATA),paper,embedded)) $(if $(RUN
 docs: setup ## The documentation as a site: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-figures: table1 ## The figures (PDF and PNG), after Table 1's runs
+figures: table1 ## The figures (PDF, PNG, SVG), after Table 1's runs
 	$(DERAIN) figures $(SHOW_OPTIONS)
 
 report: table1 table2 ## One HTML page of tables, figures, pictures, costs and provenance

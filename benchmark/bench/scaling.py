@@ -132,7 +132,7 @@ def _cells(axis: str, row: Row) -> list[str]:
 
 def write(folder: Path, name: str, data: dict[str, Any]) -> list[Path]:
     """Draw the table and the plot of what a machine measured; returns their paths."""
-    from benchmark.report.figures import Curve, scaling
+    from benchmark.report.figures import Growth, scaling
 
     rows, device, provenance = data["rows"], data["device"], data["provenance"]
     base = BASE[device]
@@ -149,7 +149,7 @@ def write(folder: Path, name: str, data: dict[str, Any]) -> list[Path]:
         if along:
             at = next(r for r in along if r["base"])
             curves.append(
-                Curve(
+                Growth(
                     label=LABELS[axis],
                     values=[r["value"] for r in along],
                     seconds=[r["seconds"] for r in along],

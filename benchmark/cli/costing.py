@@ -153,12 +153,12 @@ def _text(value: Any) -> str:
 
 
 def _plot(measured: Cost, folder: Path) -> None:
-    from benchmark.cost import plots
+    from benchmark.report import costs
 
     require_writable(folder)
-    drawn = [plots.save(plots.shares(measured), folder / "energy-shares.png")]
+    drawn = costs.shares(measured, folder, "energy-shares")
     if measured.accumulates:
-        drawn.append(plots.save(plots.rates(measured), folder / "spike-rates.png"))
+        drawn += costs.rates(measured, folder, "spike-rates")
     print("\n".join(f"wrote {path}" for path in drawn))
 
 
@@ -194,11 +194,12 @@ def _networks(options: Namespace) -> int:
 
 def _break_even(folder: Path, measured: Sequence[Measured], against: str = "nafnet") -> list[Path]:
     """Tables and pictures of the spike rates at which the spiking networks cost as much as others."""
-    from benchmark.cost import breakeven, plots
+    from benchmark.cost import breakeven
     from benchmark.cost.writing import write
 
-    other = next((one.cost for one in measured if one.name == against), None)
-    if other is None or not any(one.cost.spiking and one.cost.rate for one in measured):
+    if all(one.name != against for one in measured) or not any(
+        one.cost.spiking and one.cost.rate for one in measured
+    ):
         return []
     about = (
         "Mean spike rate, in per cent of the inputs of the layers that spikes drive, at which a spiking network takes "
@@ -208,12 +209,20 @@ def _break_even(folder: Path, measured: Sequence[Measured], against: str = "nafn
     )
     table = breakeven.break_even(measured, against)
     paths = [write(table, folder / f"breakeven.{form}", about) for form in ("md", "csv", "tex")]
-    title = catalog.network(against).title
+    return paths + _drawn_break_even(folder, table, against)
+
+
+def _drawn_break_even(folder: Path, table: pd.DataFrame, against: str) -> list[Path]:
+    from benchmark.cost import breakeven
+    from benchmark.report import costs
+
+    other = catalog.network(against)
+    paths = []
     for convention in ("45nm", "lemaire"):
-        drawn = plots.against_rate(
-            breakeven.lines(measured, convention), other.under(convention).energy_uj, title, convention
-        )
-        paths.append(plots.save(drawn, folder / f"energy-rate-{convention}.png"))
+        level = float(table[table.convention == convention][f"{against}_uj"].iloc[0])
+        lines = breakeven.lines(table, convention)
+        name = f"energy-rate-{convention}"
+        paths += costs.against_rate(lines, level, (other.title, other.family), convention, folder, name)
     return paths
 
 
@@ -247,9 +256,9 @@ def _trained(name: str, path: Path) -> tuple[Any, str]:
 
 
 def _scalability(options: Namespace) -> int:
-    from benchmark.cost import plots
     from benchmark.cost.scaling import scalability
     from benchmark.cost.writing import write
+    from benchmark.report import costs
 
     folder = options.out or _FOLDER
     require_writable(folder)
@@ -273,8 +282,9 @@ def _scalability(options: Namespace) -> int:
     )
     for suffix in (".md", ".csv", ".tex"):
         print(f"wrote {write(table, folder / f'scalability{suffix}', preface)}")
-    for suffix in (".png", ".pdf"):
-        print(f"wrote {plots.save(plots.growth(table), folder / f'scalability{suffix}')}")
+    families = {n.title: n.family for n in catalog.networks().values()}
+    for path in costs.growth(table, families, folder, "scalability"):
+        print(f"wrote {path}")
     write_json(folder / "scalability-provenance.json", made)
     kept.forget()
     return 0

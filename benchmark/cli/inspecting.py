@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark import catalog
 from benchmark.cli.loading import loaded
 from benchmark.errors import UserError
+from benchmark.report.style import FORMS
 from benchmark.text import output
 from benchmark.text.terminal import Head, Line, grid
 
@@ -124,7 +125,9 @@ def draw_image(
     else:
         dry, title = cut(clean), "clean"
     where = f"{rainy_path.name}, {size} × {size} px at ({left}, {top})"
-    for title_of, seen in draw_patches(network, [("rainy", wet), (title, dry)], layer, where, [out]):
+    patches = [("rainy", wet), (title, dry)]
+    form = out.suffix[1:]
+    for title_of, seen in draw_patches(network, patches, layer, where, out.parent, out.stem, [form])[0]:
         steps = ", ".join(f"{r:.1%}" for r in seen.rates.mean((1, 2)))
         print(f"{title_of:<9} spike rate {seen.rates.mean():.1%} in {seen.layer} (by step: {steps})")
     print(f"drawn to {out}")
@@ -135,19 +138,25 @@ def draw_patches(
     patches: Sequence[tuple[str, Tensor]],
     layer: str | None,
     where: str,
-    paths: Sequence[Path],
-) -> list[tuple[str, Activity]]:
-    """Draw what a layer does in patches, as Figure 2 of the paper does; returns what it did, by the patch's title.
+    folder: Path,
+    name: str,
+    forms: Sequence[str] = FORMS,
+) -> tuple[list[tuple[str, Activity]], list[Path]]:
+    """Draw what a layer does in patches, as Figure 2 of the paper does.
 
     Args:
         network: a spiking one, in evaluation mode.
         patches: titles, and (3, H, W) in [0, 1].
         layer: name of the neurons; None for the first.
         where: the patches are, for the heading.
-        paths: of the drawing, PNG or PDF.
+        folder, name: of the drawing's files.
+        forms: of the files.
+
+    Returns:
+        What it did, by the patch's title; the files.
     """
     from benchmark.cost.inspection import activity
-    from benchmark.report.inspection import Patch, draw
+    from benchmark.report.inspection import Patch, draw, known_as
 
     done = [(title, activity(network, picture, layer)) for title, picture in patches]
     drawn = [
@@ -155,10 +164,9 @@ def draw_patches(
         for (title, picture), (_, seen) in zip(patches, done, strict=True)
     ]
     first = done[0][1]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw(drawn, path, f"{first.layer}; {where}", first.threshold)
-    return done
+    said = known_as(first.layer)
+    title = f"{where}\n{said[0].upper()}{said[1:]}"
+    return done, draw(drawn, folder, name, title, first.threshold, forms)
 
 
 def measure_dataset(

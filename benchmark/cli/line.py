@@ -301,7 +301,7 @@ def build_parser() -> argparse.ArgumentParser:
     _runs(study)
 
     for name, what in (
-        ("figures", "draw the figures of the runs that are done (PDF and PNG)"),
+        ("figures", "draw the figures of the runs that are done (PDF, PNG, SVG)"),
         ("report", "write one HTML page of tables, figures, pictures, costs and provenance"),
     ):
         shown = commands.add_parser(name, help=what)

@@ -261,19 +261,19 @@ def _figure_caption(stem: str, found: Shown) -> str:
     kind, _, rest = stem.partition("_")
     if kind == "figure1":
         return {
-            "printed": "Figure 1 as the paper printed it.",
+            "printed": "Figure 1 as the paper printed it: Rain200L.",
             "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
-            "measured": f"Figure 1 as measured here, recipe {recipe}.",
+            "measured": f"Figure 1 as measured here, recipe {recipe}, on Rain200L or the set that stands for it.",
         }[rest]
     if kind == "figure2":
         title = next(r.title for r in found.every if file_of(r) == rest)
         return f"Figure 2 for {title}: pixels, membrane and spike rate of a patch with and without rain."
     if kind == "comparison":
         dataset, _, name = rest.partition("_")
-        return f"{dataset}, {name}: the same picture by every network, the same parts magnified."
+        return f"{dataset}, {name}: the whole picture, and the same two parts of it by every network, pixel for pixel."
     if kind == "distribution":
         return f"{rest}: PSNR-Y of every test image."
-    return f"{rest.partition('_')[2]}: {'training loss' if 'loss' in rest else 'PSNR-Y on held-out images'} by step."
+    return f"{rest}: training loss and, where images were held out, their PSNR-Y by step, a panel a network."
 
 
 _LAYER_COLUMNS = ("name", "kind", "input", "T", "parameters", "macs", "accumulates", "calls")

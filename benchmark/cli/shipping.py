@@ -376,25 +376,16 @@ def _cost(network: nn.Module) -> dict[str, Any]:
 
 def _draw(card: Mapping[str, Any], path: Path) -> None:
     """The score on held-out photographs over the hours of training, those of an earlier run before."""
-    import matplotlib
+    from benchmark.report.figures import Stage, stages
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    trained: list[Stage] = []
     begun, steps = 0.0, 0
     for training in _stages(card):
         hours = [begun + step / training["steps"] * training["hours"] for step, _ in training["curve"]]
-        axes.plot(hours, [score for _, score in training["curve"]], color="#0072B2")
         begun, steps = begun + training["hours"], steps + training["steps"]
-        axes.axvline(begun, color="#999999", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("hours of training")
-    axes.set_ylabel("PSNR-Y on held-out photographs, dB")
-    axes.grid(alpha=0.3)
-    axes.set_title(f"{card['network']}-{card['weights']}: {steps:,} steps", loc="left", fontsize=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+        trained.append(Stage(hours, [score for _, score in training["curve"]], begun))
+    family = catalog.network(card["network"]).family
+    stages(trained, family, path.parent, path.stem, f"{card['network']}-{card['weights']}, {steps:,} steps")
 
 
 def _stages(card: Mapping[str, Any]) -> list[Mapping[str, Any]]:

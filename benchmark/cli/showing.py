@@ -162,7 +162,10 @@ def figures(found: Shown, runs: Path, folder: Path) -> tuple[list[Path], list[st
 
 
 def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
-    """Figure 1 three times: as printed; printed PSNR over true costs; and this suite's own runs."""
+    """Figure 1 three times: as printed; printed PSNR over true costs; and this suite's own runs.
+
+    The PSNR is Rain200L's, as in the paper.
+    """
     paper = printed("table1")
     known = [n for n in catalog.networks().values() if n.paper_row in paper]
     full = full_costs([n.name for n in known], runs / "costs")
@@ -170,32 +173,28 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
     for network in known:
         row = paper[network.paper_row or ""]
         title = network.title.replace(" (rebuilt)", "")
-        psnr = row["average_psnr"]
+        psnr = row["rain200l_psnr"]
         as_printed.append(draw.Point(title, network.family, row["params_m"], row["flops_g"], psnr))
         cost = full[network.name]
         as_counted.append(
             draw.Point(title, network.family, cost["params"] / 1e6, cost["operations"] / 1e9, psnr)
         )
-    sets = [d for d in found.by_set if dataset_spec(d).columns]
-    for name in found.rows:
-        own = {d: next((r for r in found.by_set[d] if r.row == name), None) for d in sets}
-        tested = [(d, r) for d, r in own.items() if r is not None]
-        if len(tested) < len(sets) or not tested or (of := tested[0][1].network) is None:
+    dataset = stand_in(found.by_set)
+    for run in found.by_set.get(dataset or "", ()):
+        if run.network is None:
             continue
-        means = [float(r.record["results"][d]["mean"]["psnr_esdnet"]) for d, r in tested]
-        first = tested[0][1]
-        options = first.record["model_options"] if first.record.get("row") else first.config.options
-        cost = counted_costs(of, options, runs / "costs")["full"]
+        options = run.record["model_options"] if run.record.get("row") else run.config.options
+        cost = counted_costs(run.network, options, runs / "costs")["full"]
         measured.append(
             draw.Point(
-                first.title,
-                catalog.network(of).family,
+                run.title,
+                _family(run),
                 cost["params"] / 1e6,
                 cost["operations"] / 1e9,
-                sum(means) / len(means),
+                float(run.record["results"][dataset]["mean"]["psnr_esdnet"]),
             )
         )
-    where = "as printed, mean of the paper's four test sets"
+    where = "Rain200L, as printed"
     most = max(p.operations_g for p in [*as_printed, *as_counted])
     paths = draw.complexity(
         as_printed,
@@ -212,17 +211,28 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
         where,
         most,
     )
-    if measured:
-        titles = ", ".join(dataset_spec(d).title for d in sets)
+    if measured and dataset:
         paths += draw.complexity(
             measured,
             folder,
             "figure1_measured",
             f"Parameters and operations of the networks as trained here, recipe {found.recipe}"
             + " (†, §: not trained by it)" * any(r.weights or r.network for r in found.given),
-            f"measured, mean of {titles}",
+            dataset_spec(dataset).title,
         )
     return paths
+
+
+def stand_in(sets: Iterable[str]) -> str | None:
+    """Of the sets the one that stands in Rain200L's column, which Figure 1 shows; else the first of a column."""
+    of_columns = [d for d in sets if dataset_spec(d).columns]
+    return next(
+        (d for d in of_columns if dataset_spec(d).columns == "rain200l"), next(iter(of_columns), None)
+    )
+
+
+def _family(run: Run) -> str:
+    return "" if run.network is None else catalog.network(run.network).family
 
 
 def _activity(found: Shown, folder: Path) -> list[Path]:
@@ -248,10 +258,10 @@ def _activity(found: Shown, folder: Path) -> list[Path]:
             (title, whole[:, top : top + size, left : left + size])
             for title, whole in (("rainy", rainy), ("clean", clean))
         ]
-        own = [folder / f"figure2_{file_of(run)}.{suffix}" for suffix in ("pdf", "png", "svg")]
         where = f"{run.title}, {dataset_spec(dataset).title}, {picture}"
-        draw_patches(network_of(run, "cpu"), patches, None, where, own)
-        paths += own
+        paths += draw_patches(
+            network_of(run, "cpu"), patches, None, where, folder, f"figure2_{file_of(run)}"
+        )[1]
     return paths
 
 
@@ -263,11 +273,16 @@ def file_of(run: Run) -> str:
 def comparison_panels(
     dataset: str, there: Sequence[Run], name: str, pair: tuple[Picture, Picture], restored: dict[str, Picture]
 ) -> list[draw.Panel]:
-    """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records."""
+    """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records, the highest PSNR-Y as the best."""
     rows = {r.title: _row(r, dataset, name) for r in there}
     first = next(iter(rows.values()))
     panels = [draw.Panel("Rainy input", pair[0], _caption(first, "rainy_"))]
-    panels += [draw.Panel(title, picture, _caption(rows[title], "")) for title, picture in restored.items()]
+    scores = {title: float(rows[title].get("psnr_esdnet", "nan")) for title in restored}
+    best = max((s for s in scores.values() if s == s), default=None)
+    panels += [
+        draw.Panel(title, picture, _caption(rows[title], ""), scores[title] == best)
+        for title, picture in restored.items()
+    ]
     return [*panels, draw.Panel("Target", pair[1], "PSNR-Y (dB) / SSIM-Y")]
 
 
@@ -308,25 +323,24 @@ def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]
         if not restored:
             raise UserError("none of the runs has its weights")
         panels = comparison_panels(dataset, there, name, pairs[name], restored)
-        paths += draw.comparison(
-            panels,
-            draw.telling_boxes(*pairs[name]),
-            folder,
-            f"comparison_{dataset}_{name}",
-            f"{dataset_spec(dataset).title}, {name}",
-        )
+        title = f"{dataset_spec(dataset).title}, {name}"
+        paths += draw.comparison(panels, folder, f"comparison_{dataset}_{name}", title)
     return paths
 
 
 def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
-    values = {
-        r.title: [counted("psnr_esdnet", i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]]
+    rows = [
+        draw.Scores(
+            r.title,
+            _family(r),
+            [counted("psnr_esdnet", i["psnr_esdnet"]) for i in r.record["results"][dataset]["images"]],
+        )
         for r in there
-    }
+    ]
     column = "rainy_psnr_esdnet"
     rainy = [counted(column, i[column]) for i in there[0].record["results"][dataset]["images"]]
     title = f"{dataset_spec(dataset).title}: every test image ({len(rainy)})"
-    return draw.distributions(values, rainy, folder, f"distribution_{dataset}", title)
+    return draw.distributions(rows, rainy, folder, f"distribution_{dataset}", title)
 
 
 def _curves(found: Shown, folder: Path) -> list[Path]:
@@ -338,14 +352,14 @@ def _curves(found: Shown, folder: Path) -> list[Path]:
             if run not in of_set:
                 of_set.append(run)
     for dataset, runs in trained.items():
-        for column, name, ylabel in (
-            ("train/loss", "loss", "training loss"),
-            ("validation/psnr_y", "validation", "PSNR-Y on held-out images (dB)"),
-        ):
-            lines = {r.title: points for r in runs if (points := logged(r.folder, column))}
-            if lines:
-                title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
-                paths += draw.curves(lines, folder, f"curves_{name}_{dataset}", title, ylabel)
+        trainings = [
+            draw.Training(r.title, _family(r), loss, logged(r.folder, "validation/psnr_y"))
+            for r in runs
+            if (loss := logged(r.folder, "train/loss"))
+        ]
+        if trainings:
+            title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
+            paths += draw.curves(trainings, folder, f"curves_{dataset}", title)
     return paths
 
 

@@ -120,19 +120,23 @@ def break_even(
     return pd.DataFrame(rows)
 
 
-def lines(measured: Sequence[Measured], convention: str) -> list[Line]:
-    """The spiking networks of the picture, one line each, by its first weights, and all its points."""
+def lines(table: pd.DataFrame, convention: str) -> list[Line]:
+    """The spiking networks of the picture, one line each, by its first weights, and all its points.
+
+    Args:
+        table: from `break_even`.
+        convention: one of the table's.
+    """
     found: dict[str, Line] = {}
-    for one in measured:
-        if not one.cost.spiking or not one.cost.rate:
-            continue
-        seen = one.cost.under(convention)
-        point = (one.weights, seen.rate or 0.0, seen.energy_uj)
-        if one.name in found:
-            found[one.name] = replace(found[one.name], points=(*found[one.name].points, point))
-        else:
-            title = catalog.network(one.name).title
-            found[one.name] = Line(title, seen.energy_at_uj(0.0), seen.energy_at_uj(1.0), (point,))
+    for row in table[table.convention == convention].to_dict("records"):
+        title, rate, energy, silent = (
+            row["network"],
+            row["measured_percent"] / 100,
+            row["energy_uj"],
+            row["energy_silent_uj"],
+        )
+        first = found.get(title, Line(title, silent, silent + (energy - silent) / rate, ()))
+        found[title] = replace(first, points=(*first.points, (row["weights"], rate, energy)))
     return list(found.values())
 
 

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from benchmark.data.specs import dataset_spec
 from benchmark.report.comparison import Family, Scenes, compare, marked, seeds_note, sentences
-from benchmark.report.figures import mark_logarithms
 from benchmark.report.paper import printed
+from benchmark.report.style import (
+    BEST,
+    INK,
+    OTHER,
+    WIDTH,
+    Label,
+    at_ends,
+    beside,
+    drawing,
+    heading,
+    look,
+    mark_logarithms,
+    save,
+)
 from benchmark.report.tables import means_on, over_seeds, shows_only_that_it_works
 from benchmark.text.table import Cell, Column, Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
 
@@ -215,6 +230,10 @@ def _scaled(cost: Mapping[str, Any] | None, column: str, scale: float, paper: fl
     return Cell(cost[column] / scale, paper)
 
 
+_TRAINED_ENERGY = {"45nm": "trained_energy_45nm_uj", "full": "trained_energy_uj"}
+"""Columns by convention; the first one that a table has is drawn."""
+
+
 def plots(table: Table, variants: Sequence[Variant], symbol: str | None, folder: Path) -> list[Path]:
     """Draw PSNR against energy and, where the rows are values of a number, against that number.
 
@@ -222,107 +241,93 @@ def plots(table: Table, variants: Sequence[Variant], symbol: str | None, folder:
         table: from `ablation_table`.
         variants: its rows.
         symbol: what the number is called.
-        folder: where the picture goes, as PNG.
+        folder: where the files go.
 
     Returns:
-        The path; nothing where there is nothing to draw yet.
+        The files; none where there is nothing to draw yet.
     """
-    from matplotlib.figure import Figure
-
     values = {v.label: v.value for v in variants if v.value is not None}
-    rows = _variants(table)
+    rows = [row for row in table.rows if row.label != "Rainy input"]
     if not any(_finite(row.cells["psnr"].value) for row in rows):
         return []
-    drawings: list[Callable[[Axes], None]] = [lambda axes: _against_energy(axes, rows, printed=False)]
-    if any(
-        "energy_uj" in r.cells and _finite(r.cells["energy_uj"].paper) and _finite(r.cells["psnr"].paper)
-        for r in rows
-    ):
-        drawings.append(lambda axes: _against_energy(axes, rows, printed=True))
-    if len(values) > 1:
-        drawings.append(lambda axes: _against_value(axes, rows, values, symbol or ""))
-    figure = Figure(figsize=(4.6 * len(drawings), 3.7), layout="constrained")
-    for draw, axes in zip(drawings, figure.subplots(1, len(drawings), squeeze=False)[0], strict=True):
-        draw(axes)
-    figure.suptitle(table.title.replace("`", ""), fontsize="medium")
-    path = folder / f"{table.name}.png"
-    _save(figure, path)
-    return [path]
+    convention = next(c for c, key in _TRAINED_ENERGY.items() if any(c.key == key for c in table.columns))
+    accounts: list[str | None] = [convention]
+    if any(_finite(r.cells["energy_uj"].paper) for r in rows if "energy_uj" in r.cells):
+        accounts.append(None)
+    count = len(accounts) + (len(values) > 1)
+    with drawing(WIDTH if count > 1 else 0.6 * WIDTH, 3.2) as figure:
+        panels = figure.subplots(1, count, squeeze=False)[0]
+        title = fill(table.title.replace("`", ""), 110 if count > 1 else 60)
+        heading(figure, f"{title}\n{BEST} the highest PSNR-Y")
+        named = [(axes, *_against_energy(axes, rows, of)) for axes, of in zip(panels, accounts, strict=False)]
+        if len(values) > 1:
+            at_ends([(panels[-1], _against_value(panels[-1], rows, values, symbol or ""))])
+        for axes, labels, bars in named:
+            beside(axes, labels, bars)
+        return save(figure, folder, table.name)
 
 
 def _finite(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    from benchmark.files import atomic
+def _against_energy(
+    axes: Axes, rows: Sequence[Row], convention: str | None
+) -> tuple[list[Label], list[list[list[float]]]]:
+    """One kind of figures an axis: measured and printed ones (convention None) are of other networks, tenfold apart.
 
-    with atomic(path) as temporary:
-        # no date and no version in the file: the same table gives the same bytes
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
-
-
-def _variants(table: Table) -> list[Row]:
-    return [row for row in table.rows if row.label != "Rainy input"]
-
-
-def _against_energy(axes: Axes, rows: Sequence[Row], printed: bool) -> None:
-    """One kind of figures an axis: measured and printed ones are of other networks, tenfold apart."""
+    Returns what the points are called, and their bars.
+    """
     points = []
     for row in rows:
-        psnr, energy = row.cells["psnr"], row.cells["energy_uj" if printed else "trained_energy_45nm_uj"]
-        value, y = (energy.paper, psnr.paper) if printed else (energy.value, psnr.value)
-        points.append(
-            (None if value is None else value / 1e3, y, None if printed else psnr.deviation, row.label)
+        psnr, energy = (
+            row.cells["psnr"],
+            row.cells[_TRAINED_ENERGY[convention] if convention else "energy_uj"],
         )
-    _points(axes, points, "kx" if printed else "C0o", "")
-    energies = [x for x, y, *_ in points if x and _finite(x) and _finite(y)]
-    if energies and max(energies) > 5 * min(energies):
+        x, y = (energy.value, psnr.value) if convention else (energy.paper, psnr.paper)
+        if x is not None and y is not None and _finite(x) and _finite(y):
+            own = look("CNN" if row.cells["rate"].reason == "no spikes" else "Spiking")
+            points.append((x / 1e3, y, psnr.deviation if convention else None, row.label, own))
+    labels, bars = [], []
+    for x, y, deviation, label, own in points:
+        if deviation:
+            axes.errorbar(x, y, yerr=deviation, color=own.colour, capsize=3, linewidth=1)
+            bars.append([[x, x], [y - deviation, y + deviation]])
+        axes.plot(x, y, own.marker, color=own.colour, markerfacecolor=own.colour if convention else "white")
+        labels.append(Label(label, x, y, own.ink, y == max(p[1] for p in points)))
+    axes.margins(0.3, 0.15)
+    if points and max(p[0] for p in points) > 5 * min(p[0] for p in points):
         axes.set_xscale("log")
         mark_logarithms(axes.xaxis)
-    axes.margins(0.25, 0.15)
-    axes.set_title(
-        "printed: scores and energy" if printed else "measured; energy: 45nm, as trained", fontsize="small"
-    )
+    axes.set_title(f"measured; energy as trained, {convention}" if convention else "printed", fontsize=8)
     axes.set_xlabel("energy of a 256 × 256 image (mJ)")
-    _finish(axes)
-
-
-def _against_value(axes: Axes, rows: Sequence[Row], values: Mapping[str, float], symbol: str) -> None:
-    along = sorted((r for r in rows if r.label in values), key=lambda r: values[r.label])
-    cells = [(values[r.label], r.cells["psnr"]) for r in along]
-    _points(axes, [(x, c.value, c.deviation, "") for x, c in cells], "C0o-", "measured")
-    _points(axes, [(x, c.paper, None, "") for x, c in cells], "kx--", "printed")
-    axes.set_xlabel(symbol)
-    _finish(axes)
-
-
-def _points(
-    axes: Axes,
-    points: Sequence[tuple[float | None, float | None, float | None, str]],
-    style: str,
-    title: str,
-) -> None:
-    """Points (x, y, deviation, label) of which either both coordinates are known or nothing is drawn."""
-    known = [(x, y, e, t) for x, y, e, t in points if _finite(x) and _finite(y)]
-    if not known:
-        return
-    xs, ys, errors, labels = zip(*known, strict=True)
-    bars = [e or 0.0 for e in errors] if any(errors) else None
-    axes.errorbar(xs, ys, yerr=bars, fmt=style, label=title, capsize=3)
-    middle = (min(xs) + max(xs)) / 2  # labels go inwards, so that none leaves the axes
-    for x, y, label in zip(xs, ys, labels, strict=True):
-        side, align = (-5, "right") if x > middle else (5, "left")
-        axes.annotate(
-            label, (x, y), textcoords="offset points", xytext=(side, 4), ha=align, fontsize="x-small"
-        )
-
-
-def _finish(axes: Axes) -> None:
     axes.set_ylabel("PSNR-Y (dB)")
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="x-small")
+    return labels, bars
+
+
+def _against_value(axes: Axes, rows: Sequence[Row], values: Mapping[str, float], symbol: str) -> list[Label]:
+    """Measured and printed PSNR along the number; what the lines are called at their ends."""
+    own = look("Spiking")
+    along = sorted((r for r in rows if r.label in values), key=lambda r: values[r.label])
+    measured = [(values[r.label], r.cells["psnr"].value, r.cells["psnr"].deviation) for r in along]
+    printed = [(values[r.label], r.cells["psnr"].paper, None) for r in along]
+    ends = []
+    for title, found, line, colour, fill_of in (
+        ("measured", measured, "-", own, own.colour),
+        ("printed", printed, "--", OTHER, "white"),
+    ):
+        known = [(x, y, e or 0.0) for x, y, e in found if y is not None and math.isfinite(y)]
+        if known:
+            xs, ys, errors = zip(*known, strict=True)
+            bars = errors if any(errors) else None
+            style: Any = {"color": colour.colour, "markerfacecolor": fill_of, "capsize": 3}
+            axes.errorbar(xs, ys, yerr=bars, fmt=f"{own.marker}{line}", **style)
+            axes.plot(xs[int(np.argmax(ys))], max(ys), "*", color=INK, markersize=8, zorder=4)
+            ends.append(Label(title, xs[-1], ys[-1], colour.ink))
+    axes.set_xlabel(symbol)
+    axes.set_ylabel("PSNR-Y (dB)")
+    axes.set_title("measured and printed" if len(ends) > 1 else "measured", fontsize=8)
+    return ends
 
 
 __all__ = ["COLUMNS", "Variant", "ablation_table", "contradiction", "plots"]

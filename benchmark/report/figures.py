@@ -1,14 +1,10 @@
-"""The figures: drawn from figures and pictures that are handed in, written as PDF, PNG and SVG.
-
-Fonts are embedded; colours are Okabe and Ito's, which colour-blind readers tell apart, and what a colour says is also
-said by a marker, a line style or a label. matplotlib is imported when something is drawn.
-"""
+"""The paper's figures, and those of trainings and of the study, drawn from figures and pictures that are handed in."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,42 +12,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.report.style import (
+    BEST,
+    DPI,
+    INK,
+    OTHER,
+    WIDTH,
+    Label,
+    Look,
+    at_ends,
+    beside,
+    drawing,
+    families_key,
+    heading,
+    look,
+    mark_logarithms,
+    save,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]
 
-# Okabe and Ito 2008
-BLUE, ORANGE, GREEN, RED, SKY, PURPLE, YELLOW, BLACK = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#CC79A7",
-    "#F0E442",
-    "#000000",
-)
-_FAMILIES = {"CNN": (BLUE, "-"), "Transformer": (ORANGE, "--"), "Spiking": (GREEN, ":")}
-_LINES = [(c, s) for s in ("-", "--", ":", "-.") for c in (BLUE, RED, GREEN, ORANGE, PURPLE, BLACK)]
-_BOXES = (RED, BLUE)  # of the two insets
-
-WIDTH = 7.0  # inches: a page's text width
-_STYLE: Any = {
-    "pdf.fonttype": 42,  # TrueType, embedded and searchable
-    "ps.fonttype": 42,
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "savefig.dpi": 200,
-    "svg.hashsalt": "derain",
-}
+_BOXES = (Look("#F0E442", "-"), Look("#56B4E9", "--"))  # of the two crops: a colour and a line style
 
 
 @dataclass(frozen=True)
@@ -72,6 +56,7 @@ class Panel:
     title: str
     picture: Picture
     caption: str = ""
+    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,39 +72,6 @@ class Box:
         return picture[self.top : self.top + self.side, self.left : self.left + self.side]
 
 
-@contextlib.contextmanager
-def _drawing(width: float, height: float) -> Iterator[Figure]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with matplotlib.rc_context(_STYLE):
-        figure = plt.figure(figsize=(width, height), layout="constrained")
-        try:
-            yield figure
-        finally:
-            plt.close(figure)
-
-
-def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write the figure as PDF, PNG and SVG, without a date, so that the same figure is the same file."""
-    from benchmark.files import atomic
-
-    paths = []
-    undated: dict[str, Any] = {
-        "pdf": {"CreationDate": None, "ModDate": None},
-        "png": {"Software": None},
-        "svg": {"Date": None},
-    }
-    for suffix, metadata in undated.items():
-        path = folder / f"{name}.{suffix}"
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format=suffix, metadata=metadata)
-        paths.append(path)
-    return paths
-
-
 @dataclass(frozen=True)
 class Lengths:
     """A network's scores in dB by training steps."""
@@ -130,24 +82,24 @@ class Lengths:
 
 
 def lengths(curves: Sequence[Lengths], folder: Path, name: str, where: str) -> list[Path]:
-    """Score against the length of the training, each network labelled at its end."""
-    with _drawing(0.72 * WIDTH, 3.2) as figure:
+    """Score against the length of the training, each network labelled at its end, the best of the longest starred."""
+    with drawing(0.72 * WIDTH, 3.2) as figure:
         axes = figure.add_subplot()
+        ends = {curve.label: (max(curve.scores), curve.scores[max(curve.scores)]) for curve in curves}
+        best = max(ends, key=lambda label: ends[label])
+        labels = []
         for curve in curves:
-            colour, _ = _FAMILIES[curve.family]
-            steps = sorted(curve.scores)
-            axes.plot(steps, [curve.scores[s] for s in steps], "o-", color=colour, markersize=3.5)
-            end = (steps[-1], curve.scores[steps[-1]])
-            axes.annotate(
-                curve.label, end, xytext=(7, 0), textcoords="offset points", va="center", color=colour
-            )
+            own, steps = look(curve.family), sorted(curve.scores)
+            axes.plot(steps, [curve.scores[s] for s in steps], f"{own.marker}-", color=own.colour)
+            labels.append(Label(curve.label, *ends[curve.label], own.ink, curve.label == best))
         axes.set_xscale("log", base=2)
         axes.set_xticks(sorted({s for c in curves for s in c.scores}))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.margins(x=0.18)
         axes.set_xlabel("training steps")
         axes.set_ylabel(f"PSNR-Y on {where} (dB)")
-        return _save(figure, folder, name)
+        families_key(figure, (c.family for c in curves))
+        at_ends([(axes, labels)])
+        return save(figure, folder, name)
 
 
 @dataclass(frozen=True)
@@ -166,29 +118,30 @@ class Quality:
 
 def quality(points: Sequence[Quality], folder: Path, name: str, convention: str, where: str) -> list[Path]:
     """Score against energy, intervals as bars, the Pareto front as a line through its networks."""
-    with _drawing(0.9 * WIDTH, 4.0) as figure:
+    with drawing(WIDTH, 4.4) as figure:
         axes = figure.add_subplot()
-        for point in points:
-            colour, _ = _FAMILIES[point.family]
-            energy = point.energy_uj / 1e3
-            if point.low is not None and point.high is not None:
-                axes.plot([energy, energy], [point.low, point.high], color=colour, linewidth=0.8, alpha=0.6)
-            fill = colour if point.front else "white"
-            axes.plot(energy, point.psnr, "o", color=colour, markerfacecolor=fill, markersize=4)
-            axes.annotate(
-                point.label,
-                (energy, point.psnr),
-                (4, 3),
-                textcoords="offset points",
-                fontsize=5,
-                color=colour,
-            )
-        front = sorted((p for p in points if p.front), key=lambda p: p.energy_uj)
-        axes.plot([p.energy_uj / 1e3 for p in front], [p.psnr for p in front], color="black", linewidth=0.8)
         axes.set_xscale("log")
-        axes.set_xlabel(f"energy of a 256 × 256 picture under '{convention}' (mJ)")
+        best = max(points, key=lambda p: p.psnr)
+        labels, lines = [], []
+        for point in points:
+            own, energy = look(point.family), point.energy_uj / 1e3
+            if point.low is not None and point.high is not None:
+                axes.plot([energy, energy], [point.low, point.high], color=own.colour, alpha=0.6, linewidth=1)
+                lines.append([[energy, energy], [point.low, point.high]])
+            fill = own.colour if point.front else "white"
+            axes.plot(energy, point.psnr, own.marker, color=own.colour, markerfacecolor=fill)
+            labels.append(Label(point.label, energy, point.psnr, own.ink, point is best))
+        front = sorted((p for p in points if p.front), key=lambda p: p.energy_uj)
+        along = [[p.energy_uj / 1e3 for p in front], [p.psnr for p in front]]
+        axes.plot(*along, color=INK, linewidth=0.8, zorder=1)
+        mark_logarithms(axes.xaxis)
+        axes.margins(0.08, 0.1)
+        axes.set_xlabel(f"energy of a 256 × 256 picture, convention {convention} (mJ)")
         axes.set_ylabel(f"PSNR-Y on {where} (dB)")
-        return _save(figure, folder, name)
+        axes.set_title(f"filled, joined: no network of less energy scores higher; {BEST} the highest score")
+        families_key(figure, (p.family for p in points))
+        beside(axes, labels, [*lines, along])
+        return save(figure, folder, name)
 
 
 def complexity(
@@ -201,126 +154,46 @@ def complexity(
         folder: where to write.
         name: of the files.
         title: says which accounting this is.
-        where: what the PSNR is a mean of.
+        where: the PSNR is measured or printed.
         most: operations (G) of the largest circle, the same for figures to be compared; None: this figure's largest.
 
     Returns:
         The files.
     """
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import FuncFormatter
-
     most = most or max(p.operations_g for p in points)
-    with _drawing(WIDTH, 4.2) as figure:
+    with drawing(WIDTH, 4.4) as figure:
         axes = figure.add_subplot()
-        for point in sorted(points, key=lambda p: -p.operations_g):
-            colour, line = _FAMILIES.get(point.family, (BLACK, "-"))
-            area = _area(point.operations_g, most)
-            look: dict[str, Any] = {"alpha": 0.35, "linewidth": 1.2, "linestyle": line}
-            axes.scatter(point.params_m, point.psnr, s=area, color=colour, edgecolor=colour, **look)
-            axes.plot(point.params_m, point.psnr, ".", color=colour, markersize=3)
         axes.set_xscale("log")
-        plain = FuncFormatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_major_formatter(plain)
-        spread = max(p.params_m for p in points) / min(p.params_m for p in points)
-        axes.xaxis.set_minor_formatter(plain if spread < 8 else FuncFormatter(lambda *_: ""))
-        axes.set_xlabel("Parameters (M)")
-        axes.set_ylabel("PSNR-Y (dB)")
-        axes.set_title(f"{title}\nPSNR-Y: {where}")
-        axes.grid(alpha=0.25)
-        axes.margins(0.14, 0.2)
-        families = [f for f in _FAMILIES if any(p.family == f for p in points)]
-        handles = [
-            Line2D([], [], marker="o", linestyle="", markersize=8, color=_FAMILIES[f][0], alpha=0.6, label=f)
-            for f in families
-        ]
-        hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "0.4"}
-        handles += [
-            Line2D(
-                [], [], marker="o", linestyle="", markersize=_area(s, most) ** 0.5, label=f"{s:g} G", **hollow
+        best = max(points, key=lambda p: p.psnr)
+        labels = []
+        for point in sorted(points, key=lambda p: -p.operations_g):
+            own = look(point.family)
+            area = max(6.0, 1100.0 * point.operations_g / most)  # square points; never too small to be seen
+            axes.scatter(point.params_m, point.psnr, s=area, color=own.colour, alpha=0.35, linewidth=1)
+            axes.plot(point.params_m, point.psnr, own.marker, color=own.colour, markersize=2.5)
+            text = f"{point.label}, {point.operations_g:.3g} G"
+            labels.append(
+                Label(text, point.params_m, point.psnr, own.ink, point is best, max(3.0, 0.45 * area**0.5))
             )
-            for s in _round_sizes(most)
-        ]
-        legend = axes.legend(
-            handles=handles,
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            labelspacing=2.4,
-            borderpad=1.8,
-            frameon=False,
-            title="area: operations\nat 256²",
-            handletextpad=2.0,
-        )
-        legend.set_alignment("left")
-        figure.canvas.draw()
-        _labels(axes, points)
-        return _save(figure, folder, name)
+        axes.margins(0.14, 0.14)
+        mark_logarithms(axes.xaxis)
+        axes.set_xlabel("parameters (M)")
+        axes.set_ylabel(f"PSNR-Y on {where} (dB)")
+        axes.set_title(f"{title}\narea and number: operations at 256 × 256; {BEST} the highest PSNR-Y")
+        families_key(figure, (p.family for p in points))
+        beside(axes, labels)
+        return save(figure, folder, name)
 
 
-def _area(operations: float, most: float) -> float:
-    """Area of a circle in square points; never so small that it is not seen."""
-    return max(6.0, 1100.0 * operations / most)
-
-
-def _round_sizes(most: float) -> list[float]:
-    top = 10 ** math.floor(math.log10(most))
-    largest = next(f * top for f in (5, 2, 1) if f * top <= most)
-    return [largest / 25, largest / 5, largest]
-
-
-def _labels(axes: Axes, points: Sequence[Point]) -> None:
-    """Names beside the circles' centres, right or left, moved up or down until none covers another."""
-    dpi = axes.figure.dpi
-    point_size = dpi / 72
-    pixels = axes.transData.transform([(p.params_m, p.psnr) for p in points])
-    taken: list[_Area] = []
-    for (x, y), point in sorted(zip(pixels, points, strict=True), key=lambda pair: -pair[0][1]):
-        width, height = 4.4 * point_size * len(point.label), 10 * point_size
-        dots = [(px - 3, py - 3, px + 3, py + 3) for px, py in pixels if (px, py) != (x, y)]
-        spots: list[tuple[int, int, _Area]] = []
-        for rows in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5):
-            for side in (1, -1):
-                near = x + side * 5 * point_size
-                left, low = min(near, near + side * width), y + (rows - 0.5) * height
-                spots.append((rows, side, (left, low, left + width, low + height)))
-        free = [
-            spot
-            for spot in spots
-            if not any(_overlap(spot[2], other) for other in [*taken, *dots])
-            and axes.bbox.x0 < spot[2][0]
-            and spot[2][2] < axes.bbox.x1
-        ]
-        rows, side, area = (free or spots)[0]
-        taken.append(area)
-        axes.annotate(
-            point.label,
-            (point.params_m, point.psnr),
-            xytext=(5 * side, 10 * rows),
-            textcoords="offset points",
-            ha="left" if side > 0 else "right",
-            va="center",
-            fontsize=7,
-            fontweight="bold" if point.label == "ESDNet" else "normal",
-            arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.5} if rows else None,
-        )
-
-
-_Area = tuple[float, float, float, float]  # left, low, right, high
-
-
-def _overlap(a: _Area, b: _Area) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def telling_boxes(rainy: Picture, target: Picture, count: int = 2) -> list[Box]:
+def telling_boxes(rainy: Picture, target: Picture, side: int, count: int = 2) -> list[Box]:
     """Squares in which there is both much rain and much to be seen: where networks differ most.
 
     Args:
         rainy: uint8 (H, W, 3).
         target: the same without rain; another restored picture where there is none.
+        side: of a square, in pixels.
         count: how many, not overlapping where there is room.
     """
-    side = max(16, min(rainy.shape[:2]) // 4)
     step = max(4, side // 4)
     rain = np.abs(rainy.astype(np.float32) - target).mean(axis=2)
     grey = target.astype(np.float32).mean(axis=2)
@@ -331,22 +204,27 @@ def telling_boxes(rainy: Picture, target: Picture, count: int = 2) -> list[Box]:
             box = (slice(top, top + side), slice(left, left + side))
             found.append((float(rain[box].mean() * (4 + grey[box].std())), Box(top, left, side)))
     chosen: list[Box] = []
-    for _, candidate in sorted(found, key=lambda pair: -pair[0]):
-        if all(max(abs(candidate.top - c.top), abs(candidate.left - c.left)) >= side for c in chosen):
-            chosen.append(candidate)
-        if len(chosen) == count:
-            break
+    for apart in (side, side // 2):
+        for _, candidate in sorted(found, key=lambda pair: -pair[0]):
+            if len(chosen) < count and all(
+                max(abs(candidate.top - c.top), abs(candidate.left - c.left)) >= apart for c in chosen
+            ):
+                chosen.append(candidate)
     return chosen
 
 
-def comparison(
-    panels: Sequence[Panel], boxes: Sequence[Box], folder: Path, name: str, title: str = ""
-) -> list[Path]:
-    """Figures 4 and 5: the same picture by every network, with the same parts magnified beneath.
+_GAP = 8  # pixels of the PNG
+_TEXT = 26  # pixels of the PNG: a line of text
+
+
+def comparison(panels: Sequence[Panel], folder: Path, name: str, title: str) -> list[Path]:
+    """Figures 4 and 5: the whole rainy picture once, and two parts of it by every network, pixel for pixel.
+
+    A pixel of a crop is one of the PNG, or where crops at 1:1 would show nearly half of a small picture's side, a
+    square of 2 × 2, 3 × 3, … . Which parts: `telling_boxes`.
 
     Args:
-        panels: rainy first, target (if any) last; pictures of one size.
-        boxes: the parts, one or two, squares inside the pictures.
+        panels: rainy first, target or another restored one last; pictures of one size.
         folder: where to write.
         name: of the files.
         title: above the figure.
@@ -356,72 +234,86 @@ def comparison(
     """
     from matplotlib.patches import Rectangle
 
-    height, width = panels[0].picture.shape[:2]
-    columns = next(c for most, c in ((5, len(panels)), (8, 4), (10, 5), (10_000, 6)) if len(panels) <= most)
-    rows = math.ceil(len(panels) / columns)
-    gap, words = 0.06, 0.19  # inches: between pictures, for a line of text
-    wide = (WIDTH - gap * columns) / columns  # half a gap is left at the page's borders
-    tall = wide * height / width
-    inset = (wide - gap * (len(boxes) - 1)) / len(boxes)
-    each = words + tall + gap + inset + words + gap
-    total = rows * each + 1.6 * words * bool(title)
-    with _drawing(WIDTH, total) as figure:
+    columns = 3 if len(panels) <= 4 else 4 if len(panels) <= 6 else 5  # the whole picture takes two
+    page = round(WIDTH * DPI)
+    cell = page // columns
+    most = (cell - 2 * _GAP) // 2
+    rainy = panels[0].picture
+    height, width = rainy.shape[:2]
+    zoom = math.ceil(most / (0.42 * min(height, width)))
+    boxes = telling_boxes(rainy, panels[-1].picture, most // zoom)
+    crop = zoom * (most // zoom)
+    each = crop + 2 * _TEXT + 2 * _GAP
+    room = 2 * cell - 2 * _GAP
+    scale = min(room / width, (3 * each - _TEXT) / height)
+    wide, tall = round(scale * width), round(scale * height)
+    beside_it = math.ceil((tall + _TEXT) / each)  # rows that the whole picture takes
+    places = itertools.islice(
+        ((r, c) for r in itertools.count() for c in range(2 if r < beside_it else 0, columns)), len(panels)
+    )
+    spots = list(places)
+    total = _TEXT + _GAP + max(beside_it, spots[-1][0] + 1) * each
+    with drawing(WIDTH, total / DPI) as figure:
         figure.set_layout_engine("none")
 
-        def place(left: float, top: float, w: float, h: float) -> Axes:
-            return figure.add_axes((left / WIDTH, 1 - (top + h) / total, w / WIDTH, h / total))
+        def put(left: int, top: int, w: int, h: int, picture: Picture, smooth: bool = False) -> Axes:
+            axes = figure.add_axes((left / page, 1 - (top + h) / total, w / page, h / total))
+            axes.imshow(picture, interpolation="auto" if smooth else "none", aspect="auto")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            return axes
 
-        if title:
-            figure.text(0.5, 1 - 0.5 * words / total, title, ha="center", va="center", fontsize=9)
-        for index, panel in enumerate(panels):
-            row, column = divmod(index, columns)
-            left, top = gap / 2 + column * (wide + gap), row * each + 1.6 * words * bool(title)
-            axes = place(left, top + words, wide, tall)
-            axes.imshow(panel.picture, interpolation="nearest", aspect="auto")
-            _bare(axes)
-            middle = (left + wide / 2) / WIDTH
-            figure.text(
-                middle, 1 - (top + words / 2) / total, panel.title, ha="center", va="center", fontsize=7.5
-            )
-            for number, (box, colour) in enumerate(zip(boxes, _BOXES, strict=False)):
-                line = "-" if number == 0 else "--"
-                corner = (box.left - 0.5, box.top - 0.5)
-                axes.add_patch(
-                    Rectangle(
-                        corner,
-                        box.side,
-                        box.side,
-                        fill=False,
-                        edgecolor=colour,
-                        linewidth=1.2,
-                        linestyle=line,
-                    )
+        def write(x: float, y: float, text: str, **more: Any) -> None:
+            figure.text(x / page, 1 - y / total, text, va="center", **{"fontsize": 7, **more})
+
+        write(_GAP, _TEXT / 2 + 4, f"{title}; crops at {zoom}:1", fontsize=9)
+        top = _TEXT + _GAP
+        whole = put(_GAP, top + _TEXT, wide, tall, rainy, smooth=True)
+        write(_GAP, top + _TEXT / 2, f"{panels[0].title}, whole ({width} × {height})")
+        for box, own in zip(boxes, _BOXES, strict=False):
+            corner = (box.left - 0.5, box.top - 0.5)
+            whole.add_patch(
+                Rectangle(
+                    corner,
+                    box.side,
+                    box.side,
+                    fill=False,
+                    edgecolor=own.colour,
+                    linewidth=1.4,
+                    linestyle=own.marker,
                 )
-                close = place(left + number * (inset + gap), top + words + tall + gap, inset, inset)
-                close.imshow(box.of(panel.picture), interpolation="bicubic", aspect="auto")
-                _bare(close, colour, line)
-            beneath = 1 - (top + words + tall + gap + inset + words / 2) / total
-            figure.text(middle, beneath, panel.caption, ha="center", va="center", fontsize=6.5)
-        return _save(figure, folder, name)
+            )
+        for panel, (row, column) in zip(panels, spots, strict=True):
+            left, upper = column * cell + _GAP, top + row * each
+            said = f"{BEST} {panel.title}" if panel.best else panel.title
+            weight = "bold" if panel.best else "normal"
+            write(left, upper + _TEXT / 2, said, fontweight=weight)
+            write(left, upper + 1.5 * _TEXT + crop + 2, panel.caption, fontweight=weight)
+            for number, (box, own) in enumerate(zip(boxes, _BOXES, strict=False)):
+                axes = put(
+                    left + number * (crop + _GAP // 2), upper + _TEXT, crop, crop, box.of(panel.picture)
+                )
+                axes.spines[:].set(visible=True, edgecolor=own.colour, linewidth=1.2, linestyle=own.marker)
+        return save(figure, folder, name)
 
 
-def _bare(axes: Axes, colour: str | None = None, line: str = "-") -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(colour is not None)
-        if colour is not None:
-            spine.set(edgecolor=colour, linewidth=1.4, linestyle=line)
+@dataclass(frozen=True)
+class Scores:
+    """A row's PSNR-Y of every image in dB, as it counts in means."""
+
+    label: str
+    family: str
+    psnr: Sequence[float]
 
 
 def distributions(
-    values: Mapping[str, Sequence[float]], rainy: Sequence[float], folder: Path, name: str, title: str
+    rows: Sequence[Scores], rainy: Sequence[float], folder: Path, name: str, title: str
 ) -> list[Path]:
-    """The PSNR-Y of every single image, by network: a dot an image, the quartiles as a box, the mean as a diamond.
+    """The PSNR-Y of every single image, by network, the best mean on top.
 
     Args:
-        values: dB of each image, by network, as they count in means.
-        rainy: of the rainy images themselves.
+        rows: of the networks.
+        rainy: dB of the rainy images themselves.
         folder: where to write.
         name: of the files.
         title: above the figure.
@@ -429,81 +321,115 @@ def distributions(
     Returns:
         The files.
     """
-    rows = {"Rainy input": rainy, **values}
+    ranked = sorted(rows, key=lambda row: -float(np.mean(row.psnr)))
+    every = [*ranked, Scores("Rainy input", "", rainy)]
     rng = np.random.default_rng(0)  # the dots' jitter
-    with _drawing(WIDTH, 0.9 + 0.28 * len(rows)) as figure:
+    with drawing(WIDTH, 1.1 + 0.24 * len(every)) as figure:
         axes = figure.add_subplot()
-        for place, (label, numbers) in enumerate(rows.items()):
-            scores = np.array(numbers)
-            y = len(rows) - place
-            colour = "0.45" if label == "Rainy input" else BLUE
+        for y, row in zip(range(len(every), 0, -1), every, strict=True):
+            scores, own = np.array(row.psnr), look(row.family)
+            lines: Any = {
+                f"{part}props": {"color": own.colour, "linewidth": 1} for part in ("box", "whisker", "cap")
+            }
             axes.boxplot(
                 scores,
                 positions=[y],
                 orientation="horizontal",
                 widths=0.6,
                 showfliers=False,
-                medianprops={"color": RED, "linewidth": 1.4},
-                boxprops={"color": colour},
-                whiskerprops={"color": colour},
-                capprops={"color": colour},
+                medianprops={"color": INK, "linewidth": 1.2},
+                **lines,
             )
-            axes.plot(
-                scores,
-                y + rng.uniform(-0.18, 0.18, len(scores)),
-                ".",
-                color=colour,
-                alpha=0.5,
-                markersize=3.5,
-            )
-            axes.plot(scores.mean(), y, "D", color=BLACK, markersize=3.5)
+            jitter = rng.uniform(-0.18, 0.18, len(scores))
+            axes.plot(scores, y + jitter, ".", color=own.colour, alpha=0.5, markersize=3.5)
+            axes.plot(scores.mean(), y, own.marker, color=own.colour, markeredgecolor=INK, markersize=5)
         axes.axvline(float(np.mean(rainy)), color="0.6", linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(rows), 0, -1), list(rows))
-        axes.set_xlabel(
-            "PSNR-Y of an image (dB): dot an image, box quartiles, red median, black diamond mean"
+        names = [f"{BEST} {every[0].label}", *(row.label for row in every[1:])]
+        axes.set_yticks(range(len(every), 0, -1), names)
+        axes.get_yticklabels()[0].set_fontweight("bold")
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("PSNR-Y of an image (dB)")
+        axes.set_title(
+            f"{title}\ndots: images; boxes: quartiles and median; large markers: means; {BEST} the best mean"
         )
-        axes.set_title(title)
-        axes.grid(axis="x", alpha=0.25)
-        return _save(figure, folder, name)
+        families_key(figure, [row.family for row in rows if row.family])
+        return save(figure, folder, name)
 
 
-def curves(
-    lines: Mapping[str, Sequence[tuple[float, float]]], folder: Path, name: str, title: str, ylabel: str
-) -> list[Path]:
-    """Training curves: (step, value) by label.
+Curve = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training logged, (step, value): its loss, and PSNR-Y in dB on held-out images, where there is any."""
+
+    label: str
+    family: str
+    loss: Curve
+    validation: Curve = ()
+
+
+def curves(trainings: Sequence[Training], folder: Path, name: str, title: str) -> list[Path]:
+    """A panel a training, on the same axes: loss as a line, validation as dots on the axis at the right.
 
     Returns:
         The files.
     """
-    with _drawing(WIDTH, 3.6) as figure:
-        axes = figure.add_subplot()
-        for (label, points), (colour, line) in zip(lines.items(), _cycle(len(lines)), strict=True):
-            steps, values = zip(*points, strict=True)
-            marker = "o" if len(points) < 12 else ""
-            axes.plot(
-                steps,
-                values,
-                color=colour,
-                linestyle=line,
-                marker=marker,
-                markersize=2.5,
-                linewidth=1.2,
-                label=label,
+    columns = min(4, len(trainings))
+    rows = math.ceil(len(trainings) / columns)
+    losses = np.array([v for t in trainings for _, v in t.loss if math.isfinite(v)])
+    held_out = [v for t in trainings for _, v in t.validation if math.isfinite(v)]
+    best = max(
+        (t for t in trainings if t.validation), key=lambda t: max(v for _, v in t.validation), default=None
+    )
+    with drawing(WIDTH, 0.7 + 1.45 * rows) as figure:
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes in grid.flat[len(trainings) :]:
+            axes.set_visible(False)
+        for number, (training, axes) in enumerate(zip(trainings, grid.flat, strict=False)):
+            own = look(training.family)
+            axes.plot(*np.transpose(training.loss), color=own.colour, linewidth=0.9)
+            axes.grid(axis="x", visible=False)
+            said = training.label
+            if training.validation:
+                said += f", {max(v for _, v in training.validation):.2f} dB"
+            axes.set_title(
+                f"{BEST} {said}" if training is best else said,
+                fontsize=7.5,
+                color=own.ink,
+                fontweight="bold" if training is best else "normal",
             )
-        axes.set_xlabel("optimiser step")
-        axes.set_ylabel(ylabel)
-        axes.set_title(title)
-        axes.grid(alpha=0.25)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=3)
-        return _save(figure, folder, name)
-
-
-def _cycle(count: int) -> list[tuple[str, Any]]:
-    return [_LINES[i % len(_LINES)] for i in range(count)]
+            axes.tick_params(labelbottom=True)
+            if number % columns == 0:
+                axes.set_ylabel("training loss")
+            if held_out:
+                right = axes.twinx()
+                right.grid(visible=False)
+                right.plot(
+                    *np.transpose(training.validation or [(np.nan, np.nan)]), ".:", color=INK, linewidth=0.7
+                )
+                spread = 0.08 * (max(held_out) - min(held_out)) + 0.1
+                right.set_ylim(min(held_out) - spread, max(held_out) + spread)
+                at_the_right = number % columns == columns - 1 or number == len(trainings) - 1
+                right.tick_params(labelright=at_the_right, length=2)
+                right.spines["right"].set_visible(True)
+                if at_the_right:
+                    right.set_ylabel("held-out PSNR-Y (dB)")
+        low, high = (float(v) for v in np.percentile(losses, (0, 99)))
+        if low > 0 and high > 20 * low:  # losses of different kinds
+            grid[0][0].set_yscale("log")
+        else:
+            grid[0][0].set_ylim(min(0.0, low), 1.05 * high)
+        figure.supxlabel("optimiser step", fontsize=8)
+        said = (
+            f"\nline: training loss; dots: PSNR-Y on held-out images, the best beside the name, {BEST} of all"
+        )
+        heading(figure, title + said * bool(held_out))
+        return save(figure, folder, name)
 
 
 @dataclass(frozen=True)
-class Curve:
+class Growth:
     """How one training step grows with one setting; `line` is the time that the work alone would make."""
 
     label: str
@@ -514,48 +440,63 @@ class Curve:
     millijoules: Sequence[float]
 
 
-def mark_logarithms(axis: Axis) -> None:
-    """Mark a logarithmic axis 1, 2, 5, 10, …: over one decade powers of ten would be one mark or crowd."""
-    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FormatStrFormatter("%g"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def scaling(curves: Sequence[Curve], folder: Path, name: str, title: str) -> list[Path]:
-    """Time, memory and energy of a training step (rows) against each setting (columns), logarithmic.
+def scaling(curves: Sequence[Growth], folder: Path, name: str, title: str) -> list[Path]:
+    """Time, memory and energy of ESDNet's training step (rows) against each setting (columns), logarithmic.
 
     Returns:
         The files.
     """
     from matplotlib.ticker import FormatStrFormatter, NullLocator
 
+    own = look("Spiking")
     quantities = (
-        ("seconds", "a step (s)"),
+        ("seconds", "time of a step (s)"),
         ("mebibytes", "peak memory (MiB)"),
         ("millijoules", "energy (mJ)"),
     )
-    with _drawing(WIDTH, 5.2) as figure:
+    with drawing(WIDTH, 5.2) as figure:
         grid = figure.subplots(3, len(curves), sharey="row", squeeze=False)
         for column, curve in enumerate(curves):
             for row, (attribute, label) in enumerate(quantities):
                 axes = grid[row][column]
-                axes.plot(
-                    curve.values, getattr(curve, attribute), "o-", color=BLUE, markersize=3, label="measured"
-                )
+                axes.set(xscale="log", yscale="log")
+                axes.plot(curve.values, getattr(curve, attribute), f"{own.marker}-", color=own.colour)
                 if attribute == "seconds":
-                    axes.plot(curve.values, curve.line, "--", color=RED, linewidth=1, label="with the work")
-                axes.set_xscale("log")
-                axes.set_yscale("log")
+                    axes.plot(curve.values, curve.line, "--", color=OTHER.colour)
                 axes.set_xticks(list(curve.values))
                 axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
                 axes.xaxis.set_minor_locator(NullLocator())
                 mark_logarithms(axes.yaxis)
-                axes.grid(alpha=0.25)
                 if column == 0:
                     axes.set_ylabel(label)
             grid[2][column].set_xlabel(curve.label)
-        grid[0][0].legend(frameon=False)
-        figure.suptitle(f"ESDNet, one training step: {title}", fontsize=9)
-        return _save(figure, folder, name)
+        heading(figure, f"ESDNet, one training step, {title}; dashed: as the work grows")
+        return save(figure, folder, name)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the trainings that follow each other: PSNR-Y in dB by the hours since the first one began."""
+
+    hours: Sequence[float]
+    psnr: Sequence[float]
+    end: float
+
+
+def stages(trained: Sequence[Stage], family: str, folder: Path, name: str, title: str) -> list[Path]:
+    """Score over the hours of trainings, the best marked; as PNG alone."""
+    own = look(family)
+    score, hour = max((s, h) for one in trained for h, s in zip(one.hours, one.psnr, strict=True))
+    with drawing(6, 3.2) as figure:
+        axes = figure.add_subplot()
+        for one in trained:
+            axes.plot(one.hours, one.psnr, color=own.colour)
+            axes.axvline(one.end, color=OTHER.colour, linewidth=0.8, linestyle=":")
+        axes.plot(hour, score, own.marker, color=own.colour)
+        axes.margins(y=0.12)
+        axes.set_xlabel("hours of training")
+        axes.set_ylabel("PSNR-Y on held-out photographs (dB)")
+        axes.set_title(title + ("; dotted: where a training ended" if len(trained) > 1 else ""))
+        lines = [[one.hours, one.psnr] for one in trained]
+        beside(axes, [Label(f"{score:.2f} dB", hour, score, own.ink, best=True)], lines)
+        return save(figure, folder, name, ("png",))

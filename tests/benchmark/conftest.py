@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from safetensors.torch import save_file
 
 from benchmark import create_model, shipped
@@ -61,3 +62,18 @@ def ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path / "here")
     yield tmp_path / "here"
     shipped.shipped.cache_clear()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is written."""
+    found: list[Figure] = []
+    write = Figure.savefig
+
+    def savefig(self: Figure, *arguments: Any, **more: Any) -> None:
+        if self not in found:
+            found.append(self)
+        write(self, *arguments, **more)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return found

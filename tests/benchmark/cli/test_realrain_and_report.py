@@ -149,7 +149,7 @@ def test_figures_and_report_from_what_there_is(
     assert {
         "comparison_embedded-heavy_01-astronaut",
         "distribution_embedded-heavy",
-        "curves_loss_embedded",
+        "curves_embedded",
     } <= drawn
     text = (folder / "report.html").read_text()
     assert "rainy pictures" in text and "01-astronaut" in text and "derain" in text

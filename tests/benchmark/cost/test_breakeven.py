@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from benchmark import create_model, measure_cost
-from benchmark.cost import breakeven, plots
+from benchmark.cost import breakeven
 from benchmark.cost.compare import Measured, tiles
 from benchmark.cost.conventions import CONVENTIONS
 from benchmark.cost.result import Cost, kept_rates
 from benchmark.cost.writing import write
 from benchmark.errors import UserError
+from benchmark.report import costs
 from benchmark.restoration.tiling import tile_starts
 
 SMALL: dict[str, Any] = {
@@ -90,18 +92,30 @@ def test_a_kept_table_of_layers_gives_its_rates(spiking: Cost, tmp_path: Path) -
         kept_rates(tmp_path / "other.csv")
 
 
-def test_the_picture_has_a_line_and_its_points(spiking: Cost) -> None:
-    lines = breakeven.lines([Measured("esdnet-s", spiking), Measured("esdnet-s", spiking, "again")], "45nm")
+def test_the_picture_has_a_line_and_its_points(
+    spiking: Cost, tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann = measure_cost(create_model("nafnet", width=4), 32, shapes_only=True)
+    monkeypatch.setattr(breakeven, "counterpart", lambda name, size: ann)
+    measured = [
+        Measured("esdnet-s", spiking),
+        Measured("esdnet-s", spiking, "again"),
+        Measured("nafnet", ann),
+    ]
+    lines = breakeven.lines(breakeven.break_even(measured), "45nm")
     assert len(lines) == 1 and [p[0] for p in lines[0].points] == ["untrained", "again"]
-    axes = plots.against_rate(lines, 5.0, "NAFNet", "45nm").axes[0]
-    (first, *points, level) = axes.get_lines()
-    drawn = dict(zip(first.get_xdata(), first.get_ydata(), strict=True))
+    seen = spiking.under("45nm")
+    assert lines[0].full == pytest.approx(seen.energy_at_uj(1.0))
+    costs.against_rate(lines, 1e9, ("NAFNet", "CNN"), "45nm", tmp_path, "f")
+    (first, *points, level) = drawn[0].axes[0].get_lines()
+    along = dict(zip(first.get_xdata(), first.get_ydata(), strict=True))
     middle = (lines[0].silent + lines[0].full) / 2e3
-    assert [drawn[r] for r in (0, 50, 100)] == pytest.approx(
+    assert [along[r] for r in (0, 50, 100)] == pytest.approx(
         [lines[0].silent / 1e3, middle, lines[0].full / 1e3]
     )
-    assert len(points) == 2 and points[0].get_xdata()[0] == pytest.approx(100 * (spiking.rate or 0))
-    assert level.get_ydata()[0] == 0.005
+    assert len(points) == 2, "above every rate there is no circle"
+    assert points[0].get_xdata()[0] == pytest.approx(100 * (spiking.rate or 0))
+    assert level.get_ydata()[0] == 1e6
 
 
 def test_the_convention_of_few_bits_prices_a_bit_as_an_addition() -> None:

@@ -111,12 +111,15 @@ def test_plots_are_pictures_and_the_same_for_the_same_table(tmp_path: Path) -> N
         for t in (1.0, 2.0)
     ]
     of_steps = ablation_table("table4", "Table 4", "rain200h", steps, paper="table4")
-    (path,) = plots(of_steps, steps, "T", tmp_path)
-    (one,) = plots(table(), variants(), None, tmp_path)
-    assert Image.open(path).width > Image.open(one).width, "PSNR against T stands beside PSNR against energy"
-    before = path.read_bytes()
+    paths = plots(of_steps, steps, "T", tmp_path)
+    assert [p.name for p in paths] == ["table4.pdf", "table4.png", "table4.svg"]
+    _, one, _ = plots(table(), variants(), None, tmp_path)
+    assert Image.open(paths[1]).width >= Image.open(one).width, (
+        "PSNR against T stands beside PSNR against energy"
+    )
+    before = [p.read_bytes() for p in paths]
     plots(of_steps, steps, "T", tmp_path)
-    assert path.read_bytes() == before
+    assert [p.read_bytes() for p in paths] == before
 
 
 def test_nothing_measured_is_nothing_drawn(tmp_path: Path) -> None:

@@ -1,93 +1,283 @@
-"""Figures: files, embedded fonts, labels and boxes where they should be."""
+"""Figures: files, embedded fonts, labels that cover nothing, crops pixel for pixel, one colour a family."""
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
-from benchmark.report import figures
-from benchmark.report.figures import Panel, Point
+from benchmark.cli.showing import stand_in
+from benchmark.cost import breakeven
+from benchmark.report import costs, figures, style
+from benchmark.report.figures import Panel, Point, Quality, Scores, Training
+from benchmark.report.inspection import Patch, draw, known_as
+from benchmark.report.style import FAMILIES, Label
+
+FAMILY = ("CNN", "Transformer", "Spiking")
+_COSTS = Path(__file__).resolve().parents[3] / "results" / "cost"
+
+
+def _labels(figure: Figure) -> dict[str, tuple[float, float, float, float]]:
+    """The boxes of all labels, in the PNG's pixels."""
+    figure.canvas.draw()
+    texts = [t for axes in figure.axes for t in axes.texts if isinstance(t, Annotation)]
+    # an annotation's own extent would include its line
+    return {f"{i} {t.get_text()}": Text.get_window_extent(t).extents for i, t in enumerate(texts)}
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    return bool(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
+
+
+def _hidden(figure: Figure) -> list[str]:
+    """Labels that cover another or the middle of a marker."""
+    labels = _labels(figure)
+    wrong = [f"{a}, {b}" for a, b in itertools.combinations(labels, 2) if _overlap(labels[a], labels[b])]
+    for axes in figure.axes:
+        for line in axes.lines:
+            if line.get_marker() not in (None, "None", "", ","):
+                for x, y in axes.transData.transform(np.transpose(line.get_data())):
+                    wrong += [label for label, box in labels.items() if _overlap(box, (x, y, x, y))]
+    return wrong
 
 
 @pytest.fixture
 def pictures() -> tuple[np.ndarray, np.ndarray]:
-    """A flat picture, and the same with rain and texture in one place."""
-    target = np.full((80, 96, 3), 90, np.uint8)
-    target[40:60, 48:72:2] = 200
+    """Leaves in noise, and the same with rain in one place."""
+    rng = np.random.default_rng(0)
+    target = np.full((160, 192, 3), 90, np.uint8)
+    target[80:120, 96:144:2] = 200
+    target[:, :, 0] += rng.integers(0, 9, target.shape[:2], dtype=np.uint8)
     rainy = target.copy()
-    rainy[40:60, 50:70] = np.clip(rainy[40:60, 50:70].astype(int) + 50, 0, 255)
+    rainy[80:120, 100:140] = np.clip(rainy[80:120, 100:140].astype(int) + 50, 0, 255)
     return rainy, target
 
 
-def _whole(paths: list[Path], folder: Path, name: str) -> None:
+def _whole(paths: list[Path], folder: Path, name: str, width: int = 1000) -> None:
     assert paths == [folder / f"{name}.{suffix}" for suffix in ("pdf", "png", "svg")]
     pdf = paths[0].read_bytes()
     assert pdf.startswith(b"%PDF")
     assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # TrueType, embedded
     with Image.open(paths[1]) as image:
         image.load()
-        assert image.width >= 1200
+        assert image.width >= width
 
 
-def test_figure_1(tmp_path: Path) -> None:
-    points = [Point("ESDNet", "Spiking", 0.165, 7.32, 35.5), Point("MPRNet", "CNN", 3.6, 548.7, 35.4)]
-    _whole(figures.complexity(points, tmp_path, "f", "title", "mean"), tmp_path, "f")
+def _crowd() -> list[Point]:
+    """Fourteen networks, most of them in one corner."""
+    rng = np.random.default_rng(4)
+    return [
+        Point(f"Network {i}", FAMILY[i % 3], 1 + 0.2 * rng.random(), 2.0 + i / 9, 30 + 0.2 * rng.random())
+        for i in range(9)
+    ] + [Point(f"Other {i}", FAMILY[i % 3], 4.0 * (i + 1), 9.0, 28.0 - i) for i in range(5)]
+
+
+def test_figure_1(tmp_path: Path, drawn: list[Figure]) -> None:
+    _whole(figures.complexity(_crowd(), tmp_path, "f", "title", "Rain200L"), tmp_path, "f")
+    assert len(_labels(drawn[0])) == 14 and not _hidden(drawn[0])
+    best = max(_crowd(), key=lambda p: p.psnr).label
+    assert [t.get_text() for t in drawn[0].axes[0].texts if style.BEST in t.get_text()] == [
+        next(t for t in (x.get_text() for x in drawn[0].axes[0].texts) if f"{style.BEST} {best}," in t)
+    ]
+    assert drawn[0].axes[0].get_ylabel() == "PSNR-Y on Rain200L (dB)"
+
+
+def test_figure_1_is_of_the_light_rain() -> None:
+    assert stand_in(["rain12", "rain200h", "rain200l", "rain1200"]) == "rain200l"
+    assert stand_in(["embedded-12", "embedded-heavy", "embedded-light"]) == "embedded-light"
+    assert stand_in(["rain800", "rain200h"]) == "rain200h", "where it is not there, the first of a column"
+    assert stand_in([]) is None
+
+
+def test_quality_against_energy(tmp_path: Path, drawn: list[Figure]) -> None:
+    points = [
+        Quality(p.label, p.family, 1e3 * p.params_m, p.psnr, p.psnr - 0.1, p.psnr + 0.1, i == 0)
+        for i, p in enumerate(_crowd())
+    ]
+    _whole(figures.quality(points, tmp_path, "f", "45nm", "Rain200L"), tmp_path, "f")
+    assert len(_labels(drawn[0])) == 14 and not _hidden(drawn[0])
+
+
+@pytest.mark.parametrize("convention", ["45nm", "lemaire"])
+def test_energy_against_spike_rate(tmp_path: Path, drawn: list[Figure], convention: str) -> None:
+    table = pd.read_csv(_COSTS / "breakeven.csv")
+    level = table[table.convention == convention].nafnet_uj.iloc[0]
+    lines = breakeven.lines(table, convention)
+    paths = costs.against_rate(lines, level, ("NAFNet", "CNN"), convention, tmp_path, "f")
+    _whole(paths, tmp_path, "f")
+    assert not _hidden(drawn[0])
+    said = [label.split(maxsplit=1)[1] for label in _labels(drawn[0])]
+    assert {"ESDNet", "ESDNet-S (ours)", "SpikeRain", "VLIF", "NAFNet", "untrained", "120 steps"} < {*said}
+    meets = table[(table.convention == convention) & (table.network == "SpikeRain")].nafnet_percent.iloc[0]
+    assert f"{meets:.1f} %" in said
+
+
+def test_growth_has_a_name_at_every_line(tmp_path: Path, drawn: list[Figure]) -> None:
+    table = pd.read_csv(_COSTS / "scalability.csv")
+    _whole(costs.growth(table, {"ESDNet": "Spiking"}, tmp_path, "f"), tmp_path, "f")
+    assert len(_labels(drawn[0])) == 4 * table.network.nunique() and not _hidden(drawn[0])
+    assert sum(style.BEST in label for label in _labels(drawn[0])) == 4
+
+
+def test_lengths_have_their_names_at_their_ends(tmp_path: Path, drawn: list[Figure]) -> None:
+    curves = [figures.Lengths(f"N{i}", FAMILY[i % 3], {100: 20.0, 200: 21 + i / 99}) for i in range(9)]
+    _whole(figures.lengths(curves, tmp_path, "f", "Rain200L"), tmp_path, "f")
+    labels = _labels(drawn[0])
+    assert not _hidden(drawn[0])
+    heights = {label.split()[-1]: box[1] for label, box in labels.items()}
+    assert sorted(heights, key=lambda n: heights[n]) == [f"N{i}" for i in range(9)], "in the lines' order"
+    assert sum(style.BEST in label for label in labels) == 1
+
+
+@pytest.mark.parametrize("family", FAMILY)
+def test_a_family_has_one_colour(tmp_path: Path, drawn: list[Figure], family: str) -> None:
+    own = FAMILIES[family].colour.lower()
+    figures.complexity([Point("A", family, 1, 1, 30), Point("B", family, 2, 1, 31)], tmp_path, "1", "", "")
+    figures.quality([Quality("A", family, 1e3, 30, None, None, True)], tmp_path, "2", "45nm", "")
+    figures.lengths([figures.Lengths("A", family, {1: 2.0, 2: 3.0})], tmp_path, "3", "")
+    figures.distributions([Scores("A", family, [20.0, 21.0])], [15.0, 16.0], tmp_path, "4", "")
+    figures.curves([Training("A", family, [(0, 1.0), (1, 0.5)])], tmp_path, "5", "")
+    for figure in drawn:
+        colours = {to_hex(line.get_color()) for line in figure.axes[0].lines}
+        others = {look.colour.lower() for name, look in FAMILIES.items() if name != family}
+        assert own in colours and not colours & others
+    css = (Path(figures.__file__).parent / "report.css").read_text()
+    (page,) = re.findall(rf"--{family.lower()}: light-dark\((#[0-9a-f]{{6}})", css)
+    assert page == own, "the page's tables have it too"
 
 
 def test_the_same_figure_is_the_same_file(tmp_path: Path) -> None:
-    values = {"A": [20.0, 22.0, 100.0]}
+    rows = [Scores("A", "CNN", [20.0, 22.0, 100.0])]
     for folder in ("a", "b"):
-        figures.distributions(values, [12.0, 13.0, 14.0], tmp_path / folder, "f", "title")
-    for suffix in ("pdf", "png"):
+        figures.distributions(rows, [12.0, 13.0, 14.0], tmp_path / folder, "f", "title")
+    for suffix in ("pdf", "png", "svg"):
         assert (tmp_path / "a" / f"f.{suffix}").read_bytes() == (tmp_path / "b" / f"f.{suffix}").read_bytes()
 
 
-@pytest.mark.parametrize("count", [3, 9])
-def test_comparison(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], count: int) -> None:
+def test_distributions_are_ranked(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [Scores("worse", "CNN", [20.0, 22.0]), Scores("better", "", [23.0, 24.0])]
+    _whole(figures.distributions(rows, [12.0, 13.0], tmp_path, "f", "title"), tmp_path, "f")
+    names = [t.get_text() for t in drawn[0].axes[0].get_yticklabels()]
+    assert names == [f"{style.BEST} better", "worse", "Rainy input"]
+
+
+@pytest.mark.parametrize(("count", "zoom"), [(3, 4), (9, 2)])
+def test_crops_show_pixel_for_pixel(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], count: int, zoom: int
+) -> None:
     rainy, target = pictures
-    panels = [Panel(f"network {i}", rainy, "20.00 / 0.9") for i in range(count - 1)] + [
-        Panel("Target", target)
-    ]
-    _whole(
-        figures.comparison(panels, figures.telling_boxes(rainy, target), tmp_path, "f", "title"),
-        tmp_path,
-        "f",
-    )
+    panels = [Panel(f"network {i}", rainy, "20.00 / 0.9", i == 1) for i in range(count - 1)]
+    paths = figures.comparison([*panels, Panel("Target", target)], tmp_path, "f", "title")
+    _whole(paths, tmp_path, "f", 1400)
+    cell = 1400 // (3 if count == 3 else 5)
+    side = (cell - 16) // 2 // zoom
+    page = np.asarray(Image.open(paths[1]).convert("RGB"))
+    box, _ = figures.telling_boxes(rainy, target, side)
+    crop = np.kron(box.of(rainy), np.ones((zoom, zoom, 1), np.uint8))
+    top, left = figures._GAP + 2 * figures._TEXT, 2 * cell + figures._GAP
+    inner = slice(6, -6)  # without the frame
+    there = page[top : top + zoom * side, left : left + zoom * side]
+    assert np.array_equal(there[inner, inner], crop[inner, inner])
 
 
-def test_the_insets_are_where_rain_meets_detail(pictures: tuple[np.ndarray, np.ndarray]) -> None:
-    first, *others = figures.telling_boxes(*pictures)
-    assert first.of(pictures[0]).shape == (20, 20, 3)
-    assert 30 <= first.top <= 50 and 40 <= first.left <= 60
+def test_a_large_picture_is_cropped_at_its_own_size(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], drawn: list[Figure]
+) -> None:
+    large = [np.kron(p, np.ones((4, 4, 1), np.uint8)) for p in pictures]
+    figures.comparison([Panel("a", large[0]), Panel("b", large[1])], tmp_path, "f", "title")
+    assert "title; crops at 1:1" in [t.get_text() for t in drawn[0].texts]
+
+
+def test_the_crops_are_where_rain_meets_detail(pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    first, *others = figures.telling_boxes(*pictures, side=40)
+    assert first.of(pictures[0]).shape == (40, 40, 3)
+    assert 60 <= first.top <= 100 and 80 <= first.left <= 120
+    assert len(others) == 1
     assert all(max(abs(first.top - o.top), abs(first.left - o.left)) >= first.side for o in others)
+    assert len(figures.telling_boxes(*pictures, side=100)) == 2, "they overlap where there is no room"
 
 
-def test_curves(tmp_path: Path) -> None:
-    lines = {f"n{i}": [(0.0, 1.0), (10.0, 0.5)] for i in range(14)}
-    _whole(figures.curves(lines, tmp_path, "f", "title", "loss"), tmp_path, "f")
+def test_curves_are_small_multiples_on_the_same_axes(tmp_path: Path, drawn: list[Figure]) -> None:
+    trainings = [
+        Training(f"n{i}", FAMILY[i % 3], [(0.0, 1.0), (10.0, 0.1 * i)], [(5.0, 20.0 + i), (9.0, 20.5 + i)])
+        for i in range(9)
+    ]
+    _whole(figures.curves([*trainings, Training("no", "CNN", [(0, 1.0)])], tmp_path, "f", "t"), tmp_path, "f")
+    left = [a for a in drawn[0].axes if a.get_visible() and a.get_title(loc="left")]
+    right = [a for a in drawn[0].axes if a not in left and a.get_visible()]
+    titles = [a.get_title(loc="left") for a in left]
+    assert titles == [*(f"n{i}, {20.5 + i:.2f} dB" for i in range(8)), f"{style.BEST} n8, 28.50 dB", "no"]
+    assert len({a.get_ylim() for a in left}) == len({a.get_ylim() for a in right}) == 1
+    assert [len(a.lines[0].get_xdata()) for a in right] == [2] * 9 + [1]
 
 
-def test_every_network_has_a_line_of_its_own() -> None:
-    assert len({*map(tuple, figures._cycle(14))}) == 14
+@pytest.mark.parametrize("potentials", [True, False])
+def test_figure_2(tmp_path: Path, drawn: list[Figure], potentials: bool) -> None:
+    rng = np.random.default_rng(0)
+    maps = rng.random((3, 8, 8), np.float32)
+    patches = [
+        Patch(title, rng.random((8, 8, 3), np.float32) ** 2, maps / n, maps - 0.5 if potentials else None)
+        for n, title in ((1, "rainy"), (2, "clean"))
+    ]
+    _whole(draw(patches, tmp_path, "f", "title", 0.3 if potentials else None), tmp_path, "f")
+    assert not _hidden(drawn[0])
+    said = [label.split(maxsplit=1)[1] for label in _labels(drawn[0])]
+    assert sorted(said) == sorted(
+        [*["rainy", "clean"] * (3 if potentials else 2), *["threshold"] * potentials]
+    )
+    assert not [a for a in drawn[0].axes if a.get_legend()]
 
 
-def test_names_do_not_cover_each_other() -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("encoder2.3.residual.1.activation", "encoder level 2, block 4, convolution unit 2"),
+        ("bottleneck.1.activations.4", "bottleneck, block 2, neurons 5"),
+        ("down1.activation", "down-sampling 1"),
+        ("encoder1.block.visual.neuron", "encoder level 1, residual block, visual neurons"),
+        ("mine.spikes", "mine, spikes"),
+        ("neuron", "neuron"),
+    ],
+)
+def test_layers_have_names_that_people_know(layer: str, words: str) -> None:
+    assert known_as(layer) == words
 
-    figure = Figure(figsize=(7, 4), dpi=100)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_xscale("log")
-    axes.set_xlim(0.1, 100)
-    axes.set_ylim(25, 35)
-    figure.canvas.draw()
-    figures._labels(axes, [Point(f"network{i}", "CNN", 1.0 + 0.01 * i, 10, 30 + 0.01 * i) for i in range(5)])
-    figure.canvas.draw()  # places the texts
-    boxes = [Text.get_window_extent(t) for t in axes.texts]  # an annotation's own includes its line
-    assert len(boxes) == 5
-    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+def _beside(axes: Any) -> None:
+    style.beside(axes, [Label(f"network{i}", 1 + 0.01 * i, 30 + 0.01 * i) for i in range(5)])
+
+
+def _at_ends(axes: Any) -> None:
+    style.at_ends([(axes, [Label(f"network{i}", 100, 25 + 0.01 * i) for i in range(15)])])
+
+
+@pytest.mark.parametrize("place", [_beside, _at_ends])
+def test_names_do_not_cover_each_other(place: Callable[[Any], None]) -> None:
+    with style.drawing(7, 4) as figure:
+        axes = figure.add_subplot()
+        axes.set(xscale="log", xlim=(0.1, 100), ylim=(25, 35))
+        place(axes)
+        assert len(_labels(figure)) >= 5 and not _hidden(figure)
+        assert all(
+            box[1] > axes.bbox.y0 - 2 and box[3] < axes.bbox.y1 + 2 for box in _labels(figure).values()
+        )
+
+
+def test_names_keep_clear_of_lines() -> None:
+    with style.drawing(7, 4) as figure:
+        axes = figure.add_subplot()
+        axes.set(xlim=(0, 10), ylim=(0, 10))
+        style.beside(axes, [Label("a long name", 5, 5)], [[[0, 10], [5, 5]], [[5, 5], [0, 10]]])
+        (box,) = _labels(figure).values()
+        x, y = axes.transData.transform((5, 5))
+        assert not box[0] < x < box[2] and not box[1] < y < box[3]
