@@ -292,7 +292,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     study.add_argument("--real", type=_path, metavar="FOLDER", help="of folders of real pairs, tested on too")
     study.add_argument(
-        "--parts", help="of rates, networks, ablations, lengths, energy; commas between (default: all)"
+        "--parts",
+        help="of rates, ablations, networks, matched, lengths, energy; commas between (default: all)",
     )
     study.add_argument("--seeds", help="those alone, such as 0 or 0..2 (default: all of the protocol)")
     study.add_argument(

@@ -31,7 +31,7 @@ from benchmark.text import output
 from benchmark.text.escapes import write_csv
 
 RATES = "rates.csv"
-PARTS = ("rates", "networks", "ablations", "lengths", "energy")
+PARTS = ("rates", "ablations", "networks", "matched", "lengths", "energy")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Declared:
     rates: Mapping[str, Any]
     networks: Mapping[str, Any]
     ablations: Mapping[str, Any]
+    matched: Mapping[str, Any]
     lengths: Mapping[str, Any]
     energy: Mapping[str, Any]
 
@@ -197,6 +198,28 @@ class Runs:
             for study in map(catalog.study, self.study.ablations["studies"])
             for row in study.variants
         ]
+
+    def matched(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
+        """Rows of the ablations at the energy of the whole network: at other widths."""
+        planned = []
+        for key, dim in self.study.matched["dims"].items():
+            name, _, row = key.partition("/")
+            study = catalog.study(name)
+            (variant,) = (v for v in study.variants if v.name == row)
+            planned.append(
+                self._planner.plan(
+                    [
+                        *self._varied(rate),
+                        *words_of(study.base),
+                        *words_of(variant.settings),
+                        f"model.dim={dim}",
+                    ],
+                    seed,
+                    f"matched {key}",
+                    [("matched", key)],
+                )
+            )
+        return planned
 
     def energy(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
         """ESDNet-S in Table 3's setting, and networks of S1 at other widths.
@@ -477,6 +500,9 @@ def draw(folder: Path) -> list[Path]:
     for name in asked.ablations["studies"]:
         if any(part == name for run in kept for part, _ in run["rows"]):
             tables.append(drawn.ablation(study, name, len(asked.ablations["seeds"]), notes))
+    if any(part == "matched" for run in kept for part, _ in run["rows"]):
+        of = tuple(asked.matched["of"].split("/"))
+        tables.append(drawn.matched_table(study, (of[0], of[1]), len(asked.matched["seeds"]), notes))
     curves = drawn.length_curves(study)
     paths = []
     if curves:
@@ -509,6 +535,7 @@ def _ordered(
     kinds = {
         "ablations": runs.ablations,
         "networks": runs.networks,
+        "matched": runs.matched,
         "lengths": runs.lengths,
         "energy": runs.energy,
     }

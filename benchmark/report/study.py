@@ -58,10 +58,6 @@ class Study:
         values = np.array([r["scores"][test_set][metric] for r in runs], dtype=float)
         return Scores(tuple(r["seed"] for r in runs), pictures, values)
 
-    def difference(self, study: str, one: str, other: str, metric: str = "psnr") -> Estimate | None:
-        """one − other on the primary set, over the seeds that both have; None where there are none."""
-        return self.contrast({(study, one): 1.0, (study, other): -1.0}, metric)
-
     def contrast(self, weights: Mapping[tuple[str, str], float], metric: str = "psnr") -> Estimate | None:
         """A weighted sum of rows on the primary set, over the seeds that all have."""
         found = {key: self.scores(*key, metric=metric) for key in weights}
@@ -80,7 +76,9 @@ class Study:
 def networks_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table:
     """S1: every network on the primary set, and its difference to ESDNet."""
     names = [n for n in catalog.networks() if study.of("networks", n)]
-    rows = _compared(study, "networks", {n: catalog.network(n).title for n in names}, "esdnet", seeds)
+    rows = _compared(
+        study, "networks", {n: catalog.network(n).title for n in names}, ("networks", "esdnet"), seeds
+    )
     for name, row in zip(names, rows, strict=True):
         row.cells["rate"] = Cell(study.of("networks", name)[0]["rate"])
     return Table("networks", "S1: fourteen networks of 2 GMAC", [*_COMPARED, _RATE], rows, [*notes, _RULE])
@@ -114,8 +112,18 @@ def ablation(study: Study, name: str, seeds: int, notes: Sequence[str] = ()) -> 
     declared = catalog.study(name)
     labels = {v.name: v.label for v in declared.variants if study.of(name, v.name)}
     whole = next((row for row in labels if ["table3", "SRB"] in study.of(name, row)[0]["rows"]), None)
-    rows = _compared(study, name, labels, whole, seeds)
+    rows = _compared(study, name, labels, None if whole is None else (name, whole), seeds)
     return Table(name, f"S2: {declared.title}", _COMPARED, rows, [*notes, _RULE])
+
+
+def matched_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence[str] = ()) -> Table:
+    """S2 at equal energy: rows of the ablations at other widths, and their differences to the whole ESDNet (`of`)."""
+    labels = {}
+    for key in dict.fromkeys(row for run in study.runs for part, row in run["rows"] if part == "matched"):
+        name, _, row = key.partition("/")
+        labels[key] = f"{_label(name, row)}, dim {study.of('matched', key)[0]['options']['dim']}"
+    rows = [Row(_label(*of), _cells(study, *of, seeds)), *_compared(study, "matched", labels, of, seeds)]
+    return Table("matched", "S2 at the energy of the whole ESDNet", _COMPARED, rows, [*notes, _RULE])
 
 
 def lengths_table(study: Study, notes: Sequence[str] = ()) -> Table:
@@ -231,21 +239,20 @@ _RULE = (
 
 
 def _compared(
-    study: Study, part: str, labels: Mapping[str, str], reference: str | None, seeds: int
+    study: Study, part: str, labels: Mapping[str, str], reference: tuple[str, str] | None, seeds: int
 ) -> list[Row]:
     found = {
-        name: study.difference(part, name, reference)
+        name: study.contrast({(part, name): 1.0, reference: -1.0})
         for name in labels
-        if reference is not None and name != reference
+        if reference is not None and (part, name) != reference
     }
     usable = {n: e for n, e in found.items() if e is not None and e.bound_p is not None}
     corrected = dict(zip(usable, holm([e.bound_p or 0.0 for e in usable.values()]), strict=True))
     rows = []
     for name, label in labels.items():
-        runs = study.of(part, name)
-        cells = {m: _mean(study.scores(part, name, PRIMARY, m), seeds) for m in ("psnr", "ssim")}
+        cells = _cells(study, part, name, seeds)
         estimate = found.get(name)
-        if name == reference:
+        if (part, name) == reference:
             cells["difference"] = cells["p"] = Cell(reason="the network that the others are compared with")
         elif estimate is None:
             cells["difference"] = cells["p"] = Cell(reason="no seed that both have")
@@ -256,9 +263,18 @@ def _compared(
             mark = "" if p is None else BEST if told and estimate.mean > 0 else "" if told else TIED
             cells["difference"] = Cell(estimate.mean, interval=interval, mark=mark)
             cells["p"] = Cell(p, reason=estimate.withheld)
-        cells |= _costs(runs)
         rows.append(Row(label, cells))
     return rows
+
+
+def _label(study: str, row: str) -> str:
+    return next(v.label for v in catalog.study(study).variants if v.name == row)
+
+
+def _cells(study: Study, part: str, name: str, seeds: int) -> dict[str, Cell]:
+    """A row's scores and costs."""
+    cells = {m: _mean(study.scores(part, name, PRIMARY, m), seeds) for m in ("psnr", "ssim")}
+    return cells | _costs(study.of(part, name))
 
 
 def _mean(scores: Scores | None, wanted: int) -> Cell:

@@ -81,6 +81,11 @@ def test_plans_share_what_rows_share_and_go_seed_by_seed(
             assert run.spec.recipe.optimizer.lr == 0.002 and run.spec.recipe.validation == 0.0
             assert run.spec.evaluation.also == [str(p.resolve()) for p in tested]
             assert run.spec.recipe.steps == 800
+    matched = {row: run for run in runs.matched(rate, 0) for _, row in run.rows}
+    assert matched.keys() == STUDY.matched["dims"].keys()
+    assert matched["table4/2"].spec.model.options["time_steps"] == 2
+    assert matched["table4/2"].spec.model.options["dim"] == STUDY.matched["dims"]["table4/2"]
+    assert matched["table3/MS-ResNet"].spec.model.options["block"] == "ms"
     lengths = {(r.spec.model.name, r.spec.recipe.steps) for r in runs.lengths(rate, 0)}
     assert len(lengths) == len(STUDY.lengths["steps"]) * len(STUDY.lengths["networks"])
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmark import catalog
 from benchmark.cli import main
+from benchmark.report.intervals import Estimate
 from benchmark.report.study import (
     CONTRADICTED,
     PRIMARY,
@@ -23,6 +24,7 @@ from benchmark.report.study import (
     claims_table,
     comparable,
     length_curves,
+    matched_table,
     networks_table,
 )
 
@@ -89,9 +91,13 @@ def test_one_seed_decides_nothing() -> None:
     assert "seed" in row.cells["p"].reason and row.cells["psnr"].n == 1 and row.cells["psnr"].wanted == 5
 
 
+def above_esdnet(of: Study, network: str) -> Estimate | None:
+    return of.contrast({("networks", network): 1.0, ("networks", "esdnet"): -1.0})
+
+
 def test_two_seeds_have_a_wide_interval_and_can_still_decide() -> None:
-    few = study(seeds=2, vlif=3.0).difference("networks", "vlif", "esdnet")
-    many = study(seeds=5, vlif=3.0).difference("networks", "vlif", "esdnet")
+    few = above_esdnet(study(seeds=2, vlif=3.0), "vlif")
+    many = above_esdnet(study(seeds=5, vlif=3.0), "vlif")
     assert few is not None and many is not None and few.low is not None and many.low is not None
     assert few.withheld and not many.withheld
     assert few.mean - few.low > 3 * (many.mean - many.low)
@@ -111,9 +117,22 @@ def test_tables_mark_what_is_told_and_name_the_reference() -> None:
     assert length_curves(of)["prenet"].keys() == {500, 2000, 4000}
 
 
+def test_rows_at_equal_energy_are_set_against_the_whole_network() -> None:
+    runs = [kept([["matched", "table4/2"]], "esdnet", seed, 20.5) for seed in range(5)]
+    for run in runs:
+        run["options"] = {"dim": 8}
+    of = study()
+    rows = {
+        r.label: r.cells for r in matched_table(Study([*of.runs, *runs], SETS), ("table3", "SRB"), 5).rows
+    }
+    assert list(rows) == ["SRB", "T = 2, dim 8"]
+    assert rows["T = 2, dim 8"]["difference"].value == pytest.approx(0.5, abs=0.1)
+    assert rows["T = 2, dim 8"]["difference"].mark == "best" and "difference" not in rows["SRB"]
+
+
 def test_an_interval_decides_what_is_comparable() -> None:
     near, far, wide = (study(seeds=n, nafnet=d) for n, d in ((5, 0.2), (5, 0.9), (2, 0.45)))
-    found = [comparable(s.difference("networks", "nafnet", "esdnet")) for s in (near, far, wide)]
+    found = [comparable(above_esdnet(s, "nafnet")) for s in (near, far, wide)]
     assert found[:2] == [SUPPORTED, CONTRADICTED] and comparable(None) == UNDECIDED
 
 
