@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -421,10 +422,11 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
             "final_loss": training["final_loss"],
             "validation_psnr_y": training["validation_psnr_y"],
             "parameters": record["parameters"]["trained"],
-            "data": record["data"],
+            "data": _by_name(record["data"]),
             "scores": scores,
             "cost": _cost(run),
-            **{key: record[key] for key in ("command", "commit", "code", "machine", "versions", "date")},
+            "command": _without_folders(record["command"]),
+            **{key: record[key] for key in ("commit", "code", "machine", "versions", "date")},
         }
         write_json(place, told)
     if known:
@@ -455,6 +457,16 @@ def _left(runs: Iterable[Planned], folder: Path) -> tuple[Planned, ...]:
     """The runs of which nothing is kept."""
     rates = _kept_rates(folder)
     return tuple(run for run in runs if run.identity not in rates and not _kept(run, folder).is_file())
+
+
+def _by_name(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The digests of the data, test sets by their folders' names."""
+    return {**data, "test": {Path(place).name: told for place, told in data.get("test", {}).items()}}
+
+
+def _without_folders(command: str) -> str:
+    """A command with the last name of each absolute path: where somebody keeps things is nobody's business."""
+    return re.sub(r"(?<![\w./])/(?:[^\s/'\"]+/)+(?=[^\s/'\"])", "", command)
 
 
 def _scores(images: Iterable[Mapping[str, Any]], column: str) -> list[float]:

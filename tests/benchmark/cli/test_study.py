@@ -202,7 +202,9 @@ def test_what_is_kept_is_small_and_counts_perfect_pictures_as_means_do(
         "training": training,
         "model_options": {},
     }
-    told |= {"parameters": {"trained": 5}, "data": {}, **made}
+    data = {"train": "a", "test": {str(tmp_path / "study-sets" / "scenes-heavy"): "b"}}
+    made["command"] = f"derain study {tmp_path}/bsds --real {tmp_path / 'real'} --workers 2 data.root=../x/y"
+    told |= {"parameters": {"trained": 5}, "data": data, **made}
     write_record(run.folder, {**told, "results": {"scenes-heavy": {"mean": {"n": 2}, "images": images}}})
     assert keep([run, other], tmp_path / "kept") == 1
     (place,) = (tmp_path / "kept" / "runs").iterdir()
@@ -211,3 +213,5 @@ def test_what_is_kept_is_small_and_counts_perfect_pictures_as_means_do(
     assert kept["rows"] == [["networks", run.spec.model.name]] and kept["cost"] is None
     assert json.loads((tmp_path / "kept" / "sets.json").read_text())["scenes-heavy"]["pictures"] == ["a", "b"]
     assert str(tmp_path) not in place.read_text()
+    assert kept["data"]["test"] == {"scenes-heavy": "b"}
+    assert kept["command"] == "derain study bsds --real real --workers 2 data.root=../x/y"
