@@ -67,7 +67,8 @@ def test_layers_files_and_pictures(tmp_path, capsys) -> None:
         energies = [float(r["energy_uj"]) for r in csv.DictReader(file)]
     assert energies == sorted(energies, reverse=True)
     assert "tabular" in (tmp_path / "l.tex").read_text()
-    assert {p.name for p in (tmp_path / "p").iterdir()} == {"energy-shares.png", "spike-rates.png"}
+    drawn = {f"{name}.{form}" for name in ("energy-shares", "spike-rates") for form in ("png", "pdf", "svg")}
+    assert {p.name for p in (tmp_path / "p").iterdir()} == drawn
 
 
 def test_rates_on_a_dataset(capsys) -> None:
