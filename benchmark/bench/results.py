@@ -20,6 +20,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_json, write_text
 from benchmark.reading import json_of
 from benchmark.text.markup import markdown_rows
+from benchmark.text.words import several
 
 FORMAT = 1
 
@@ -196,7 +197,7 @@ def circumstances(rows: Sequence[Row]) -> str:
     """When rows were taken, at which commits, with how many threads, and how busy the machine was."""
     taken = [row["taken"] for row in rows]
     made = sorted({(t["date"][:10], t["commit"] or "no commit", t["threads"]) for t in taken})
-    text = "; ".join(f"{date} at {commit}, {threads} threads" for date, commit, threads in made)
+    text = "; ".join(f"{date} at {commit}, {several(threads, 'thread')}" for date, commit, threads in made)
     loads = [x for t in taken for when in ("before", "after") for x in t["load"][when][:1]]
     if not loads:
         return f"{text}."
@@ -234,7 +235,7 @@ def markdown(data: Data) -> str:
     lines = [
         f"# Bench: {describe(provenance)}",
         "",
-        f"`{provenance['command']}`, {provenance['threads']} threads; "
+        f"`{provenance['command']}`, {several(provenance['threads'], 'thread')}; "
         + "; ".join(f"{date} at {commit or 'no commit'}" for date, commit in taken)
         + f". {versions}.",
         "",

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmark.errors import UserError, WorkError, printable
 from benchmark.text import output
+from benchmark.text.words import several
 
 FINE, LESS, BAD = "fine", "less", "fault"
 _GIB = 2**30
@@ -205,7 +206,7 @@ def told() -> Iterator[None]:
         torch = sys.modules.get("torch")
         if torch is not None:
             where = "a GPU seen" if torch.cuda.is_available() else "no GPU"
-            said.append(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {where}")
+            said.append(f"torch {torch.__version__}, {several(torch.get_num_threads(), 'thread')}, {where}")
             native = sys.modules.get("esdnet.native")
             if native is not None:
                 made = native.compiled.cache_info().currsize

@@ -24,7 +24,7 @@ from benchmark.means import identical, mean_of
 from benchmark.reading import path as expanded
 from benchmark.run.records import RECORD, in_words, provenance, read_record
 from benchmark.text.markup import markdown_rows
-from benchmark.text.words import commit_in_words, short
+from benchmark.text.words import commit_in_words, several, short
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -434,7 +434,8 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
     speed, measured = card["seconds_per_megapixel"], card["measured"]
     energy = ", ".join(f"{v / 1e3:,.1f} mJ ({k})" for k, v in cost["energy_uj"].items())
     lines += [
-        f"A megapixel takes {speed['seconds']} s by {speed['threads']} threads ({in_words(measured['machine'])}).",
+        f"A megapixel takes {speed['seconds']} s by {several(speed['threads'], 'thread')} "
+        f"({in_words(measured['machine'])}).",
         "",
         *_in_tiles(card.get("tiles")),
         "## Seen",
@@ -507,7 +508,8 @@ def _made(training: Mapping[str, Any], first: bool) -> list[str]:
         "",
         ("" if first else "This went on from the weights of the former. ")
         + f"Commit {commit_in_words(training['commit'])}, {training['date'][:10]}, {training['machine']}, "
-        f"{training['threads'] or 'all'} thread(s), {training['hours']} hours, {training['steps']:,} steps; recipe "
+        f"{several(training['threads'], 'thread') if training['threads'] else 'all threads'}, "
+        f"{training['hours']} hours, {training['steps']:,} steps; recipe "
         f"`general` (batch {recipe['batch']}, patch {recipe['patch']}, EMA {recipe['ema']}). {data['images']} "
         f"photographs trained on, {data['held_out']} held out to choose by ({training['chosen_psnr_y']:.2f} dB).",
         "",

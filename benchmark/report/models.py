@@ -14,6 +14,7 @@ from benchmark.shipped import Shipped, shipped
 from benchmark.text.escapes import in_markdown
 from benchmark.text.markup import markdown_rows
 from benchmark.text.terminal import Head, Line, grid
+from benchmark.text.words import several
 
 HEADERS = (
     "name",
@@ -100,7 +101,7 @@ def _shipped_cells(entry: Shipped) -> tuple[str, ...]:
             f"{title} {mean['psnr_esdnet']:.2f} (rainy {mean['rainy_psnr_esdnet']:.2f})"
             for title, mean in card["scores"].items()
         ),
-        f"{speed['seconds']} ({speed['threads']} threads)",
+        f"{speed['seconds']} ({several(speed['threads'], 'thread')})",
         card["licence"],
     )
 

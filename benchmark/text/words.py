@@ -14,6 +14,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} d"
 
 
+def several(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> several(1, "thread"), several(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{count:,} {noun}" + "s" * (count != 1)
+
+
 def short(value: float) -> str:
     """A number by two digits, as it is written out: 0.0079, 0.61, 44, 106.
 

@@ -134,6 +134,6 @@ def test_the_price_is_drawn_of_all_machines(tmp_path: Path) -> None:
     assert "| ESDNet | 360 ms (300 ms to 400 ms) | 200 ms | 3 | 1.00 GiB | 15 | 15 | 100 | 130 |  |" in text
     assert "| 130 | 65 |" in text and "not measured: out of memory" in text
     assert text.count("Energy is left empty") == 1 and "**Table 1, 1 of its " in text
-    assert "2030-01-02 at abc, 1 threads. One-minute load average 0.5 to 9: other programs" in text
+    assert "2030-01-02 at abc, 1 thread. One-minute load average 0.5 to 9: other programs" in text
     assert "| PReNet | not measured: derain bench --only reproduction/prenet |" in text
     assert "VLIF (not in Table 1)" in text
