@@ -310,26 +310,34 @@ class Metrics:
         self.cache = cache
         self.used = {p: f"pyiqa {version('pyiqa')}" for p in ("piqe_pyiqa",)}
         self.used["piqe_reference"] = "published algorithm"
+        self._missing: set[str] = set()
         self._checkpoint: Path | None = None
         from benchmark.metrics.noreference import metaiqa_checkpoint
 
         ready, told = opened(options.metrics)
         self.measures = {measure.metric.name: measure for measure in ready}
         for name, about in told.items():
-            self.used[name] = without_home(about.get("source") or f"not measured: {about['reason']}")
+            if "reason" in about:
+                self._leave_out(name, about["reason"])
+            else:
+                self.used[name] = without_home(about["source"])
         try:
             self._checkpoint = metaiqa_checkpoint(options.metaiqa)
             content = file_digest(self._checkpoint)[:8]
             self.used["metaiqa"] = f"{self._checkpoint.name}, sha256 {content}"
         except UserError as error:
-            self.used["metaiqa"] = without_home(f"not measured: {error}")
+            self._leave_out("metaiqa", str(error))
         kept = read_record(cache.parent, cache.name) or {}
         self.scores: dict[str, dict[str, float]] = kept.get("scores", {})
 
     @property
     def computed(self) -> list[str]:
         """The metrics that can be computed."""
-        return [m for m, how in self.used.items() if not how.startswith("not ")]
+        return [metric for metric in self.used if metric not in self._missing]
+
+    def _leave_out(self, metric: str, reason: str) -> None:
+        self._missing.add(metric)
+        self.used[metric] = without_home(f"not measured: {reason}")
 
     def record(
         self, photographs: Photographs, folder: Path, pictures: Sequence[Photograph], about: Record

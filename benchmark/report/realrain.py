@@ -61,10 +61,10 @@ def table2(
     second = next(p for p in PIQE if p != implementation)
     keys = [f"piqe_{implementation}", f"piqe_{second}", "metaiqa", *others]
     titles = [
-        f"PIQE ↓\n{_source(used, keys[0])}",
-        f"PIQE ↓\n{_source(used, keys[1])}",
-        f"MetaIQA ↑\n{_source(used, 'metaiqa')}",
-        *(f"{name} {'↓' if lower else '↑'}\n{_source(used, name)}" for name, lower in others.items()),
+        f"PIQE ↓\n{_source(rainy, keys[0])}",
+        f"PIQE ↓\n{_source(rainy, keys[1])}",
+        f"MetaIQA ↑\n{_source(rainy, 'metaiqa')}",
+        *(f"{name} {'↓' if lower else '↑'}\n{_source(rainy, name)}" for name, lower in others.items()),
     ]
     printed_as = {keys[0]: "piqe", "metaiqa": "metaiqa"}
     columns = [Column(key, title.rstrip(), 3, spread="sem") for key, title in zip(keys, titles, strict=True)]
@@ -148,9 +148,9 @@ def _changes(
     return cells
 
 
-def _source(used: Mapping[str, str], key: str) -> str:
-    text = used.get(key, "")
-    return "" if text.startswith("not ") else text
+def _source(rainy: Record, key: str) -> str:
+    """What computed a metric; nothing where nothing did."""
+    return str(rainy["implementations"][key]) if _values(rainy, key) else ""
 
 
 def _values(record: Record, key: str) -> dict[str, float]:
