@@ -228,7 +228,26 @@ _START = (
     ),
 )
 
-CASES: tuple[Case, ...] = (*_NEURON, *_TRAINING, *_RESTORING, *_DATA, *_METRICS, *_START)
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+_EXPORTED = tuple(
+    Case(
+        f"export/{name}",
+        f"{name}-general restores a picture of 256×256, by torch",
+        f"sides.exported:{name}",
+        (
+            Peer(
+                "onnxruntime, from the file of derain export",
+                f"sides.exported:{name}_onnx",
+                needs=_ONNX,
+                agreement=agreement,
+            ),
+        ),
+    )
+    # a neuron at its threshold fires or not by the last bit
+    for name, agreement in (("nafnet", 1e-4), ("esdnet", None))
+)
+
+CASES: tuple[Case, ...] = (*_NEURON, *_TRAINING, *_RESTORING, *_DATA, *_METRICS, *_START, *_EXPORTED)
 
 STUDIES = {
     "scaling": "time, memory and energy of ESDNet's training step against T, width, picture size and batch",
