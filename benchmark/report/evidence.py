@@ -180,7 +180,7 @@ def _words(text: str) -> str:
 
 
 def speed() -> Grid | None:
-    """Times beside the peers' on the newest machine of `results/bench`."""
+    """Times beside the peers' of `results/bench`, each case as it was last measured."""
     files = [
         (str(told["provenance"]["date"]), told)
         for path in results("bench").glob("*.json")
@@ -190,8 +190,8 @@ def speed() -> Grid | None:
     ]
     if not files:
         return None
-    date, told = max(files, key=lambda one: one[0])
-    machine = told["provenance"]["machine"]
+    files.sort(key=lambda one: one[0])
+    newest = {row["case"]: told for _, told in files for row in told["rows"]}
     rows = [
         [
             row["case"],
@@ -203,18 +203,34 @@ def speed() -> Grid | None:
             row.get("asked"),
             row.get("reason")
             or ("reached" if row.get("reached") else "not reached" if row.get("asked") else ""),
+            told["provenance"]["machine"]["processor"],
         ]
+        for _, told in files
         for row in told["rows"]
+        if newest[row["case"]] is told
     ]
-    about = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {date[:10]}."
-    columns = ["Case", "beside", "ours", "peer's", "unit", "ratio", "ratio asked", "what came of it"]
+    machines = [(date, told["provenance"]["machine"]) for date, told in files]
+    about = "; ".join(
+        f"{m['processor']}, {m['cores']} cores, {m['memory_gib']} GiB, {date[:10]}" for date, m in machines
+    )
+    columns = [
+        "Case",
+        "beside",
+        "ours",
+        "peer's",
+        "unit",
+        "ratio",
+        "ratio asked",
+        "what came of it",
+        "machine",
+    ]
     return Grid(
         "Speed and memory beside peers",
         "",
         columns,
         rows,
         [
-            f"{about} The ratio is the median over rounds of the peer's over ours (memory: ours over the peer's)."
+            f"{about}. The ratio is the median over rounds of the peer's over ours (memory: ours over the peer's)."
         ],
     )
 
