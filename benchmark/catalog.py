@@ -114,13 +114,11 @@ class Network:
 
     def load_class(self) -> type[nn.Module]:
         """Import the network's class (this imports torch)."""
-        module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(self.target)
 
     def load_loss(self) -> Callable[..., Any]:
         """Import the network's own loss: `loss(outputs, rainy, target) -> scalar`, as those of `benchmark.training`."""
-        module, _, attribute = self.loss.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(self.loss)
 
     def option(self, name: str) -> Option:
         """What one of its options may be."""
@@ -138,11 +136,16 @@ class Network:
         return self.declared if self.declared is not None else _options_of_class(self.target, self.name)
 
 
+def _imported(target: str) -> Any:
+    """What "package.module:name" names."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 @functools.cache
 def _options_of_class(target: str, name: str) -> dict[str, Option]:
-    module, _, attribute = target.partition(":")
     try:
-        network = getattr(importlib.import_module(module), attribute)
+        network = _imported(target)
     except Exception as error:
         told = fault_in_words(error, target.partition(":")[0].partition(".")[0])
         raise UserError(f"network '{name}': {target} cannot be had: {told}") from error
