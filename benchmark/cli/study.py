@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
 from benchmark.cli.planning import show_plan
@@ -30,6 +30,9 @@ from benchmark.spec import STUDY
 from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
 from benchmark.text import output
 from benchmark.text.escapes import write_csv
+
+if TYPE_CHECKING:
+    from ablations import Study
 
 RATES = "rates.csv"
 PARTS = ("rates", "ablations", "networks", "matched", "lengths", "energy")
@@ -79,9 +82,7 @@ class Sets:
     train: Path  # clean photographs
     test: tuple[Path, ...]  # pairs, for the networks' first seed
     small: tuple[Path, ...]  # those of them for its other seeds
-    least: tuple[
-        Path, ...
-    ]  # and those for all that is trained beside: the primary set, small sets of real pairs
+    least: tuple[Path, ...]  # the primary set and small real ones, for all that is trained beside
 
 
 def open_sets(
@@ -188,10 +189,9 @@ class Runs:
 
     def ablations(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
         """Every row of the ablation studies; a row that several have is one run."""
-        common = self._varied(rate)
         return [
             self._planner.plan(
-                [*common, *words_of(study.base), *words_of(row.settings)],
+                self._varied(rate, study, row.settings),
                 seed,
                 f"{study.name} {row.name}",
                 [(study.name, row.name)],
@@ -209,12 +209,7 @@ class Runs:
             (variant,) = (v for v in study.variants if v.name == row)
             planned.append(
                 self._planner.plan(
-                    [
-                        *self._varied(rate),
-                        *words_of(study.base),
-                        *words_of(variant.settings),
-                        f"model.dim={dim}",
-                    ],
+                    [*self._varied(rate, study, variant.settings), f"model.dim={dim}"],
                     seed,
                     f"matched {key}",
                     [("matched", key)],
@@ -228,13 +223,12 @@ class Runs:
         A network that S1 has not has ESDNet's rate.
         """
         asked = self.study.energy
-        common = self._varied(rate)
         (table3,) = (
             study for study in map(catalog.study, self.study.ablations["studies"]) if study.name == "table3"
         )
         blocks = [
             self._planner.plan(
-                [*common, *words_of(table3.base), *words_of(settings)],
+                self._varied(rate, table3, settings),
                 seed,
                 f"energy {name}",
                 [("energy", name), *(("table3", v.name) for v in table3.variants if v.name == name)],
@@ -278,8 +272,8 @@ class Runs:
             for name in asked["networks"]
         ]
 
-    def _varied(self, rate: Mapping[str, float]) -> list[str]:
-        """The network that the ablations vary."""
+    def _varied(self, rate: Mapping[str, float], study: Study, settings: Mapping[str, Any]) -> list[str]:
+        """The network that the ablations vary, as a row of a study has it."""
         asked = self.study.ablations
         return [
             "model=esdnet",
@@ -287,6 +281,8 @@ class Runs:
             *words_of(asked["settings"]),
             f"recipe.optimizer.lr={rate['esdnet']}",
             self._tests(self.sets.least),
+            *words_of(study.base),
+            *words_of(settings),
         ]
 
     def _network(self, name: str) -> list[str]:
@@ -544,18 +540,10 @@ def _ordered(
     runs: Runs, rates: Mapping[str, float], parts: Sequence[str], study: Declared, seeds: Sequence[int] | None
 ) -> Iterator[Planned]:
     """The ablations first, whose seeds are never fewer; each part seed by seed, so that rows have equally many."""
-    kinds = {
-        "ablations": runs.ablations,
-        "networks": runs.networks,
-        "matched": runs.matched,
-        "lengths": runs.lengths,
-        "energy": runs.energy,
-    }
-    for part, planned in kinds.items():
-        if part in parts:
-            for seed in getattr(study, part)["seeds"]:
-                if seeds is None or seed in seeds:
-                    yield from planned(rates, seed)
+    for part in PARTS[1:]:  # each has its seeds in what is declared, and its runs in `Runs`
+        for seed in getattr(study, part)["seeds"] if part in parts else ():
+            if seeds is None or seed in seeds:
+                yield from getattr(runs, part)(rates, seed)
 
 
 __all__ = [
