@@ -47,24 +47,22 @@ class Exported(nn.Module):
         Raises:
             UserError: pictures of another size than the file is for.
         """
-        if self.about["size"] is None:
-            multiple, shape = self.about["multiple"], tuple(rainy.shape)
-            if rainy.ndim != 4 or shape[1] != 3 or any(n < _LEAST or n % multiple for n in shape[2:]):
-                raise UserError(
-                    f"{self.about['title']} was exported for pictures of (N, 3, H, W), H and W multiples of "
-                    f"{multiple} of at least {_LEAST}, not {shape}"
-                )
-            return self._restored(rainy)
-        height, width = self.about["size"]
-        if rainy.ndim != 4 or tuple(rainy.shape[1:]) != (3, height, width):
-            raise UserError(
-                f"{self.about['title']} was exported for pictures of (N, 3, {height}, {width}), not "
-                f"{tuple(rainy.shape)}: restore in tiles of that size, or export it with --size"
-            )
-        return self._restored(rainy)
-
-    def _restored(self, rainy: Tensor) -> Tensor:
+        self._require_size(tuple(rainy.shape))
         return torch.cat([self._run(one[None].float()) for one in rainy]).to(rainy.dtype)
+
+    def _require_size(self, shape: tuple[int, ...]) -> None:
+        title, size, multiple = (self.about[key] for key in ("title", "size", "multiple"))
+        if size is not None:
+            if len(shape) != 4 or shape[1:] != (3, *size):
+                raise UserError(
+                    f"{title} was exported for pictures of (N, 3, {size[0]}, {size[1]}), not {shape}: restore in "
+                    "tiles of that size, or export it with --size"
+                )
+        elif len(shape) != 4 or shape[1] != 3 or any(n < _LEAST or n % multiple for n in shape[2:]):
+            raise UserError(
+                f"{title} was exported for pictures of (N, 3, H, W), H and W multiples of {multiple} of at least "
+                f"{_LEAST}, not {shape}"
+            )
 
 
 def _sizes(about: Mapping[str, Any]) -> Any:
