@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import UserError, WorkError
 from benchmark.files import atomic
+from esdnet.native import portable
 
 KEY = "derain"
 TOLERANCE = 1e-4  # of the [0, 1] of pictures
@@ -90,7 +91,7 @@ def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[s
         raise UserError(
             "ONNX needs onnx, onnxscript and onnxruntime: pip install onnx onnxscript onnxruntime"
         ) from None
-    with _quiet():
+    with _quiet(), portable():
         try:
             program = torch.onnx.export(
                 network,
@@ -115,7 +116,7 @@ def write_pt2(network: nn.Module, path: Path, example: Tensor, about: Mapping[st
     Raises:
         WorkError: the network cannot be written so.
     """
-    with _quiet():
+    with _quiet(), portable():
         try:
             program = torch.export.export(network, (example,), dynamic_shapes=_sizes(about))
         except Exception as error:

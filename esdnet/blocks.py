@@ -7,7 +7,6 @@ over time and batch together.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from esdnet import attention, native, winograd
+from esdnet import attention, kernels, native, winograd
 from esdnet.neurons import LeakySequence
 from esdnet.sizes import crop_to, pad_to_multiple
 
@@ -93,19 +92,7 @@ def _as_bytes(shape: torch.Size) -> contextlib.AbstractContextManager[object]:
 
 def _is_affine(norm: nn.Module) -> bool:
     """Whether a norm is now a fixed map, a·x + b a channel: a batch norm at test time."""
-    return (
-        isinstance(norm, nn.BatchNorm2d)
-        and not norm.training
-        and norm.track_running_stats
-        and norm.affine
-        and not native.hooked(norm)
-    )
-
-
-def _affine(norm: Any) -> tuple[Tensor, Tensor]:
-    """Its a and b. They are computed at each call: weights may have changed, and it costs nothing."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    return isinstance(norm, nn.BatchNorm2d) and not norm.training and norm.track_running_stats and norm.affine
 
 
 class ConvNorm(nn.Module):
@@ -131,11 +118,14 @@ class ConvNorm(nn.Module):
                 made = self.conv(images)
             made = self.norm(made)
         elif torch.is_grad_enabled() or not _is_affine(self.norm):
-            made = self.norm(winograd.convolve(images, self.conv.weight))
+            made = self.norm(winograd.convolved(self.conv, images))
+        elif native.hooked(self.conv) or native.hooked(self.norm):
+            with winograd.Instead(self.conv, self.norm):
+                made = self.norm(self.conv(images))
         else:
-            scale, shift = _affine(self.norm)
             base = None if onto is None else onto.flatten(0, 1)
-            made = winograd.convolve_and_scale(images, self.conv.weight, scale, shift, base)
+            fixed = winograd.fixed_map(self.norm)
+            made = winograd.convolve_and_scale(images, self.conv.weight, *fixed, base)
             onto = None
         made = made.unflatten(0, frames.shape[:2])
         return made if onto is None else onto + made
@@ -227,8 +217,8 @@ class PoolGate(nn.Module):
     """σ(MLP(means) + MLP(maxima)): a weight in (0, 1) for each of K time steps or channels.
 
     The MLP is linear (K to max(1, K / reduction)), ReLU, linear, without bias, written as 1×1×1
-    convolutions so that the authors' weights have the right shape. As such they are counted and hooked; else
-    they are products of matrices, since torch takes 0.2 ms to begin a convolution of a single voxel.
+    convolutions so that the authors' weights have the right shape. They are computed as products of matrices, since
+    torch takes 0.2 ms to begin a convolution of a single voxel.
     """
 
     def __init__(self, size: int, reduction: int) -> None:
@@ -246,9 +236,10 @@ class PoolGate(nn.Module):
 
 def _of_voxels(conv: nn.Conv3d, voxels: Tensor) -> Tensor:
     """A 1×1×1 convolution of single voxels, (N, K) to (N, out)."""
-    if native.watched() or native.hooked(conv):
+    if native.is_portable() or not native.hooked(conv):
+        return F.linear(voxels, conv.weight.flatten(1))
+    with attention.Voxels(conv):
         return conv(voxels[:, :, None, None, None]).flatten(1)
-    return F.linear(voxels, conv.weight.flatten(1))
 
 
 class MixedAttention(nn.Module):
@@ -297,15 +288,7 @@ class MixedAttention(nn.Module):
         """(T, N, C, H, W) to the same shape, not negative; added to `onto`."""
         if self.channel is not None and self.spatial is not None and attention.usable(frames):
             spatial = self.spatial
-            gates = [gate for gate in (self.temporal, self.channel) if gate is not None]
-            return attention.attend(
-                frames,
-                onto,
-                self._weigh,
-                lambda maps: spatial(maps).sigmoid(),
-                [parameter for gate in gates for parameter in gate.parameters()],
-                list(spatial.parameters()),
-            )
+            return attention.attend(frames, onto, self._weigh, lambda maps: spatial(maps).sigmoid())
         if self.temporal is not None or self.channel is not None:
             weights = self._weigh(frames.mean((3, 4)), frames.amax((3, 4)))
             frames = frames * weights[..., None, None]
@@ -394,10 +377,10 @@ class FeatureRefinement(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
+        first: Any = self.spatial[0]
         if native.hooked(self.spatial):
-            gate = self.spatial(features)
+            gate = winograd.convolved(first, features, self.spatial)
         else:
-            first: Any = self.spatial[0]
             gate = self.spatial[1:](winograd.convolved(first, features))
         return (1 - gate) * self.channel(features) + gate * features
 
@@ -474,10 +457,7 @@ class EncoderDecoder(nn.Module):
 
     def merge(self, frames: Tensor) -> Tensor:
         """The decoder's frames (T, N, C, H, W) as one image (N, C, H, W): their mean over time."""
-        if native.watched():
-            return frames.mean(0)
-        # torch's own mean over the first axis of channels-last frames takes twenty times as long
-        return functools.reduce(torch.add, frames.unbind()) / len(frames)
+        return kernels.mean_over_time(frames)
 
     def forward(self, rainy: Tensor) -> Tensor:
         """Restore images (N, 3, H, W) in [0, 1], H and W of at least 16; the answer is not clamped."""

@@ -46,16 +46,13 @@ def _start(kernel: str, current: Tensor, *arguments: Any, **constants: Any) -> N
 
 
 def usable(frames: Tensor) -> bool:
-    """Whether the kernels take this tensor: on a GPU, not being traced, and Triton is there."""
+    """Whether the kernels take this tensor: on a GPU, and Triton is there."""
     return (
         frames.is_cuda
         and _installed()
         and os.environ.get("DERAIN_NATIVE") != "0"
-        and type(frames) in (Tensor, torch.nn.Parameter)
         and frames.numel() > 0
         and frames.dtype in _TYPES
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
     )
 
 

@@ -1,9 +1,10 @@
 """Spiking neurons over a whole time sequence: one pass forward, one backward.
 
 `leaky_spikes` and `integer_spikes` are what neurons.py calls. Each is a single autograd node for all T
-steps. The first keeps nothing but its own input for the backward pass, which integrates the membrane a
-second time; the second keeps one bit of information (a byte) an element. The autograd graph of a stepped
-neuron keeps several tensors of the input's size for every step.
+steps. The first is a registered operator, `torch.ops.esdnet.leaky_spikes`, so that compilers, exporters, counters and
+profilers see one operation and none of them changes what is computed. It keeps nothing but its own input for the
+backward pass, which integrates the membrane a second time; the second keeps one bit of information (a byte) an element.
+The autograd graph of a stepped neuron keeps several tensors of the input's size for every step.
 
 On a CPU with a C compiler the first runs in native.py, on a GPU in gpu.py; what is here is the definition, and serves
 everywhere else.
@@ -13,6 +14,7 @@ gives the same weights. The spikes are the same bits in both, the gradients with
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from esdnet import gpu, native
+from esdnet import gpu, layout, native
 
 
 def _sigmoid_slope(distance: Tensor, alpha: float) -> Tensor:
@@ -82,7 +84,7 @@ def membrane(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Te
         subtract:  h_t = β h_{t−1} + x_t − s_{t−1} θ
         none:      h_t = β h_{t−1} + x_t
     """
-    potential = torch.empty_like(current)
+    potential = layout.empty(current, layout.is_channels_last(current))
     for t, arriving in enumerate(current):
         now = potential[t]
         if t == 0:
@@ -104,96 +106,154 @@ def _fused(current: Tensor) -> ModuleType | None:
     return next((module for module in (native, gpu) if module.usable(current)), None)
 
 
-def _spikes(current: Tensor, beta: Tensor, threshold: Tensor, reset: str) -> Tensor:
+@torch.library.custom_op("esdnet::leaky_spikes", mutates_args=())
+def _leaky_spikes(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    surrogate: str,
+    alpha: float,
+    detach_reset: bool,
+) -> Tensor:
     fused = _fused(current)
     if fused is not None:
         return fused.forward(current, beta, threshold, reset)
     return membrane(current, beta, threshold, reset).ge_(threshold)
 
 
-class _LeakySpikes(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        current: Tensor,
-        beta: Tensor,
-        threshold: Tensor,
-        reset: str,
-        surrogate: str,
-        alpha: float,
-        detach_reset: bool,
-    ) -> Tensor:
-        ctx.save_for_backward(current, beta, threshold)
-        ctx.options = reset, surrogate, alpha, detach_reset
-        return _spikes(current, beta, threshold, reset)
+@_leaky_spikes.register_fake
+def _(
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    surrogate: str,
+    alpha: float,
+    detach_reset: bool,
+) -> Tensor:
+    return layout.empty(current, layout.is_channels_last(current))
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # g_t is the gradient of h_t, σ' the surrogate's slope and e_t the gradient of s_t: its own, and unless
-        # detached what comes through the reset of the next step.
-        #   zero:      g_t = e_t σ'_t + β g_{t+1} (1 − s_t)    e_t = ∂s_t − β g_{t+1} h_t
-        #   subtract:  g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t − θ g_{t+1}
-        #   none:      g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t
-        current, beta, threshold = ctx.saved_tensors
-        reset, surrogate, alpha, detach_reset = ctx.options
-        wants_beta, wants_threshold = ctx.needs_input_grad[1:3]
-        fused = _fused(current)
-        if fused is not None:
-            gradient, by_beta, by_threshold = fused.backward(
-                current,
-                grads[0],
-                beta,
-                threshold,
-                reset,
-                surrogate,
-                alpha,
-                detach_reset,
-                wants_beta,
-                wants_threshold,
-            )
-            return (
-                gradient,
-                None if by_beta is None else by_beta.sum_to_size(beta.shape).to(beta.dtype),
-                None
-                if by_threshold is None
-                else by_threshold.sum_to_size(threshold.shape).to(threshold.dtype),
-                *[None] * 4,
-            )
-        potential = membrane(current, beta, threshold, reset)
-        slope = SURROGATES[surrogate](potential - threshold, alpha)
-        gradient = torch.empty_like(slope)
-        beta_gradient, threshold_gradient = torch.zeros_like(slope[0]), torch.zeros_like(slope[0])
-        last = len(current) - 1
-        for t in range(last, -1, -1):
-            now, spike_gradient = gradient[t], grads[0][t]
-            if t == last:
-                torch.mul(spike_gradient, slope[t], out=now)
-                if wants_threshold:
-                    threshold_gradient -= now
-                continue
-            later, carried = gradient[t + 1], gradient[t + 1] * beta
-            if not detach_reset and reset == "zero":
-                spike_gradient = torch.addcmul(spike_gradient, carried, potential[t], value=-1)
-            elif not detach_reset and reset == "subtract":
-                spike_gradient = spike_gradient - later * threshold
+
+@torch.library.custom_op("esdnet::leaky_spikes_backward", mutates_args=())
+def _leaky_spikes_backward(
+    gradient: Tensor,
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    surrogate: str,
+    alpha: float,
+    detach_reset: bool,
+    wants_beta: bool,
+    wants_threshold: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `current`, and of `beta` and `threshold` where they are wanted, else nothing in their place."""
+    backward = getattr(_fused(current), "backward", _stepped_backward)
+    found, *constants = backward(
+        current,
+        gradient,
+        beta,
+        threshold,
+        reset,
+        surrogate,
+        alpha,
+        detach_reset,
+        wants_beta,
+        wants_threshold,
+    )
+    to_beta, to_threshold = (
+        current.new_empty(0) if sums is None else sums.sum_to_size(wanted.shape).to(wanted.dtype)
+        for sums, wanted in zip(constants, (beta, threshold), strict=True)
+    )
+    return found, to_beta, to_threshold
+
+
+@_leaky_spikes_backward.register_fake
+def _(
+    gradient: Tensor,
+    current: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    surrogate: str,
+    alpha: float,
+    detach_reset: bool,
+    wants_beta: bool,
+    wants_threshold: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        layout.empty(current, layout.is_channels_last(current)),
+        beta.new_empty(beta.shape) if wants_beta else current.new_empty(0),
+        threshold.new_empty(threshold.shape) if wants_threshold else current.new_empty(0),
+    )
+
+
+def _stepped_backward(
+    current: Tensor,
+    gradient: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    surrogate: str,
+    alpha: float,
+    detach_reset: bool,
+    wants_beta: bool,
+    wants_threshold: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """In torch's operations, as `native.backward`; the constants' are of one step's shape."""
+    # g_t is the gradient of h_t, σ' the surrogate's slope and e_t the gradient of s_t: its own, and unless
+    # detached what comes through the reset of the next step.
+    #   zero:      g_t = e_t σ'_t + β g_{t+1} (1 − s_t)    e_t = ∂s_t − β g_{t+1} h_t
+    #   subtract:  g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t − θ g_{t+1}
+    #   none:      g_t = e_t σ'_t + β g_{t+1}              e_t = ∂s_t
+    potential = membrane(current, beta, threshold, reset)
+    slope = SURROGATES[surrogate](potential - threshold, alpha)
+    out = torch.empty_like(slope)
+    to_beta, to_threshold = torch.zeros_like(slope[0]), torch.zeros_like(slope[0])
+    last = len(current) - 1
+    for t in range(last, -1, -1):
+        now, spike_gradient = out[t], gradient[t]
+        if t == last:
             torch.mul(spike_gradient, slope[t], out=now)
             if wants_threshold:
-                threshold_gradient -= now
-                if reset == "subtract":
-                    threshold_gradient -= later * potential[t].ge(threshold)
-            if wants_beta:
-                left = potential[t] * potential[t].lt(threshold) if reset == "zero" else potential[t]
-                beta_gradient.addcmul_(later, left)
-            if reset == "zero":
-                carried.mul_(potential[t].lt(threshold))
-            now.add_(carried)
-        return (
-            gradient,
-            beta_gradient.sum_to_size(beta.shape) if wants_beta else None,
-            threshold_gradient.sum_to_size(threshold.shape) if wants_threshold else None,
-            *[None] * 4,
-        )
+                to_threshold -= now
+            continue
+        later, carried = out[t + 1], out[t + 1] * beta
+        if not detach_reset and reset == "zero":
+            spike_gradient = torch.addcmul(spike_gradient, carried, potential[t], value=-1)
+        elif not detach_reset and reset == "subtract":
+            spike_gradient = spike_gradient - later * threshold
+        torch.mul(spike_gradient, slope[t], out=now)
+        if wants_threshold:
+            to_threshold -= now
+            if reset == "subtract":
+                to_threshold -= later * potential[t].ge(threshold)
+        if wants_beta:
+            left = potential[t] * potential[t].lt(threshold) if reset == "zero" else potential[t]
+            to_beta.addcmul_(later, left)
+        if reset == "zero":
+            carried.mul_(potential[t].lt(threshold))
+        now.add_(carried)
+    return out, to_beta if wants_beta else None, to_threshold if wants_threshold else None
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.options = inputs[3:]
+
+
+def _leaky_spikes_differentiated(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    wanted = ctx.needs_input_grad[1:3]
+    found = _leaky_spikes_backward(gradient, *ctx.saved_tensors, *ctx.options, *wanted)
+    return (
+        found[0],
+        *(sums if want else None for sums, want in zip(found[1:], wanted, strict=True)),
+        *[None] * 4,
+    )
+
+
+_leaky_spikes.register_autograd(_leaky_spikes_differentiated, setup_context=_keep)
 
 
 def leaky_spikes(
@@ -220,10 +280,9 @@ def leaky_spikes(
         ask.
     """
     beta, threshold = beta.to(current.dtype), threshold.to(current.dtype)
-    # without gradients a node of autograd would serve profilers alone, and take a fifth of the time
-    if not torch.is_grad_enabled() and not torch.autograd._profiler_enabled():
-        return _spikes(current, beta, threshold, reset)
-    return _LeakySpikes.apply(current, beta, threshold, reset, surrogate, alpha, detach_reset)
+    if native.is_portable():
+        return membrane(current, beta, threshold, reset).ge(threshold).to(current.dtype)
+    return _leaky_spikes(current, beta, threshold, reset, surrogate, alpha, detach_reset)
 
 
 def stepped_spikes(
@@ -301,3 +360,29 @@ def integer_spikes(current: Tensor, beta: float, levels: int) -> Tensor:
     Halves round to even. The gradient of s_t is 1/D where 0 ≤ m_t ≤ D, and none goes through the reset.
     """
     return _IntegerSpikes.apply(current, beta, levels)
+
+
+@torch.library.custom_op("esdnet::mean_over_time", mutates_args=())
+def _mean_over_time(frames: Tensor) -> Tensor:
+    return functools.reduce(torch.add, frames.unbind()) / len(frames)
+
+
+@_mean_over_time.register_fake
+def _(frames: Tensor) -> Tensor:
+    return torch.empty_like(frames[0])
+
+
+def _keep_steps(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.steps = len(inputs[0])
+
+
+def _mean_over_time_differentiated(ctx: Any, gradient: Tensor) -> Tensor:
+    return torch.stack([gradient / ctx.steps] * ctx.steps)
+
+
+_mean_over_time.register_autograd(_mean_over_time_differentiated, setup_context=_keep_steps)
+
+
+def mean_over_time(frames: Tensor) -> Tensor:
+    """(T, N, ...) to (N, ...), a twentieth of the time of torch's mean over the first axis of channels-last frames."""
+    return frames.mean(0) if native.is_portable() else _mean_over_time(frames)

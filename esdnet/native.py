@@ -1,8 +1,11 @@
 """The neuron on a CPU in C (native.c): compiled when first used, kept in the cache folder, never required.
 
 Where there is no C compiler, or it fails, or `DERAIN_NATIVE=0`, `library` answers None and kernels.py computes the
-same spikes with torch's operations. torch.compile does this too, but takes 24 to 44 s to start in every process
+same spikes with torch's operations. torch.compile's own code for these takes 24 to 44 s to start in every process
 (measured; 2 to 3 s here, once a machine) and leaves out roundings between bfloat16 operations.
+
+Who watches or traces torch's operations sees the registered operators of kernels.py, winograd.py and attention.py
+(`torch.ops.esdnet`): what is computed does not depend on it. Only `portable` leaves them out.
 """
 
 from __future__ import annotations
@@ -19,12 +22,11 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from esdnet import layout, owned
 
@@ -173,23 +175,42 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     return None if name is None else compiled("native.c", *_EXACT, f"-D{name.upper()}")
 
 
+_portable = False
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """Inside, in this whole process, networks are torch's own operations alone: for a file that must run elsewhere.
+
+    Neurons pass no gradients there.
+    """
+    global _portable
+    before, _portable = _portable, True
+    try:
+        yield
+    finally:
+        _portable = before
+
+
+def is_portable() -> bool:
+    """Whether torch's own operations alone are wanted, see `portable`."""
+    return _portable
+
+
 def plain(tensor: Tensor) -> bool:
-    """Whether that is a tensor with values at an address of this process, and nobody is tracing what is done."""
-    return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter) and not _followed()
-
-
-def watched() -> bool:
-    """Whether somebody follows torch's operations one by one, to count, trace or compile them."""
-    return _followed() or _get_current_dispatch_mode() is not None
-
-
-def _followed() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    """Whether that is a tensor with values at an address of this process."""
+    return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
 
 
 def hooked(module: torch.nn.Module) -> bool:
     """Whether somebody waits for that module to be called."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch.nn.modules.module._has_any_global_hook()
+    )
 
 
 def usable(frames: Tensor) -> bool:

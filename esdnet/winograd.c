@@ -110,7 +110,16 @@ NOINLINE void transform_input(const float *restrict x, float *restrict v, shape 
   }
 }
 
-/* y = Aᵀ m A of each square m (16, tiles, K), times scale plus shift where they are given, on top of y if `add` */
+/* a product that has been rounded before anything is added to it, as torch rounds it */
+#if defined(__x86_64__)
+#define ROUNDED(a) __asm__("" : "+v"(a))
+#elif defined(__aarch64__)
+#define ROUNDED(a) __asm__("" : "+w"(a))
+#else
+#define ROUNDED(a) __asm__("" : "+m"(a))
+#endif
+
+/* y = Aᵀ m A of each square m (16, tiles, K), times scale and plus shift where they are given, on top of y if `add` */
 NOINLINE void transform_output(const float *restrict m, float *restrict y, shape s, long K, long first, long tiles,
                                long rows, const float *scale, const float *shift, int add) {
   for (long p = 0; p < tiles; p++) {
@@ -129,7 +138,9 @@ NOINLINE void transform_output(const float *restrict m, float *restrict y, shape
         vec out[2] = {t[i][0] + t[i][1] + t[i][2], t[i][1] - t[i][2] - t[i][3]};
         for (int j = 0; j < 2 && left + j < s.W; j++) {
           float *to = y + ((n * s.H + top + i) * s.W + left + j) * K + k;
-          vec value = scale ? out[j] * CONST_AT(scale + k) + CONST_AT(shift + k) : out[j];
+          vec value = scale ? out[j] * CONST_AT(scale + k) : out[j];
+          ROUNDED(value);
+          if (shift) value += CONST_AT(shift + k);
           AT(to) = add ? AT(to) + value : value;
         }
       }

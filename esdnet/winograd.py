@@ -1,17 +1,21 @@
 """3×3 convolutions of float32 images on a CPU with 16 multiplications for 4 outputs and not 36 (winograd.c).
 
 Twice as fast as torch's at ESDNet's sizes, forward and both gradients, and as exact; whole where native.py can compile,
-else torch's own convolution serves. Images are in torch's channels-last order.
+else torch's own convolution serves. Images are in torch's channels-last order. The operators are registered:
+`torch.ops.esdnet.conv3x3`, its gradients, and `conv3x3_affine`, with a norm's fixed map behind it.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import register_flop_formula
 
 from esdnet import native
 
@@ -23,38 +27,44 @@ _FEWEST = 32
 
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where torch's operations serve."""
-    return native.compiled("winograd.c", "-ffp-contract=fast")
+    return None if native.is_portable() else native.compiled("winograd.c", "-ffp-contract=fast")
+
+
+@torch.compiler.assume_constant_result
+def lanes() -> int:
+    """What the numbers of channels must be multiples of; 0 where torch's operations serve."""
+    lib = library()
+    return 0 if lib is None else int(lib.lanes())
 
 
 def fits(conv: nn.Conv2d) -> bool:
     """Whether that convolution is of the kind that is computed here, on this machine."""
-    lib = library()
+    fit = lanes()
     return (
-        lib is not None
+        fit > 0
+        and type(conv) is nn.Conv2d
         and conv.kernel_size == (3, 3)
         and conv.stride == conv.padding == conv.dilation == (1, 1)
         and conv.groups == 1
         and conv.padding_mode == "zeros"
         and min(conv.in_channels, conv.out_channels) >= _FEWEST
-        and conv.in_channels % lib.lanes() == conv.out_channels % lib.lanes() == 0
+        and conv.in_channels % fit == conv.out_channels % fit == 0
     )
 
 
 def layout(images: Tensor) -> torch.memory_format:
     """The order of memory for a network of convolutions: channels last for these, and for a GPU's tensor cores."""
-    suits = images.is_cuda or (native.plain(images) and library() is not None)
+    suits = images.is_cuda or (images.device.type == "cpu" and lanes() > 0)
     return torch.channels_last if suits else torch.contiguous_format
 
 
 def usable(conv: nn.Conv2d, images: Tensor) -> bool:
-    """Whether `convolve`, and its bias, may stand for `conv(images)`: the same within rounding, and nobody looks on."""
+    """Whether `convolve` may stand for `conv(images)`: it is the same within rounding."""
     return (
-        native.plain(images)
+        images.device.type == "cpu"
         and images.dtype == conv.weight.dtype == torch.float32
         and images.numel() > 0
         and not torch.is_autocast_enabled("cpu")
-        and not native.hooked(conv)
-        and not native.watched()
         and fits(conv)
     )
 
@@ -86,71 +96,207 @@ def _run(
     images = images.contiguous(memory_format=torch.channels_last)
     N, C, H, W = images.shape
     K = transformed.shape[2]
-    out = images.new_empty((N, H, W, K)).permute(0, 3, 1, 2) if onto is None else onto
+    out = _room(images, K) if onto is None else onto
+    scale, shift = (None if number is None else number.contiguous() for number in (scale, shift))
     lib: Any = library()
-    with torch.profiler.record_function("esdnet::winograd"):  # profilers see torch's operations alone
-        failed = lib.convolve(
-            native.address(images),
-            native.address(transformed),
-            native.address(out),
-            *map(ctypes.c_long, (N, H, W, C, K)),
-            native.address(scale),
-            native.address(shift),
-            int(onto is not None),
-            torch.get_num_threads(),
-        )
+    failed = lib.convolve(
+        native.address(images),
+        native.address(transformed),
+        native.address(out),
+        *map(ctypes.c_long, (N, H, W, C, K)),
+        native.address(scale),
+        native.address(shift),
+        int(onto is not None),
+        torch.get_num_threads(),
+    )
     if failed:
         raise MemoryError("no memory for a block of a convolution")
     return out
 
 
-class _Convolution(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(images, weight)
-        return _run(images, _transformed(weight))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        images, weight = ctx.saved_tensors
-        gradient = grads[0].contiguous(memory_format=torch.channels_last)
-        by_images = by_weight = None
-        if ctx.needs_input_grad[0]:
-            by_images = _run(gradient, _transformed(weight, turned=True))
-        if ctx.needs_input_grad[1]:
-            images = images.contiguous(memory_format=torch.channels_last)
-            threads = torch.get_num_threads()
-            N, C, H, W = images.shape
-            K = weight.shape[0]
-            parts = weight.new_zeros((threads, 16, C, K))
-            lib: Any = library()
-            failed = lib.differentiate_weights(
-                native.address(images),
-                native.address(gradient),
-                native.address(parts),
-                *map(ctypes.c_long, (N, H, W, C, K)),
-                threads,
-            )
-            if failed:
-                raise MemoryError("no memory for a block of a convolution")
-            points = weight.new_tensor(_POINTS)
-            back = torch.kron(points, points).T @ parts.sum(0).view(16, C * K)
-            by_weight = back.view(3, 3, C, K).permute(3, 2, 0, 1).contiguous()
-        return by_images, by_weight
+def _room(images: Tensor, channels: int) -> Tensor:
+    """Uninitialised, channels last, of the images' size."""
+    N, _, H, W = images.shape
+    return images.new_empty((N, H, W, channels)).permute(0, 3, 1, 2)
 
 
-def convolve(images: Tensor, weight: Tensor) -> Tensor:
+def _serves(images: Tensor, weight: Tensor) -> bool:
+    """Whether the compiled functions are there for an operator's call, which may have been recorded elsewhere."""
+    fit = lanes()
+    return (
+        fit > 0
+        and images.device.type == "cpu"
+        and images.dtype == weight.dtype == torch.float32
+        and images.numel() > 0
+        and all(channels % fit == 0 for channels in weight.shape[:2])
+    )
+
+
+@torch.library.custom_op("esdnet::conv3x3", mutates_args=())
+def _conv3x3(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if _serves(images, weight):
+        return _run(images, _transformed(weight), shift=bias)
+    return _room(images, len(weight)).copy_(F.conv2d(images, weight, bias, padding=1))
+
+
+@_conv3x3.register_fake
+def _(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _room(images, len(weight))
+
+
+@torch.library.custom_op("esdnet::conv3x3_backward", mutates_args=())
+def _conv3x3_backward(
+    gradient: Tensor, images: Tensor, weight: Tensor, wants_images: bool, wants_weight: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of images and weight where they are wanted, else nothing in their place."""
+    if not _serves(images, weight):
+        to_images, to_weight, _ = torch.ops.aten.convolution_backward(
+            gradient,
+            images,
+            weight,
+            None,
+            *([1, 1], [1, 1], [1, 1], False, [0, 0], 1),
+            [wants_images, wants_weight, False],
+        )
+        if wants_images:
+            to_images = _room(images, images.shape[1]).copy_(to_images)
+        return tuple(gradient.new_empty(0) if made is None else made for made in (to_images, to_weight))  # type: ignore[return-value]
+    gradient = gradient.contiguous(memory_format=torch.channels_last)
+    to_images = _run(gradient, _transformed(weight, turned=True)) if wants_images else gradient.new_empty(0)
+    return to_images, _gradient_of_weight(gradient, images, weight) if wants_weight else gradient.new_empty(0)
+
+
+def _gradient_of_weight(gradient: Tensor, images: Tensor, weight: Tensor) -> Tensor:
+    images = images.contiguous(memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    N, C, H, W = images.shape
+    K = weight.shape[0]
+    parts = weight.new_zeros((threads, 16, C, K))
+    lib: Any = library()
+    failed = lib.differentiate_weights(
+        native.address(images),
+        native.address(gradient),
+        native.address(parts),
+        *map(ctypes.c_long, (N, H, W, C, K)),
+        threads,
+    )
+    if failed:
+        raise MemoryError("no memory for a block of a convolution")
+    points = weight.new_tensor(_POINTS)
+    back = torch.kron(points, points).T @ parts.sum(0).view(16, C * K)
+    return back.view(3, 3, C, K).permute(3, 2, 0, 1).contiguous()
+
+
+@_conv3x3_backward.register_fake
+def _(
+    gradient: Tensor, images: Tensor, weight: Tensor, wants_images: bool, wants_weight: bool
+) -> tuple[Tensor, Tensor]:
+    return (
+        _room(images, images.shape[1]) if wants_images else gradient.new_empty(0),
+        weight.new_empty(weight.shape) if wants_weight else gradient.new_empty(0),
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _conv3x3_differentiated(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    wants_images, wants_weight, wants_bias = ctx.needs_input_grad
+    to_images, to_weight = _conv3x3_backward(gradient, *ctx.saved_tensors, wants_images, wants_weight)
+    return (
+        to_images if wants_images else None,
+        to_weight if wants_weight else None,
+        gradient.sum((0, 2, 3)) if wants_bias else None,
+    )
+
+
+_conv3x3.register_autograd(_conv3x3_differentiated, setup_context=_keep)
+
+
+@torch.library.custom_op("esdnet::conv3x3_affine", mutates_args=())
+def _conv3x3_affine(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    if _serves(images, weight):
+        return _run(images, _transformed(weight), scale, shift)
+    return affine(_room(images, len(weight)).copy_(F.conv2d(images, weight, padding=1)), scale, shift)
+
+
+@_conv3x3_affine.register_fake
+def _(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return _room(images, len(weight))
+
+
+@torch.library.custom_op("esdnet::conv3x3_affine_onto", mutates_args=("onto",))
+def _conv3x3_affine_onto(onto: Tensor, images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> None:
+    if _serves(images, weight) and onto.is_contiguous(memory_format=torch.channels_last):
+        _run(images, _transformed(weight), scale, shift, onto)
+    else:
+        onto.add_(_conv3x3_affine(images, weight, scale, shift))
+
+
+@register_flop_formula([torch.ops.esdnet.conv3x3, torch.ops.esdnet.conv3x3_affine])
+def _operations(images: Any, weight: Any, *others: Any, out_shape: Any = None, **named: Any) -> int:
+    N, _, H, W = images
+    K, C = weight[:2]
+    return 2 * 9 * int(N * H * W * C * K)
+
+
+@register_flop_formula(torch.ops.esdnet.conv3x3_affine_onto)
+def _operations_onto(onto: Any, images: Any, weight: Any, *others: Any, **named: Any) -> int:
+    return _operations(images, weight)
+
+
+@register_flop_formula(torch.ops.esdnet.conv3x3_backward)
+def _operations_backward(
+    gradient: Any, images: Any, weight: Any, wants_images: bool, wants_weight: bool, **named: Any
+) -> int:
+    return (wants_images + wants_weight) * _operations(images, weight)
+
+
+def affine(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`scale` times the images plus `shift`, a number a channel; each operation rounds, as in `convolve_and_scale`."""
+    return images.mul(scale[:, None, None]).add_(shift[:, None, None])
+
+
+def fixed_map(norm: Any) -> tuple[Tensor, Tensor]:
+    """`scale` and `shift` of a batch norm at test time, made at each call: weights may have changed."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def convolve(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(N, C, H, W) by (K, C, 3, 3) to (N, K, H, W), padded with one zero on every side; differentiable."""
-    return _Convolution.apply(images, weight)
+    return _conv3x3(images, weight, bias)
 
 
-def convolved(conv: nn.Conv2d, images: Tensor) -> Tensor:
-    """`conv(images)`, computed here where that serves."""
+def convolved(conv: nn.Conv2d, images: Tensor, through: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """`conv(images)`, computed here where that serves; or `through(images)`, of which `conv` is a part.
+
+    Whoever waits for a module to be called is called, and sees what is computed without him.
+    """
     if not usable(conv, images):
-        return conv(images)
-    made = convolve(images, conv.weight)
-    return made if conv.bias is None else made + conv.bias[:, None, None]
+        return (through or conv)(images)
+    if through is None and not native.hooked(conv):
+        return convolve(images, conv.weight, conv.bias)
+    with Instead(conv):
+        return (through or conv)(images)
+
+
+class Instead(TorchFunctionMode):
+    """Inside, one convolution that is called as a module is computed here, and so is the fixed map of a norm."""
+
+    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv, self.norm = conv, norm
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """As torch calls it: `func`, with what it is given."""
+        if func is F.conv2d and args[1] is self.conv.weight:
+            return convolve(*args[:3])
+        named = kwargs or {}
+        if func is F.batch_norm and self.norm is not None and named.get("weight") is self.norm.weight:
+            return affine(args[0], *fixed_map(self.norm))
+        return func(*args, **named)
 
 
 def convolve_and_scale(
@@ -158,6 +304,8 @@ def convolve_and_scale(
 ) -> Tensor:
     """That times `scale` plus `shift`, a number a channel; added to `onto` in place, if given. Without gradients."""
     with torch.no_grad():
-        if onto is not None and not onto.is_contiguous(memory_format=torch.channels_last):
-            onto = onto.contiguous(memory_format=torch.channels_last)
-        return _run(images, _transformed(weight), scale.contiguous(), shift.contiguous(), onto)
+        if onto is None:
+            return _conv3x3_affine(images, weight, scale, shift)
+        onto = onto.contiguous(memory_format=torch.channels_last)
+        _conv3x3_affine_onto(onto, images, weight, scale, shift)
+        return onto

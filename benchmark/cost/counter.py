@@ -21,7 +21,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -39,9 +39,9 @@ from benchmark.cost.memory import WORD
 from benchmark.cost.operators import (
     COMPARISONS,
     KEEPING,
-    PRODUCTS,
     Product,
     classify,
+    passes,
     products,
     written_arguments,
 )
@@ -281,7 +281,8 @@ class _Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         packet = func.overloadpacket
         # composite operations arrive whole in inference mode: take them apart until every piece is known
-        if packet not in PRODUCTS and classify(func) == "unknown":
+        done = passes(func, args)
+        if not done and classify(func) == "unknown":
             with self:
                 pieces = func.decompose(*args, **kwargs)
                 if pieces is not NotImplemented:
@@ -298,6 +299,10 @@ class _Recorder(TorchDispatchMode):
         if work == "free" or not self.stack:
             return out
         place = self.stack[-1]
+        if done:
+            if not place.role:
+                self._worked(place, {kind: share * args[0].numel() for kind, share in done.items()})
+            return out
         written = sum(t.numel() for t in _tensors(out))
         if work == "unknown":
             if written:
@@ -314,17 +319,22 @@ class _Recorder(TorchDispatchMode):
         elif work in ("elementwise", "resample"):
             first = _first_tensor(out)
             elements = first.numel() if first is not None else 0
-        row = self._row(place)
-        if not row.product and not row.work and not row.updates:
-            row.calls += 1
-        row.add(work, elements * place.repeats)
-        if not row.product:
-            row.needs("input_bytes", elements // max(1, self.batch))
+        self._worked(place, {work: elements})
         if "prelu" in packet.__name__:
             name = self.weights.get(_storage(args[1]))
             if name is not None:
                 self.slopes[name] = self.slopes.get(name, 0) + elements
         return out
+
+    def _worked(self, place: _Place, done: Mapping[str, int]) -> None:
+        """A module did work that is no product: elements of each kind."""
+        row = self._row(place)
+        if not row.product and not row.work and not row.updates:
+            row.calls += 1
+        for work, elements in done.items():
+            row.add(work, elements * place.repeats)
+            if not row.product:
+                row.needs("input_bytes", elements // max(1, self.batch))
 
     def _mark(self, tensor: Tensor, proved: bool) -> None:
         self.origins[tensor] = (self.writes.get(_storage(tensor), 0), proved)

@@ -34,7 +34,7 @@ _FREE = re.compile(
     r"|unsafe_chunk|chunk|unbind|detach|alias|lift_fresh|lift_fresh_copy|lift|_unsafe_view|_reshape_alias|_reshape_copy"
     r"|constant_pad_nd|reflection_pad[123]d|replication_pad[123]d|_pad_.*|pad|roll|flip|fliplr|flipud|rot90|repeat"
     r"|repeat_interleave|tile|pixel_shuffle|pixel_unshuffle|native_channel_shuffle|channel_shuffle|im2col|unfold"
-    r"|index|index_select|index_put|_unsafe_index|_unsafe_index_put|index_copy|gather|take|take_along_dim|masked_select"
+    r"|as_strided|index|index_select|index_put|_unsafe_index|_unsafe_index_put|index_copy|gather|take|take_along_dim|masked_select"
     r"|masked_fill|scatter|slice_scatter|select_scatter|diagonal_scatter|as_strided_scatter|embedding|one_hot"
     r"|arange|linspace|eye|tril|triu|tril_indices|triu_indices|fill|zero|set|resize|resize_as|_resize_output"
     r"|nonzero|_local_scalar_dense|item|equal|is_nonzero|is_same_size|_assert_async|_assert_tensor_metadata|.*_copy"
@@ -56,11 +56,29 @@ _ELEMENTWISE = re.compile(
 )
 
 
+def passes(operation: Any, args: Sequence[Any]) -> dict[Work, int]:
+    """What a registered operator of `esdnet` that makes no products does to each element of its first argument.
+
+    The operators are known by name: a network of somebody else's is counted without that package.
+    """
+    name = operation._schema.name
+    if name == "esdnet::attention_gate":
+        return {"elementwise": 2 + (args[3] is not None)}
+    return _PASSES.get(name, {})
+
+
+_PASSES: dict[str, dict[Work, int]] = {
+    "esdnet::leaky_spikes": {"elementwise": 1},
+    "esdnet::mean_over_time": {"pool": 1},
+    "esdnet::attention_pool": {"pool": 2},
+    "esdnet::attention_map": {"elementwise": 1, "pool": 2},
+}
+
+
 @functools.cache
 def classify(operation: Any) -> Work:
     """The class of one operation (an `OpOverload`)."""
-    packet = operation.overloadpacket
-    if packet in PRODUCTS:
+    if _rule(operation) is not None:
         return "product"
     if getattr(operation, "is_view", False):
         return "free"
@@ -207,7 +225,21 @@ def _products() -> dict[Any, Callable[[Any, Sequence[Any], Any], list[Product]]]
     return rules
 
 
-COMPARISONS = {"ge", "gt", "le", "lt", "eq", "ne", "heaviside"}
+def _esdnet_convolution(padding: int) -> Callable[[Any, Sequence[Any], Any], list[Product]]:
+    """As torch's convolution of stride 1: by definition, however few multiplications it is computed with."""
+
+    def rule(packet: Any, args: Sequence[Any], out: Any) -> list[Product]:
+        x, weight = args[:2]
+        ones = [1] * (x.ndim - 2)
+        geometry = Geometry(
+            ones, [padding] * len(ones), ones, False, weight.shape[2:], out.shape[2:], len(weight)
+        )
+        return [Product(out.numel() * weight[0].numel(), (x,), weight, geometry)]
+
+    return rule
+
+
+COMPARISONS = {"ge", "gt", "le", "lt", "eq", "ne", "heaviside", "esdnet::leaky_spikes"}
 """Operations whose result can be spikes, whatever its values happen to be."""
 
 KEEPING = {
@@ -233,14 +265,22 @@ KEEPING = {
 }
 """Operations that make spikes of spikes (besides views): they move values and make none but zeros."""
 
-PRODUCTS = _products()
-"""Operations that multiply and accumulate, and how each splits into products."""
+_PRODUCTS = _products()
+_NAMED_PRODUCTS = {
+    "esdnet::conv3x3": _esdnet_convolution(1),
+    "esdnet::conv_of_voxels": _esdnet_convolution(0),
+}
+
+
+def _rule(operation: Any) -> Callable[[Any, Sequence[Any], Any], list[Product]] | None:
+    """How an operation that multiplies and accumulates splits into products."""
+    return _PRODUCTS.get(operation.overloadpacket) or _NAMED_PRODUCTS.get(operation._schema.name)
 
 
 def products(operation: Any, args: Sequence[Any], out: Any) -> list[Product]:
     """The products that one call of `operation` makes."""
-    packet = operation.overloadpacket
-    return PRODUCTS[packet](packet, args, out)
+    rule = _rule(operation)
+    return [] if rule is None else rule(operation.overloadpacket, args, out)
 
 
 def reach(

@@ -87,3 +87,20 @@ def test_training_keeps_nothing() -> None:
     for _ in range(20):
         network(rainy).sum().backward()
     assert tensors() <= before
+
+
+@pytest.mark.parametrize("cut", ["channel", "spatial"])
+def test_a_gate_without_gradients_takes_none_from_the_frames(
+    monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    unit, gradient = MixedAttention(48, 4), channels_last(torch.randn(4, 2, 48, 9, 7))
+    frames = channels_last(torch.randn(4, 2, 48, 9, 7))
+    unit.get_submodule(cut).register_forward_hook(lambda module, args, output: output.detach())
+    if cut == "channel":
+        unit.temporal = None
+    results = []
+    for usable in (attention.usable, lambda frames: False):
+        monkeypatch.setattr(attention, "usable", usable)
+        leaf = frames.clone().requires_grad_()
+        results.append(torch.autograd.grad(unit(leaf), leaf, gradient)[0])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)

@@ -164,7 +164,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {
     (_COUNTER, "self.batch = 2"): "set before every forward",
     (
         _COUNTER,
-        "if packet not in PRODUCTS or classify(func) == 'unknown':",
+        "if not done or classify(func) == 'unknown':",
     ): "takes apart what has a rule as well; its pieces come to the same",
 }
 
