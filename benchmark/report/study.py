@@ -15,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import catalog
-from benchmark.report.intervals import Estimate, holm, mean_interval
+from benchmark.report.intervals import LEVEL, Estimate, holm, mean_interval
 from benchmark.text.table import BEST, TIED, Cell, Column, Row, Table
 
 PRIMARY = "scenes-heavy"
 COMPARABLE = 0.5
 """dB: an interval within ± this supports that two are comparable."""
+LOST = 0.3
+"""dB: what ESDNet-S may lose (H9)."""
+SHARE = 1 / 8
+"""Of the whole network's energy: what ESDNet-S may need (H8)."""
 
 Array = NDArray[np.float64]
 Run = Mapping[str, Any]
@@ -76,12 +80,12 @@ class Study:
 def networks_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table:
     """S1: every network on the primary set, and its difference to ESDNet."""
     names = [n for n in catalog.networks() if study.of("networks", n)]
-    rows = _compared(
+    rows, said = _compared(
         study, "networks", {n: catalog.network(n).title for n in names}, ("networks", "esdnet"), seeds
     )
     for name, row in zip(names, rows, strict=True):
         row.cells["rate"] = Cell(study.of("networks", name)[0]["rate"])
-    return Table("networks", "S1: fourteen networks of 2 GMAC", [*_COMPARED, _RATE], rows, [*notes, _RULE])
+    return Table("networks", "S1: fourteen networks of 2 GMAC", [*_COMPARED, _RATE], rows, [*notes, *said])
 
 
 def sets_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table:
@@ -112,8 +116,8 @@ def ablation(study: Study, name: str, seeds: int, notes: Sequence[str] = ()) -> 
     declared = catalog.study(name)
     labels = {v.name: v.label for v in declared.variants if study.of(name, v.name)}
     whole = next((row for row in labels if ["table3", "SRB"] in study.of(name, row)[0]["rows"]), None)
-    rows = _compared(study, name, labels, None if whole is None else (name, whole), seeds)
-    return Table(name, f"S2: {declared.title}", _COMPARED, rows, [*notes, _RULE])
+    rows, said = _compared(study, name, labels, None if whole is None else (name, whole), seeds)
+    return Table(name, f"S2: {declared.title}", _COMPARED, rows, [*notes, *said])
 
 
 def matched_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence[str] = ()) -> Table:
@@ -122,8 +126,9 @@ def matched_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence
     for key in dict.fromkeys(row for run in study.runs for part, row in run["rows"] if part == "matched"):
         name, _, row = key.partition("/")
         labels[key] = f"{_label(name, row)}, dim {study.of('matched', key)[0]['options']['dim']}"
-    rows = [Row(_label(*of), _cells(study, *of, seeds)), *_compared(study, "matched", labels, of, seeds)]
-    return Table("matched", "S2 at the energy of the whole ESDNet", _COMPARED, rows, [*notes, _RULE])
+    rows, said = _compared(study, "matched", labels, of, seeds)
+    rows = [Row(_label(*of), _cells(study, *of, seeds)), *rows]
+    return Table("matched", "S2 at the energy of the whole ESDNet", _COMPARED, rows, [*notes, *said])
 
 
 def lengths_table(study: Study, notes: Sequence[str] = ()) -> Table:
@@ -240,7 +245,8 @@ _RULE = (
 
 def _compared(
     study: Study, part: str, labels: Mapping[str, str], reference: tuple[str, str] | None, seeds: int
-) -> list[Row]:
+) -> tuple[list[Row], list[str]]:
+    """Rows beside the one that they are compared with, and what is to be said under them."""
     found = {
         name: study.contrast({(part, name): 1.0, reference: -1.0})
         for name in labels
@@ -264,7 +270,16 @@ def _compared(
             cells["difference"] = Cell(estimate.mean, interval=interval, mark=mark)
             cells["p"] = Cell(p, reason=estimate.withheld)
         rows.append(Row(label, cells))
-    return rows
+    least = [r for e in usable.values() if (r := e.resolution((1 - LEVEL) / len(usable))) is not None]
+    said = [_RULE]
+    if least:
+        said.append(
+            f"Resolution, the smallest difference that could have been told ({1 - LEVEL:.0%} over {len(usable)} "
+            f"comparisons): PSNR-Y {float(np.median(least)):.2f} dB (median; {min(least):.2f} to {max(least):.2f})."
+        )
+    told = study.sets[PRIMARY]
+    given = (float(np.mean(told[metric])) for metric in ("psnr", "ssim"))
+    return rows, [*said, "The rainy input: PSNR-Y {:.2f} dB, SSIM-Y {:.4f}.".format(*given)]
 
 
 def _label(study: str, row: str) -> str:
@@ -317,19 +332,40 @@ def comparable(estimate: Estimate | None) -> str:
     return CONTRADICTED if estimate.low > COMPARABLE or estimate.high < -COMPARABLE else UNDECIDED
 
 
+def no_further_below(estimate: Estimate | None, lost: float) -> str:
+    """Of a claim that something is at most so much below: whether the interval lies above that, or below."""
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return UNDECIDED
+    return SUPPORTED if estimate.low > -lost else CONTRADICTED if estimate.high < -lost else UNDECIDED
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A hypothesis of the protocol: what is above what, or alike."""
+    """A hypothesis of the protocol: what is above what, or alike, or at most `lost` below."""
 
     key: str
     words: str
     weights: Mapping[tuple[str, str], float]
     metric: str = "psnr"
     alike: bool = False
+    lost: float | None = None
+
+    @property
+    def by_interval(self) -> bool:
+        """Whether its interval decides, and not a p."""
+        return self.alike or self.lost is not None
+
+    def verdict(self, estimate: Estimate | None, p: float | None) -> str:
+        """What it came to; `p` is corrected for the comparisons of the hypothesis."""
+        if self.alike:
+            return comparable(estimate)
+        if self.lost is not None:
+            return no_further_below(estimate, self.lost)
+        return verdict(estimate, p)
 
 
 def claims() -> list[Claim]:
-    """H1 to H7 of results/study/protocol.md."""
+    """H1 to H7 and H9 of results/study/protocol.md: those about scores."""
     found: list[Claim] = []
     for name, entry in catalog.networks().items():
         if _claimed(entry) and entry.family != "Spiking":
@@ -353,6 +389,7 @@ def claims() -> list[Claim]:
         *(Claim("H6", f"the whole is above ({row})", _above("table5", "f", row)) for row in "abcde"),
         Claim("H7", "1 − SSIM is above L1 in SSIM-Y", _above("loss", "1 − SSIM", "L1"), "ssim"),
         Claim("H7", "1 − SSIM is above L1 in PSNR-Y", _above("loss", "1 − SSIM", "L1")),
+        Claim("H9", f"ESDNet-S loses at most {LOST} dB", _above("table3", "ESDNet-S", "SRB"), lost=LOST),
     ]
     return found
 
@@ -365,30 +402,62 @@ def _above(part: str, one: str, other: str) -> dict[tuple[str, str], float]:
     return {(part, one): 1.0, (part, other): -1.0}
 
 
+def savings(study: Study) -> list[tuple[str, float | None, int]]:
+    """H8: words, the share of the whole ESDNet's energy that ESDNet-S needs, of means over the seeds that both have."""
+    found = []
+    for convention, key in ENERGIES.items():
+        both = [
+            {run["seed"]: (run.get("cost") or {}).get(key) for run in study.of("table3", row)}
+            for row in ("ESDNet-S", "SRB")
+        ]
+        seeds = [seed for seed in both[0] if both[0][seed] and both[1].get(seed)]
+        ratio = sum(both[0][s] for s in seeds) / sum(both[1][s] for s in seeds) if seeds else None
+        found.append(
+            (f"ESDNet-S needs at most an eighth of ESDNet's energy, {convention}", ratio, len(seeds))
+        )
+    return found
+
+
+def _savings_rows(study: Study) -> list[Row]:
+    rows = []
+    for words, ratio, seeds in savings(study):
+        met = UNDECIDED if ratio is None else SUPPORTED if ratio <= SHARE else CONTRADICTED
+        said = "" if ratio is None else f" (1/{1 / ratio:.1f})"
+        why = Cell(reason="of energies: counted, not estimated")
+        cells = {"difference": why, "p": why, "least": why, "seeds": Cell(float(seeds))}
+        rows.append(Row(f"H8: {words}{said} — {met}", cells))
+    return rows
+
+
 def claims_table(study: Study, notes: Sequence[str] = ()) -> tuple[Table, list[str]]:
     """What each hypothesis came to: difference, interval, p after Holm within the hypothesis; and the verdicts."""
     every = claims()
     found = [study.contrast(c.weights, c.metric) for c in every]
     verdicts, rows = [], []
     for key in dict.fromkeys(c.key for c in every):
+        if key == "H9":
+            rows += _savings_rows(study)
         own = [(c, e) for c, e in zip(every, found, strict=True) if c.key == key]
-        tested = [e.bound_p for c, e in own if not c.alike and e is not None and e.bound_p is not None]
+        tested = [e.bound_p for c, e in own if not c.by_interval and e is not None and e.bound_p is not None]
         corrected = iter(holm([p for p in tested if p is not None]))
         for claim, estimate in own:
             p = None
-            if not claim.alike and estimate is not None and estimate.bound_p is not None:
+            if not claim.by_interval and estimate is not None and estimate.bound_p is not None:
                 p = next(corrected)
-            verdicts.append(comparable(estimate) if claim.alike else verdict(estimate, p))
+            verdicts.append(claim.verdict(estimate, p))
             cells: dict[str, Cell] = {}
             if estimate is not None:
                 interval = None if estimate.low is None else (estimate.low, estimate.high or 0.0)
                 cells["difference"] = Cell(estimate.mean, interval=interval)
-                cells["p"] = Cell(p, reason="judged by its interval" if claim.alike else estimate.withheld)
+                reason = "judged by its interval" if claim.by_interval else estimate.withheld
+                least = None if p is None else estimate.resolution((1 - LEVEL) / len(tested))
+                cells["p"], cells["least"] = Cell(p, reason=reason), Cell(least, reason=reason)
                 cells["seeds"] = Cell(float(estimate.seeds or 0))
             rows.append(Row(f"{key}: {claim.words} — {verdicts[-1]}", cells))
     columns = (
         Column("difference", "Difference\n(dB; SSIM where named)", 3, difference=False),
         Column("p", "p (Holm)", 3, difference=False),
+        Column("least", "Smallest\ntold", 3, difference=False),
         Column("seeds", "Seeds", 0, difference=False),
     )
     return Table("claims", "What the hypotheses came to", columns, rows, notes), verdicts

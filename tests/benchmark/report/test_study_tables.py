@@ -130,6 +130,42 @@ def test_rows_at_equal_energy_are_set_against_the_whole_network() -> None:
     assert rows["T = 2, dim 8"]["difference"].mark == "best" and "difference" not in rows["SRB"]
 
 
+def spiking(score: float, energy: float, seeds: int = 5) -> Study:
+    """The study with ESDNet-S at so much of the score and the energy of the whole network."""
+    rows = [kept([["table3", "ESDNet-S"]], "esdnet", seed, 20 + score) for seed in range(seeds)]
+    runs = [*study().runs, *rows]
+    for run in runs:
+        run["cost"] |= {"energy_uj": 800.0, "energy_lemaire_uj": 8000.0}
+    for run in rows:
+        run["cost"] |= {"energy_uj": 800 * energy, "energy_lemaire_uj": 1600.0}
+    return Study(runs, SETS)
+
+
+def test_what_the_spiking_design_saves_and_loses() -> None:
+    of = spiking(-0.1, 0.05)
+    assert verdicts(of)["ESDNet-S loses at most 0.3 dB"] == SUPPORTED
+    assert verdicts(spiking(-0.5, 0.05))["ESDNet-S loses at most 0.3 dB"] == CONTRADICTED
+    assert verdicts(spiking(-0.3, 0.05))["ESDNet-S loses at most 0.3 dB"] == UNDECIDED
+    assert verdicts(study())["ESDNet-S loses at most 0.3 dB"] == UNDECIDED
+    told = [row.label for row in claims_table(of)[0].rows if row.label.startswith("H8")]
+    assert told == [
+        f"H8: ESDNet-S needs at most an eighth of ESDNet's energy, 45nm (1/20.0) — {SUPPORTED}",
+        f"H8: ESDNet-S needs at most an eighth of ESDNet's energy, lemaire (1/5.0) — {CONTRADICTED}",
+    ]
+    assert all(UNDECIDED in row.label for row in claims_table(study())[0].rows if row.label.startswith("H8"))
+
+
+def test_a_table_says_what_it_could_have_told() -> None:
+    of = study(vlif=0.02)
+    (note,) = [n for n in networks_table(of, 5).notes if n.startswith("Resolution")]
+    least = float(note.partition("PSNR-Y ")[2].split()[0])
+    (row,) = [r for r in networks_table(of, 5).rows if r.label == "VLIF"]
+    assert row.cells["difference"].mark == "tied" and 0.02 < least < 0.3
+    assert not any(n.startswith("Resolution") for n in networks_table(study(seeds=1), 5).notes)
+    (told,) = [r for r in claims_table(of)[0].rows if "VLIF" in r.label]
+    assert 0.02 < (told.cells["least"].value or 0) < 0.3
+
+
 def test_an_interval_decides_what_is_comparable() -> None:
     near, far, wide = (study(seeds=n, nafnet=d) for n, d in ((5, 0.2), (5, 0.9), (2, 0.45)))
     found = [comparable(above_esdnet(s, "nafnet")) for s in (near, far, wide)]
