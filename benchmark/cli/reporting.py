@@ -78,6 +78,12 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
         Drawn(p, f"Quality against energy in the study: {p.stem}.")
         for p in _pictures("study", "quality-energy-*")
     ]
+    forest = [
+        Drawn(
+            p, "The study's differences to the whole ESDNet, with 95 % intervals; filled where told from 0."
+        )
+        for p in _pictures("study", "differences*")
+    ]
     balance = [
         Drawn(
             p,
@@ -129,7 +135,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
                 "What the papers claim, and what was measured here; the scale says of what networks "
                 "a verdict speaks."
             ],
-            [*_some(claims), *(t for t in study if t.name != "energy")],
+            [*_some(claims), *forest, *(t for t in study if t.name != "energy")],
             missing=f"The list of claims is {here} (docs/claims.md).",
         ),
         Section(

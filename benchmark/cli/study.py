@@ -512,7 +512,15 @@ def draw(folder: Path) -> list[Path]:
         of = tuple(asked.matched["of"].split("/"))
         tables.append(drawn.matched_table(study, (of[0], of[1]), len(asked.matched["seeds"]), notes))
     curves = drawn.length_curves(study)
-    paths = []
+    paths: list[Path] = []
+    forest = {t.title.partition(": ")[2]: t for t in tables if t.name in asked.ablations["studies"]}
+    for name, groups in {
+        "differences": {title: drawn.differences(table) for title, table in forest.items()},
+        "differences-networks": {t.title: drawn.differences(t) for t in tables if t.name == "networks"},
+    }.items():
+        if any(groups.values()):
+            what = f"PSNR-Y on {drawn.PRIMARY} less that of the whole ESDNet"
+            paths += figures.differences(groups, folder, name, what)
     if curves:
         tables.append(drawn.lengths_table(study, notes))
         shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]

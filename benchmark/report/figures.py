@@ -103,6 +103,75 @@ def lengths(curves: Sequence[Lengths], folder: Path, name: str, where: str) -> l
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How far a row is from the one that it is compared with, in dB; the interval is None where there is none.
+
+    Attributes:
+        told: whether it was told from 0, all comparisons of its table considered.
+    """
+
+    label: str
+    family: str | None
+    mean: float
+    low: float | None
+    high: float | None
+    told: bool
+
+
+def differences(groups: Mapping[str, Sequence[Difference]], folder: Path, name: str, what: str) -> list[Path]:
+    """Differences with their intervals, a row each, in groups with a title; filled where they are told from 0."""
+    count = sum(len(group) + 1 for group in groups.values())
+    with drawing(WIDTH, 0.7 + 0.19 * count) as figure:
+        axes = figure.add_subplot()
+        axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+        row, ticks = 0, []
+        for title, group in groups.items():
+            axes.annotate(
+                title,
+                (0, row),
+                (4, 0),
+                ("axes fraction", "data"),
+                "offset points",
+                fontweight="bold",
+                va="center",
+            )
+            row += 1
+            for one in group:
+                own = look(one.family)
+                if one.low is not None and one.high is not None:
+                    axes.plot([one.low, one.high], [row, row], color=own.colour, linewidth=1.5)
+                axes.plot(
+                    one.mean,
+                    row,
+                    own.marker,
+                    color=own.colour,
+                    markerfacecolor=own.colour if one.told else "white",
+                )
+                span = "" if one.low is None else f" [{_signed(one.low)}, {_signed(one.high or 0)}]"
+                axes.annotate(
+                    f"{_signed(one.mean)}{span}",
+                    (1.01, row),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=7,
+                    fontweight="bold" if one.told else "normal",
+                )
+                ticks.append((row, one.label))
+                row += 1
+        axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks])
+        axes.set_ylim(row - 0.3, -0.7)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("dB; bars: 95 % intervals; filled: told from 0 after Holm's correction")
+        heading(figure, what)
+        return save(figure, folder, name)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
 class Quality:
     """A network's score in dB, with its interval where it has one, and its energy."""
 

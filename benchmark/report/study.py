@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import catalog
+from benchmark.report.figures import Difference
 from benchmark.report.intervals import LEVEL, Estimate, holm, mean_interval
 from benchmark.text.table import BEST, TIED, Cell, Column, Row, Table
 
@@ -86,6 +87,19 @@ def networks_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table
     for name, row in zip(names, rows, strict=True):
         row.cells["rate"] = Cell(study.of("networks", name)[0]["rate"])
     return Table("networks", "S1: fourteen networks of 2 GMAC", [*_COMPARED, _RATE], rows, [*notes, *said])
+
+
+def differences(table: Table) -> list[Difference]:
+    """What a table has to say about differences, for its figure."""
+    found = []
+    families = {entry.title: entry.family for entry in catalog.networks().values()}
+    for row in table.rows:
+        cell, p = row.cells["difference"], row.cells["p"].value
+        if cell.value is not None:
+            low, high = cell.interval or (None, None)
+            family = families.get(row.label, "CNN" if row.label.startswith("ANN") else "Spiking")
+            found.append(Difference(row.label, family, cell.value, low, high, p is not None and p < 0.05))
+    return found
 
 
 def sets_table(study: Study, seeds: int, notes: Sequence[str] = ()) -> Table:

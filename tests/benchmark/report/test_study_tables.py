@@ -23,6 +23,7 @@ from benchmark.report.study import (
     claims,
     claims_table,
     comparable,
+    differences,
     length_curves,
     matched_table,
     networks_table,
@@ -166,6 +167,16 @@ def test_a_table_says_what_it_could_have_told() -> None:
     assert 0.02 < (told.cells["least"].value or 0) < 0.3
 
 
+def test_a_figure_of_differences_shows_what_was_told() -> None:
+    found = {d.label: d for d in differences(ablation(study(), "table3", 5))}
+    assert set(found) == {"SEW-ResNet", "ANN-ResNet"}, "not the row that they are compared with"
+    sew, ann = found["SEW-ResNet"], found["ANN-ResNet"]
+    assert sew.told and sew.low is not None and 0 < sew.low < sew.mean and sew.family == "Spiking"
+    assert ann.family == "CNN"
+    alone = differences(ablation(study(seeds=1), "table3", 5))
+    assert {(d.told, d.low) for d in alone} == {(False, None)}
+
+
 def test_an_interval_decides_what_is_comparable() -> None:
     near, far, wide = (study(seeds=n, nafnet=d) for n, d in ((5, 0.2), (5, 0.9), (2, 0.45)))
     found = [comparable(above_esdnet(s, "nafnet")) for s in (near, far, wide)]
@@ -189,6 +200,8 @@ def test_draw_from_what_is_kept_alone(tmp_path: Path, capsys: pytest.CaptureFixt
         "table3.tex",
         "table4.json",
         "lengths.png",
+        "differences.png",
+        "differences-networks.svg",
         "claims.md",
     } <= names
     assert "Made by `derain study`, commit abc" in (tmp_path / "claims.md").read_text()
