@@ -65,9 +65,9 @@ def _cores() -> int:
 def _provenance(threads: int) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
-    from benchmark.run.records import provenance
+    from benchmark.run.records import shared_provenance
 
-    found = provenance()
+    found = shared_provenance()
     peers = {}
     for package in _PEERS:
         try:

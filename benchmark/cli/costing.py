@@ -16,7 +16,7 @@ from benchmark.files import require_writable, write_json
 from benchmark.reading import path as expanded
 from benchmark.report.paper import printed
 from benchmark.run.costs import KeptForwards
-from benchmark.run.records import in_words, provenance, read_record
+from benchmark.run.records import in_words, read_record, shared_provenance
 from benchmark.text import output
 from benchmark.text.terminal import Head, Line, grid
 from benchmark.text.words import commit_in_words
@@ -183,7 +183,7 @@ def _networks(options: Namespace) -> int:
             measured += measure_networks([name], options.size, options.images, build, options.limit)
     paths = make_tables(folder, measured, printed("table1"))
     paths += _break_even(folder, measured)
-    write_json(folder / "provenance.json", provenance())
+    write_json(folder / "provenance.json", shared_provenance())
     import pandas as pd
 
     _give(pd.read_csv(folder / "table1.csv"))
@@ -272,7 +272,7 @@ def _scalability(options: Namespace) -> int:
         timed=kept,
     )
     _give(table)
-    made = provenance()
+    made = shared_provenance()
     preface = (
         "Full networks, untrained; one picture. Energy is under the conventions `full`, `45nm` and `paper`, with rates "
         "measured at the first size. Latency and peak memory (above what was held before) are those of one forward on "

@@ -22,7 +22,7 @@ from benchmark.errors import UserError
 from benchmark.files import file_digest, write_json, write_text
 from benchmark.means import identical, mean_of
 from benchmark.reading import path as expanded
-from benchmark.run.records import RECORD, in_words, provenance, read_record
+from benchmark.run.records import RECORD, in_words, read_record, shared_provenance, without_folders
 from benchmark.text.markup import markdown_rows
 from benchmark.text.words import commit_in_words, several, short
 
@@ -112,7 +112,7 @@ def ship(folder: Path, weights: str, sets: Sets, out: Path, docs: Path, first: P
         "seconds_per_megapixel": _speed(network),
         "tiles": _tiles(network),
         "cost": _cost(network),
-        "measured": provenance(),
+        "measured": shared_provenance(),
     }
     card["limits"] = _limits(card)
     _draw(card, docs / f"{name}.png")
@@ -209,7 +209,7 @@ def _training(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                     step = int(row["step"]) + 1
                     curve.append([step, round(float(row["validation/psnr_y"]), 3)])
     return {
-        "command": record["command"],
+        "command": without_folders(record["command"]),
         "commit": record["commit"],
         "machine": in_words(record["machine"]),
         "versions": record["versions"],

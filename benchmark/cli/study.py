@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from benchmark.errors import UserError
 from benchmark.files import make_folder, require_writable, write_json
 from benchmark.means import counted
 from benchmark.reading import json_of, read_yaml, text_of, written
-from benchmark.run.records import FAILURE, read_record
+from benchmark.run.records import FAILURE, read_record, without_folders
 from benchmark.run.states import DONE
 from benchmark.spec import STUDY
 from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
@@ -421,7 +420,7 @@ def keep(runs: Iterable[Planned], folder: Path) -> int:
             "data": _by_name(record["data"]),
             "scores": scores,
             "cost": _cost(run),
-            "command": _without_folders(record["command"]),
+            "command": without_folders(record["command"]),
             **{key: record[key] for key in ("commit", "code", "machine", "versions", "date")},
         }
         write_json(place, told)
@@ -458,11 +457,6 @@ def _left(runs: Iterable[Planned], folder: Path) -> tuple[Planned, ...]:
 def _by_name(data: Mapping[str, Any]) -> dict[str, Any]:
     """The digests of the data, test sets by their folders' names."""
     return {**data, "test": {Path(place).name: told for place, told in data.get("test", {}).items()}}
-
-
-def _without_folders(command: str) -> str:
-    """A command with the last name of each absolute path: where somebody keeps things is nobody's business."""
-    return re.sub(r"(?<![\w./])/(?:[^\s/'\"]+/)+(?=[^\s/'\"])", "", command)
 
 
 def _scores(images: Iterable[Mapping[str, Any]], column: str) -> list[float]:

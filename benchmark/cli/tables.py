@@ -30,6 +30,7 @@ from benchmark.run.records import (
     find_record,
     in_words,
     read_record,
+    without_folders,
 )
 from benchmark.run.states import BROKEN, DONE, State, state_of
 from benchmark.spec import RunSpec, resolve
@@ -536,7 +537,8 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
         return ", ".join(sorted({find(r) for r in records}))
 
     made = (
-        f"Made by `{all_of(lambda r: r['command'])}`, commit {all_of(lambda r: commit_in_words(r['commit']))}, recipe "
+        f"Made by `{all_of(lambda r: without_folders(r['command']))}`, "
+        f"commit {all_of(lambda r: commit_in_words(r['commit']))}, recipe "
         f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(lambda r: in_words(r['machine']))}, "
         f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
     )

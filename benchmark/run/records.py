@@ -138,12 +138,6 @@ def write_record(folder: Path, record: Record, filename: str = RECORD) -> Path:
     return path
 
 
-def collect(folders: Iterable[str | Path]) -> list[Record]:
-    """All records below some folders, in the order of their paths."""
-    paths = sorted(p for folder in folders for p in Path(folder).rglob(RECORD))
-    return [r for r in (read_record(p.parent) for p in paths) if r is not None]
-
-
 def provenance(model: str | None = None) -> Record:
     """What made a result: command, commit, code, machine, versions, date. No host name, no home folder.
 
@@ -158,6 +152,17 @@ def provenance(model: str | None = None) -> Record:
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def shared_provenance() -> Record:
+    """The same for what is passed on: the command without the folders of this machine."""
+    told = provenance()
+    return {**told, "command": without_folders(told["command"])}
+
+
+def without_folders(command: str) -> str:
+    """A command with the last name of each absolute path: where somebody keeps things is nobody's business."""
+    return re.sub(r"(?<![\w./])/(?:[^\s/'\"]+/)+(?=[^\s/'\"])", "", command)
 
 
 def without_home(text: str) -> str:

@@ -131,15 +131,16 @@ def test_a_record_is_found_where_its_run_is_and_only_of_its_configuration(tmp_pa
         find_record(config)
 
 
-def test_records_are_collected_in_the_order_of_their_paths(tmp_path: Path) -> None:
-    for name in ("b", "a/c"):
-        write_record(tmp_path / name, {**_record(), "name": name})
-    write_record(tmp_path / "a", {"state": "failed"}, records.FAILURE)
-    assert [r["name"] for r in records.collect([tmp_path])] == ["a/c", "b"]
-    assert [r["name"] for r in records.collect([tmp_path / "b", tmp_path / "a"])] == ["a/c", "b"]
-    with pytest.raises(UserError, match="not a record of this version"):
-        (tmp_path / RECORD).write_text("[]")
-        records.collect([tmp_path])
+def test_what_is_passed_on_names_no_folder() -> None:
+    told = "derain study /data/bsds500 --real /home/a/real --runs runs/x data.root=/data/rain 'out=/a b/c' -m a/b/c"
+    assert records.without_folders(told) == (
+        "derain study bsds500 --real real --runs runs/x data.root=rain 'out=/a b/c' -m a/b/c"
+    )
+    records.typed(["derain", "cost", "--out", "/somebody/elses/cost"])
+    try:
+        assert records.shared_provenance()["command"] == "derain cost --out cost"
+    finally:
+        records.typed([])
 
 
 def test_what_made_a_result(monkeypatch: pytest.MonkeyPatch) -> None:

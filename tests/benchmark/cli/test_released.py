@@ -14,8 +14,15 @@ from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.data.images import read_image, write_image
 from benchmark.report.page import Grid
-from benchmark.run.records import collect
+from benchmark.run.records import RECORD, Record, read_record
 from benchmark.sweep import rows
+
+
+def kept_below(folder: Path) -> list[Record]:
+    """All records below a folder."""
+    found = (read_record(path.parent) for path in sorted(folder.rglob(RECORD)))
+    return [record for record in found if record is not None]
+
 
 SIZE = (24, 32)
 PRENET = {"channels": 4, "stages": 2}
@@ -73,7 +80,7 @@ def _cells(runs: Path, name: str, row: str) -> dict:
 
 
 def test_each_leaves_a_record_as_runs_do(runs: Path) -> None:
-    records = {(r["row"]["name"], r["row"]["file"]): r for r in collect([runs])}
+    records = {(r["row"]["name"], r["row"]["file"]): r for r in kept_below(runs)}
     assert set(records) == {("PReNet A", "light.pth"), ("PReNet A", "heavy.pth"), ("Theirs", None)}
     light, heavy = records["PReNet A", "light.pth"], records["PReNet A", "heavy.pth"]
     assert light["row"]["trained_on"] == ["rain200l"] and light["config"]["recipe"]["name"] == "unknown"
@@ -94,7 +101,7 @@ def test_figures_are_those_of_evaluate_and_score(
     rows_file = runs / "evaluate.csv"
     assert main(["evaluate", *words, "--data", str(place / "data/Rain12"), "--csv", str(rows_file)]) == 0
     found = list(csv.DictReader(rows_file.open()))
-    (record,) = [r for r in collect([runs]) if r["row"]["file"] == "heavy.pth"]
+    (record,) = [r for r in kept_below(runs) if r["row"]["file"] == "heavy.pth"]
     for there, here in zip(found, record["results"]["rain12"]["images"], strict=True):
         words = {k for k in there if isinstance(here[k], str)}
         assert {k: there[k] for k in words} == {k: here[k] for k in words} and "name" in words
@@ -116,7 +123,7 @@ def test_figures_are_those_of_evaluate_and_score(
 
 
 def test_truncated_pictures_are_measured_beside_the_rounded_ones(runs: Path) -> None:
-    (record,) = [r for r in collect([runs]) if r["row"]["file"] == "light.pth"]
+    (record,) = [r for r in kept_below(runs) if r["row"]["file"] == "light.pth"]
     folder = runs / "released" / record["name"]
     rounded, cut = (
         read_image(folder / kind / "rain200l" / "1.png").astype(int) for kind in ("restored", "truncated")
@@ -214,7 +221,7 @@ def test_weights_that_ship_are_a_row_by_one_word(place: Path, tmp_path: Path) ->
     assert _table(place, _file(place, "nafnet-general"), tmp_path) == 0
     text = (tmp_path / "out" / "table1.md").read_text()
     assert "| nafnet-general § |" in text and "this suite, recipe general" in text
-    (record,) = collect([tmp_path])
+    (record,) = kept_below(tmp_path)
     assert (
         set(record["results"]) == {"rain12", "rain200l"} and record["config"]["recipe"]["name"] == "general"
     )
@@ -398,8 +405,8 @@ def test_evaluate_leaves_the_record_that_a_row_of_the_same_weights_takes(
     assert main([*words, "--record", str(tmp_path), "--as", "rain200l", "--json"]) == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["n"] == 2 and "as a row of derain table 1 --released" in said.err
-    (record,) = collect([tmp_path])
-    of_table = next(r for r in collect([runs]) if r["row"]["file"] == "light.pth")
+    (record,) = kept_below(tmp_path)
+    of_table = next(r for r in kept_below(runs) if r["row"]["file"] == "light.pth")
     ours, theirs = (r["results"]["rain200l"]["mean"]["psnr_float"] for r in (record, of_table))
     assert (
         ours == theirs and record["row"]["kind"] == "weights" and record["row"]["trained_on"] == ["rain200l"]

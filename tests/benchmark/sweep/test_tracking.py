@@ -28,7 +28,7 @@ from benchmark.errors import UserError
 from benchmark.files import WEIGHTS
 from benchmark.run import tracking
 from benchmark.run.execute import execute
-from benchmark.run.records import RECORD, collect, read_record
+from benchmark.run.records import RECORD, read_record
 from benchmark.run.tracking import Sample, Tracker, figures, words
 from benchmark.spec import resolve, settings_of
 
@@ -179,7 +179,7 @@ def test_pictures_and_the_record_go_along(offline: tuple[Path, dict[str, Any], l
     sent = json.loads(Path(content.local_path).read_text())
     assert content.path == RECORD and sent["results"] == json.loads(json.dumps(record["results"]))
     # what is sent lies beside the record, and is not taken for one
-    assert len(collect([folder])) == 1
+    assert len(list(folder.rglob(RECORD))) == 1
 
 
 def test_spike_rates_have_histograms(offline: tuple[Path, dict[str, Any], list[Any]]) -> None:
