@@ -95,7 +95,7 @@ def _gate(frames: Tensor, weights: Tensor, marks: Tensor, base: Tensor | None) -
 
 
 @_gate.register_fake
-def _(frames: Tensor, weights: Tensor, marks: Tensor, base: Tensor | None) -> Tensor:
+def _(frames: Tensor, *others: Tensor | None) -> Tensor:
     return layout.empty(frames, True)
 
 
@@ -114,9 +114,7 @@ def _gate_backward(
 
 
 @_gate_backward.register_fake
-def _(
-    frames: Tensor, weights: Tensor, marks: Tensor, gradient: Tensor, maxima: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(frames: Tensor, weights: Tensor, marks: Tensor, *others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.empty_like(marks), torch.empty_like(weights), torch.empty_like(weights)
 
 
@@ -163,18 +161,7 @@ def _finish(
 
 
 @_finish.register_fake
-def _(
-    frames: Tensor,
-    weights: Tensor,
-    marks: Tensor,
-    gradient: Tensor,
-    map_maxima: Tensor,
-    to_means: Tensor,
-    shares: Tensor,
-    maxima: Tensor,
-    every: Tensor,
-    top: Tensor,
-) -> Tensor:
+def _(frames: Tensor, *others: Tensor) -> Tensor:
     return layout.empty(frames, True)
 
 

@@ -123,15 +123,7 @@ def _leaky_spikes(
 
 
 @_leaky_spikes.register_fake
-def _(
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: str,
-    surrogate: str,
-    alpha: float,
-    detach_reset: bool,
-) -> Tensor:
+def _(current: Tensor, *others: Any) -> Tensor:
     return layout.empty(current, layout.is_channels_last(current))
 
 
@@ -150,17 +142,9 @@ def _leaky_spikes_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `current`, and of `beta` and `threshold` where they are wanted, else nothing in their place."""
     backward = getattr(_fused(current), "backward", _stepped_backward)
+    wants = wants_beta, wants_threshold
     found, *constants = backward(
-        current,
-        gradient,
-        beta,
-        threshold,
-        reset,
-        surrogate,
-        alpha,
-        detach_reset,
-        wants_beta,
-        wants_threshold,
+        current, gradient, beta, threshold, reset, surrogate, alpha, detach_reset, *wants
     )
     to_beta, to_threshold = (
         current.new_empty(0) if sums is None else sums.sum_to_size(wanted.shape).to(wanted.dtype)
@@ -171,17 +155,9 @@ def _leaky_spikes_backward(
 
 @_leaky_spikes_backward.register_fake
 def _(
-    gradient: Tensor,
-    current: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    reset: str,
-    surrogate: str,
-    alpha: float,
-    detach_reset: bool,
-    wants_beta: bool,
-    wants_threshold: bool,
+    gradient: Tensor, current: Tensor, beta: Tensor, threshold: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
+    wants_beta, wants_threshold = options[-2:]
     return (
         layout.empty(current, layout.is_channels_last(current)),
         beta.new_empty(beta.shape) if wants_beta else current.new_empty(0),

@@ -140,7 +140,7 @@ def _conv3x3(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @_conv3x3.register_fake
-def _(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _(images: Tensor, weight: Tensor, *others: Tensor | None) -> Tensor:
     return _room(images, len(weight))
 
 
@@ -222,7 +222,7 @@ def _conv3x3_affine(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor
 
 
 @_conv3x3_affine.register_fake
-def _(images: Tensor, weight: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _(images: Tensor, weight: Tensor, *others: Tensor) -> Tensor:
     return _room(images, len(weight))
 
 
