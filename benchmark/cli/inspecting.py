@@ -15,6 +15,8 @@ from benchmark.text import output
 from benchmark.text.terminal import Head, Line, grid
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from benchmark.cost.inspection import Activity, Rates
@@ -192,7 +194,7 @@ def measure_dataset(
     if limit is not None and limit < 1:
         raise UserError(f"--limit {limit}: at least 1")
     chosen = [pairs[i] for i in range(min(len(pairs), limit or len(pairs)))]
-    rates, share = rain_rates(network, chosen, tile, catalog.network(model).size_multiple, above)
+    rates, share, of_pairs = rain_rates(network, chosen, tile, catalog.network(model).size_multiple, above)
     if not 0 < share < 1:
         nothing = "no rain" if share == 0 else "no background"
         raise UserError(
@@ -210,9 +212,28 @@ def measure_dataset(
     lines.append(_line(whole, len(rates)))
     rows = _rows([*rates, whole])
     heads = [Head(title) for title in ("on rain", "background", "ratio", "layers")]
-    output.give({"layers": rows}, output.frame_of(rows), lambda: grid("", heads, lines))
+    found = {"layers": rows, "pairs": of_pairs.tolist()}
+    output.give(found, output.frame_of(rows), lambda: grid("", heads, lines))
     more = sum(r.rain > r.background for r in rates)
     print(f"{more} of {len(rates)} layers fire more on rain than on the background")
+    print(f"rain less background, by picture: {_difference(of_pairs[:, 0] - of_pairs[:, 1])}")
+    print(f"rain less the same places without it: {_difference(of_pairs[:, 0] - of_pairs[:, 2])}")
+
+
+def _difference(values: NDArray[np.float64]) -> str:
+    """A mean over pictures in percentage points, with its interval."""
+    from benchmark.report.intervals import mean_interval
+
+    there = values[values == values]  # NaN: no such place
+    if not len(there):
+        return "no picture has both"
+    found = mean_interval(100 * there, range(len(there)))
+    told = (
+        found.withheld
+        if found.low is None or found.high is None
+        else f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
+    )
+    return f"{found.mean:+.2f} points ({len(there)} pictures; {told})"
 
 
 def _line(rate: Rates, layers: int) -> Line:

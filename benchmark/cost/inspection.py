@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -87,6 +87,21 @@ class Rates:
         return float(self.by_step[1].mean())
 
 
+class InRain(NamedTuple):
+    """What `rain_rates` finds.
+
+    Attributes:
+        layers: rates by layer, in the order of the network.
+        share: of the pixels that are rain.
+        pairs: (pairs, 3), rates of all neurons of a pair together: on rain, on the background of the same picture, and
+            where the rain was in the picture without it; NaN where a pair has no such place.
+    """
+
+    layers: list[Rates]
+    share: float
+    pairs: NDArray[np.float64]
+
+
 def together(rates: Iterable[Rates], layer: str) -> Rates:
     """Several layers as one, each neuron counting the same."""
     parts = list(rates)
@@ -155,8 +170,8 @@ def rain_rates(
     multiple: int = 1,
     above: int = 0,
     limit: int | None = None,
-) -> tuple[list[Rates], float]:
-    """Spike rates on rain and on background, over pairs whose rain is known.
+) -> InRain:
+    """Spike rates on rain and on background, and in the same places without rain, over pairs whose rain is known.
 
     A pixel is rain where any channel of the rainy picture differs from the target.
 
@@ -168,9 +183,6 @@ def rain_rates(
         above: a pixel is rain where the difference is larger than this, in 8-bit levels.
         limit: at most so many pairs.
 
-    Returns:
-        Rates by layer, in the order of the network, and the share of the pixels that are rain.
-
     Raises:
         UserError: no pairs, or no spiking network.
     """
@@ -178,6 +190,7 @@ def rain_rates(
     spikes: dict[str, list[Tensor]] = {}
     count: dict[str, list[float]] = {}
     rain_pixels = pixels = 0
+    of_pairs: list[list[list[float]]] = []  # of each pair, on each of the three: spikes and neurons
 
     def look(name: str, neuron: nn.Module, current: Tensor, fired: Tensor) -> None:
         if fired.ndim != 5:
@@ -185,20 +198,27 @@ def rain_rates(
         channels = fired.shape[2]
         at = (fired != 0).sum((1, 2)).double()  # (T, h, w)
         rain = F.adaptive_avg_pool2d(mask[None, None], (at.shape[-2], at.shape[-1]))[0, 0].double()
-        both = (rain, 1 - rain)
-        spikes.setdefault(name, [torch.zeros(len(at), dtype=torch.float64) for _ in both])
+        spikes.setdefault(name, [torch.zeros(len(at), dtype=torch.float64) for _ in range(2)])
         count.setdefault(name, [0.0, 0.0])
-        for side, weight in enumerate(both):
-            spikes[name][side] += (at * weight).sum((1, 2)).cpu()
-            count[name][side] += channels * float(weight.sum())
+        for side, weight in enumerate((rain, 1 - rain)) if wet else ((2, rain),):
+            fired_there, there = (at * weight).sum((1, 2)).cpu(), channels * float(weight.sum())
+            of_pairs[-1][side][0] += float(fired_there.sum())
+            of_pairs[-1][side][1] += len(at) * there
+            if wet:
+                spikes[name][side] += fired_there
+                count[name][side] += there
 
     with _watching(known, look):
         for pair in islice(pairs, limit):
             rainy, target = pair["rainy"], pair["target"]
             difference = (rainy - target).abs().amax(0) * 255
+            of_pairs.append([[0.0, 0.0] for _ in range(3)])
             for rows, columns in _windows(rainy.shape[-2], rainy.shape[-1], tile, multiple):
                 mask = (difference[rows, columns] > above + 0.5).float().to(_device(model))
+                wet = True
                 _forward(model, rainy[:, rows, columns])
+                wet = False
+                _forward(model, target[:, rows, columns])
                 rain_pixels += int(mask.sum())
                 pixels += mask.numel()
     if not pixels:
@@ -208,7 +228,9 @@ def rain_rates(
         for name in known
         if (s := spikes.get(name)) is not None
     ]
-    return rates, rain_pixels / pixels
+    sums = np.array(of_pairs)
+    with np.errstate(invalid="ignore"):
+        return InRain(rates, rain_pixels / pixels, sums[..., 0] / sums[..., 1])
 
 
 def wettest(difference: Array, size: int) -> tuple[int, int]:
@@ -261,4 +283,4 @@ def _first(frames: Tensor) -> Array:
     return frames[:, 0].float().cpu().numpy()
 
 
-__all__ = ["Activity", "Rates", "activity", "neurons", "rain_rates", "together", "wettest"]
+__all__ = ["Activity", "InRain", "Rates", "activity", "neurons", "rain_rates", "together", "wettest"]

@@ -41,7 +41,8 @@ def pair(rain: tuple[slice, slice]) -> dict[str, Tensor]:
 
 
 def test_rates_are_exact_on_a_network_that_fires_in_rain_alone() -> None:
-    rates, share = rain_rates(Bright(), [pair((slice(0, 4), slice(0, 16))), pair((slice(0, 8), slice(0, 8)))])
+    pairs = [pair((slice(0, 4), slice(0, 16))), pair((slice(0, 8), slice(0, 8)))]
+    rates, share, by_pair = rain_rates(Bright(), pairs)
     fine, coarse = rates
     assert (fine.layer, fine.rain, fine.background) == ("fine", 1.0, 0.0)
     assert [r.tolist() for r in coarse.by_step] == [[0.0, 1.0], [0.0, 0.0]]
@@ -49,6 +50,19 @@ def test_rates_are_exact_on_a_network_that_fires_in_rain_alone() -> None:
     both = together(rates, "all")
     # fine counts four times as many neurons as coarse
     assert both.rain == pytest.approx((4 * 1.0 + 1 * 0.5) / 5)
+    assert by_pair == pytest.approx(np.array([[both.rain, 0, 0]] * 2)), (
+        "a black picture: none fires without rain"
+    )
+
+
+def test_the_same_places_without_rain_are_looked_at() -> None:
+    dark = pair((slice(0, 4), slice(0, 16)))
+    dark["target"][:, 0:4] = 1.0  # rain that darkens: the place fires without it alone
+    dark["rainy"][:, 0:4] = 0.0
+    dry = pair((slice(0, 0), slice(0, 0)))
+    by_pair = rain_rates(Bright(), [dark, dry]).pairs
+    assert by_pair[0] == pytest.approx([0, 0, (4 * 1.0 + 1 * 0.5) / 5])
+    assert np.isnan(by_pair[1]).tolist() == [True, False, True], "no rain, no place of it"
 
 
 def test_a_coarse_neuron_belongs_to_rain_by_its_area() -> None:
@@ -114,6 +128,7 @@ def test_inspect_draws_and_measures(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*words, *more, "--data", str(tmp_path), "--csv", str(table)]) == 0
     out = capsys.readouterr().out
     assert "weights are random" in out and "50.0% of the pixels" in out
+    assert "rain less background, by picture: " in out and "points (1 pictures; " in out
     assert Image.open(drawn).format == "PNG"
     assert main([*words, *more[:-1], str(tmp_path / "a.pdf")]) == 0
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
