@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import functools
 import math
 import os
 import sys
 import time
 import webbrowser
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import shipped
+from benchmark.cli import samples
 from benchmark.errors import UserError, printable
 from benchmark.files import require_output, require_writable, write_text
 from benchmark.shipped import Shipped
@@ -26,43 +25,6 @@ from benchmark.text.progress import bar
 Picture = NDArray[np.uint8]
 
 PAGE = Path("derain-demo.html")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A photograph that a package ships and that nobody trained on, with rain over it or (None) without."""
-
-    name: str
-    scene: str
-    title: str
-    regime: str | None
-    seed: int
-    credit: str
-
-    @functools.cached_property
-    def clean(self) -> Picture:
-        """uint8 (H, W, 3)."""
-        from benchmark.data.embedded import photograph
-
-        return photograph(self.scene)
-
-    @functools.cached_property
-    def rainy(self) -> Picture:
-        """uint8 (H, W, 3)."""
-        from benchmark.data.rain import rain_over
-
-        return self.clean if self.regime is None else rain_over(self.clean, self.regime, self.seed)
-
-
-_ROCKET = "rocket: SpaceX, public domain; ships with scikit-image"
-_COFFEE = "coffee: Rachel Michetti, CC0; ships with scikit-image"
-_CHINA = "china: danielbuechele, CC BY 2.0; ships with scikit-learn; here with rendered rain over it"
-SAMPLES = (
-    Sample("rocket.png", "rocket", "rocket, light rain", "light", 11, _ROCKET),
-    Sample("china.png", "china", "temple, fine rain", "mixed", 12, _CHINA),
-    Sample("coffee.png", "coffee", "coffee, heavy rain", "heavy", 13, _COFFEE),
-    Sample("no-rain.png", "china", "temple, no rain: to stay as it is", None, 0, _CHINA),
-)
 
 
 def demo(options: Namespace) -> int:
@@ -123,25 +85,25 @@ def _page(device: str) -> str:
     ships = list(shipped.shipped().values())
     began = time.perf_counter()
     panels: dict[str, list[Shown]] = {}
-    jobs = [(ship, sample) for ship in ships for sample in SAMPLES]
+    jobs = [(ship, sample) for ship in ships for sample in samples.SAMPLES]
     with bar("restore", sum(_takes(*job) for job in jobs), counted=False) as step:
-        for sample in SAMPLES:
+        for sample in samples.SAMPLES:
             caption = _caption(measure_pictures([(sample.rainy, sample.clean)], workers=1)[0])
             panels[sample.name] = [Shown("before", sample.rainy, caption if sample.regime else "")]
         for ship in ships:
             network = create_model(ship.network, pretrained=ship.weights).to(where)
-            for sample in SAMPLES:
+            for sample in samples.SAMPLES:
                 restored = as_pixels(restore_pixels(network, sample.rainy)[0])
                 caption = _caption(measure_pictures([(restored, sample.clean)], workers=1)[0])
                 panels[sample.name].append(Shown(ship.name, restored, caption))
                 step.advance(_takes(ship, sample))
                 step.update(note=f"{sample.scene} by {ship.name}")
-    for sample in SAMPLES:
+    for sample in samples.SAMPLES:
         if sample.regime is not None:
             panels[sample.name].append(Shown("without rain", sample.clean))
     made = f"Restored on {datetime.date.today().isoformat()} in {time.perf_counter() - began:.0f} s"
-    comparison = Comparison("samples", [(sample.title, panels[sample.name]) for sample in SAMPLES])
-    credits = list(dict.fromkeys(sample.credit for sample in SAMPLES))
+    comparison = Comparison("samples", [(sample.title, panels[sample.name]) for sample in samples.SAMPLES])
+    credits = list(dict.fromkeys(sample.credit for sample in samples.SAMPLES))
     return shown_page(comparison, ships, f"{made} on this machine.", credits)
 
 
@@ -150,6 +112,6 @@ def _caption(measured: Any) -> str:
     return f"{psnr:.1f} / {measured['ssim_esdnet']:.3f}" if math.isfinite(psnr) else "the same"
 
 
-def _takes(ship: Shipped, sample: Sample) -> float:
+def _takes(ship: Shipped, sample: samples.Sample) -> float:
     """How long a picture takes, beside others."""
     return float(ship.card["seconds_per_megapixel"]["seconds"]) * sample.clean.size

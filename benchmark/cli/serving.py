@@ -179,7 +179,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int, restorer: Restorer) -> None:
-        from benchmark.cli.demo import SAMPLES
+        from benchmark.cli.samples import SAMPLES
         from benchmark.data.images import encode_png
         from benchmark.report.demo import Served, served_page
 

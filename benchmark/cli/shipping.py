@@ -334,7 +334,7 @@ def _tiles(network: nn.Module) -> dict[str, Any]:
 
     As small as they get where they pool over the whole picture together, and by themselves.
     """
-    from benchmark.cli.demo import SAMPLES
+    from benchmark.cli.samples import SAMPLES
     from benchmark.restoration.memory import OVERLAP as ALONE_OVERLAP
     from benchmark.restoration.tiling import restore
     from benchmark.restoration.together import OVERLAP, fits_together, restore_together

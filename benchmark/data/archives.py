@@ -26,16 +26,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from benchmark.data.images import EXTENSIONS
-from benchmark.data.layouts import CLUTTER, same_name
+from benchmark.data.layouts import ARCHIVES, CLUTTER, same_name
 from benchmark.errors import UserError, WorkError
 from benchmark.files import clean_leftovers, make_folder, require_room, temporary_name, write_failure
 from benchmark.text.progress import bar
 
 if TYPE_CHECKING:
     from benchmark.data.audit import Report
-
-ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar"})
-"""What a file is called that may be an archive."""
 
 _CHUNK = 1 << 20
 _HEADER = 1 << 20  # bytes that the extended header of one entry of a tar file may have

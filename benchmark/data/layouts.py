@@ -36,6 +36,8 @@ from benchmark.data.specs import DATASETS, Dataset
 from benchmark.errors import UserError, unknown
 
 _DEPTH = 7
+ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".7z", ".rar"})
+"""What a file is called that may be an archive."""
 CLUTTER = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini"})
 """What operating systems add to folders and archives."""
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmark import create_model, shipped
-from benchmark.cli import demo, main
+from benchmark.cli import main, samples
 from benchmark.data import write_image
 from benchmark.data.embedded import photograph
 from benchmark.errors import UserError
@@ -24,10 +24,10 @@ from benchmark.text.words import short
 
 
 def _small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = [dataclasses.replace(s) for s in demo.SAMPLES]
-    for sample in samples:  # what tiles change is measured on them
+    small = [dataclasses.replace(s) for s in samples.SAMPLES]
+    for sample in small:  # what tiles change is measured on them
         sample.__dict__["clean"] = photograph(sample.scene)[:256, :416]
-    monkeypatch.setattr(demo, "SAMPLES", tuple(samples))
+    monkeypatch.setattr(samples, "SAMPLES", tuple(small))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from benchmark import create_model
-from benchmark.cli import demo, main, serving
+from benchmark.cli import demo, main, samples, serving
 from benchmark.errors import UserError
 from benchmark.restoration import restoring
 
@@ -39,14 +39,14 @@ PIXELS.flags.writeable = False  # as the photographs are
 
 @pytest.fixture(autouse=True)
 def _small(ships: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two samples of a few pixels."""
-    samples = [
-        demo.Sample("rain.png", "rocket", "in <rain>", "light", 1, "by <somebody>"),
-        demo.Sample("dry.png", "rocket", "dry", None, 0, "by <somebody>"),
+    """Two small of a few pixels."""
+    small = [
+        samples.Sample("rain.png", "rocket", "in <rain>", "light", 1, "by <somebody>"),
+        samples.Sample("dry.png", "rocket", "dry", None, 0, "by <somebody>"),
     ]
-    for sample in samples:
+    for sample in small:
         sample.__dict__["clean"] = PIXELS
-    monkeypatch.setattr(demo, "SAMPLES", tuple(samples))
+    monkeypatch.setattr(samples, "SAMPLES", tuple(small))
 
 
 def png(pixels: np.ndarray, **options: Any) -> bytes:
@@ -90,7 +90,7 @@ def test_one_page_shows_before_and_after_and_fetches_nothing(ships: Path, capsys
     ]
     from benchmark.run.evaluate import measure_pictures
 
-    rainy = demo.SAMPLES[0].rainy
+    rainy = samples.SAMPLES[0].rainy
     for shown, pixels in zip(
         pictures[0]["shown"],
         (rainy, restored_by("nafnet", rainy), restored_by("esdnet", rainy)),
@@ -269,7 +269,7 @@ def test_nobody_but_its_own_page_is_answered(server: serving.Server) -> None:
     assert ask(server, "POST", restore, png(PIXELS), **own)[0] == 200
     status, sample, _ = ask(server, "GET", "/samples/rain.png")
     with Image.open(io.BytesIO(sample)) as image:
-        np.testing.assert_array_equal(np.array(image), demo.SAMPLES[0].rainy)
+        np.testing.assert_array_equal(np.array(image), samples.SAMPLES[0].rainy)
 
 
 @pytest.mark.parametrize(
@@ -371,9 +371,9 @@ from pathlib import Path
 import torch
 from benchmark import shipped
 from benchmark.cli import main
-from benchmark.cli import demo, serving
+from benchmark.cli import samples, serving
 shipped.FOLDER = Path({str(tmp_path / "weights")!r})
-demo.SAMPLES = ()
+samples.SAMPLES = ()
 def restore_picture(*_, opened, **__):
     opened(40, 60)
     large = torch.rand(1500, 1500)
