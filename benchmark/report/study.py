@@ -291,8 +291,8 @@ def _compared(
             f"Resolution, the smallest difference that could have been told ({1 - LEVEL:.0%} over {len(usable)} "
             f"comparisons): PSNR-Y {float(np.median(least)):.2f} dB (median; {min(least):.2f} to {max(least):.2f})."
         )
-    told = study.sets[PRIMARY]
-    given = (float(np.mean(told[metric])) for metric in ("psnr", "ssim"))
+    rainy = study.sets[PRIMARY]
+    given = (float(np.mean(rainy[metric])) for metric in ("psnr", "ssim"))
     return rows, [*said, "The rainy input: PSNR-Y {:.2f} dB, SSIM-Y {:.4f}.".format(*given)]
 
 
@@ -420,12 +420,12 @@ def savings(study: Study) -> list[tuple[str, float | None, int]]:
     """H8: words, the share of the whole ESDNet's energy that ESDNet-S needs, of means over the seeds that both have."""
     found = []
     for convention, key in ENERGIES.items():
-        both = [
-            {run["seed"]: (run.get("cost") or {}).get(key) for run in study.of("table3", row)}
+        ours, whole = (
+            {run["seed"]: float((run.get("cost") or {}).get(key) or 0) for run in study.of("table3", row)}
             for row in ("ESDNet-S", "SRB")
-        ]
-        seeds = [seed for seed in both[0] if both[0][seed] and both[1].get(seed)]
-        ratio = sum(both[0][s] for s in seeds) / sum(both[1][s] for s in seeds) if seeds else None
+        )
+        seeds = [seed for seed in ours if ours[seed] and whole.get(seed)]
+        ratio = sum(ours[s] for s in seeds) / sum(whole[s] for s in seeds) if seeds else None
         found.append(
             (f"ESDNet-S needs at most an eighth of ESDNet's energy, {convention}", ratio, len(seeds))
         )
