@@ -21,7 +21,7 @@ from benchmark.resident import forget_peak, keep_freed_memory, resident
 
 Measured = dict[str, Any]
 
-_CONVOLUTIONS = ("convolution", "conv2d", "conv3d", "conv_transpose", "winograd")
+_CONVOLUTIONS = ("convolution", "conv2d", "conv3d", "conv_transpose", "conv3x3")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +77,7 @@ class Mirror:
 
     def fetch(self) -> None:
         """Bring what is there."""
-        for name in sorted(self._there(), key=_record_last):
+        for name in sorted(self._there(), key=_checkpoints_and_record_last):
             self._put[name] = None
             if claim_number(name) is None:
                 self._bring(name)
@@ -93,12 +96,20 @@ class Mirror:
             brought.unlink(missing_ok=True)
 
     def send(self) -> None:
-        """Put what has changed since the last time, and remove what is gone."""
+        """Put what has changed since the last time, and remove what is gone.
+
+        A checkpoint comes after the logs, as it was before they were read: wherever this is cut off, what the next
+        worker goes on from has all its lines.
+        """
         here = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*") if p.is_file()}
         names = [n for n, p in here.items() if not p.name.startswith(LEFTOVER_PREFIX)]
-        for name in sorted(names, key=_record_last):
-            now = _seen(here[name])
-            if now is not None and now != self._put.get(name):
+        changed = [n for n in names if _seen(here[n]) not in (None, self._put.get(n))]
+        with contextlib.ExitStack() as held:
+            for name in filter(_is_checkpoint, changed):
+                with contextlib.suppress(FileNotFoundError):
+                    here[name] = held.enter_context(_as_it_is(here[name]))
+            for name in sorted(changed, key=_checkpoints_and_record_last):
+                now = _seen(here[name])
                 with contextlib.suppress(FileNotFoundError):  # gone since
                     self._make_parent(name)
                     self.system.put_file(str(here[name]), f"{self.root}/{name}")
@@ -134,9 +145,29 @@ class Mirror:
             self._made.add(parent)
 
 
-def _record_last(name: str) -> tuple[bool, str]:
-    """A record shall not be anywhere before what it speaks of."""
-    return name == RECORD, name
+def _checkpoints_and_record_last(name: str) -> tuple[bool, bool, str]:
+    """Neither shall be anywhere before what it speaks of."""
+    return name == RECORD, _is_checkpoint(name), name
+
+
+def _is_checkpoint(name: str) -> bool:
+    return name.startswith("checkpoints/")
+
+
+@contextlib.contextmanager
+def _as_it_is(path: Path) -> Iterator[Path]:
+    """A file that is only ever replaced, as it is now, under another name."""
+    held = temporary_name(path.parent)
+    try:
+        try:
+            os.link(path, held)
+        except FileNotFoundError:
+            raise
+        except OSError:  # not on this file system
+            shutil.copy2(path, held)
+        yield held
+    finally:
+        held.unlink(missing_ok=True)
 
 
 def _seen(path: Path) -> _Seen:

@@ -157,6 +157,39 @@ def test_a_worker_leaves_its_run_in_a_bucket(
 
 
 @pytest.mark.timeout(300)
+def test_a_checkpoint_is_never_there_before_the_lines_of_its_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "embedded" / "one"
+    (folder / "checkpoints").mkdir(parents=True)
+    log, checkpoint, record = folder / "metrics.csv", folder / "checkpoints" / "last.ckpt", folder / RECORD
+    log.write_text("1\n")
+    checkpoint.write_text("after 1")
+    record.write_text("{}")
+    mirror, order = Mirror(f"file://{tmp_path}/storage", folder), []
+    put = mirror.system.put_file
+
+    def put_file(source: str, target: str) -> None:
+        order.append(target.rpartition("one/")[2])
+        put(source, target)
+        if order[-1] == "metrics.csv":  # meanwhile the training goes on
+            log.write_text("1\n2\n")
+            newer = folder / "checkpoints" / "newer"
+            newer.write_text("after 2")
+            newer.replace(checkpoint)
+
+    mirror.system.put_file = put_file
+    there = tmp_path / "storage" / "embedded" / "one"
+    try:
+        mirror.send()
+        assert order == ["metrics.csv", "checkpoints/last.ckpt", RECORD]
+        assert (there / "checkpoints" / "last.ckpt").read_text() == "after 1"
+        mirror.send()
+        assert (there / "checkpoints" / "last.ckpt").read_text() == "after 2"
+        assert (there / "metrics.csv").read_text() == "1\n2\n"
+    finally:
+        del mirror.system.put_file
+    assert {p.name for p in folder.rglob("*") if p.is_file()} == {"metrics.csv", "last.ckpt", RECORD}
+
+
 def test_a_run_goes_on_where_another_worker_was_lost(
     tmp_path: Path, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
