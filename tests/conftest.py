@@ -34,6 +34,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """What a test sets stays: those after it would take many times as long where cores are shared."""
+    yield
+    torch = sys.modules.get("torch")
+    wanted = int(os.environ["OMP_NUM_THREADS"])
+    if torch is not None and torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of outside references (fixtures, metric values, real pictures); absent on a user's machine."""
