@@ -14,23 +14,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.overrides import TorchFunctionMode
 
 from esdnet import layout, native
+
+_SOURCE = "attention.c"
 
 
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where torch's operations serve."""
-    return None if native.is_portable() else native.compiled("attention.c", "-ffp-contract=fast")
-
-
-@torch.compiler.assume_constant_result
-def lanes() -> int:
-    """What the numbers of channels must be multiples of; 0 where torch's operations serve."""
-    lib = library()
-    return 0 if lib is None else int(lib.lanes())
+    return native.fast(_SOURCE)
 
 
 def usable(frames: Tensor) -> bool:
@@ -39,7 +33,7 @@ def usable(frames: Tensor) -> bool:
         return False
     if torch.is_autocast_enabled("cpu"):
         return False
-    fit = lanes()
+    fit = native.lanes(_SOURCE)
     return fit > 0 and layout.is_channels_last(frames) and frames.shape[2] % fit == 0
 
 
@@ -171,10 +165,12 @@ Mark = Callable[[Tensor], Tensor]
 
 @dataclass
 class _Shared:
-    """What the backward passes of one call leave for that of the pools, the last."""
+    """What one call's backward passes leave for that of the pools, the last; weights and marks are the forward's."""
 
     wanted: bool
-    gate: tuple[Tensor, ...] = ()  # weights, marks, gradient, ties
+    weights: Tensor | None = None
+    marks: Tensor | None = None
+    gate: tuple[Tensor, ...] = ()  # gradient, ties
     map: tuple[Tensor, ...] = ()  # maxima, gradient of the means, share of the largest
 
 
@@ -194,9 +190,13 @@ class _Pooled(torch.autograd.Function):
         frames, maxima = ctx.saved_tensors
         shared: _Shared = ctx.shared
         N, (H, W) = frames.shape[1], frames.shape[3:]
-        weights, marks, gradient, ties = shared.gate
-        none = frames.new_zeros((N, H, W))
-        map_maxima, to_means, shares = shared.map or (none, none, none)
+        weights, marks = shared.weights, shared.marks
+        assert weights is not None and marks is not None
+        if not shared.gate:  # somebody asked for gradients of the weights alone
+            nothing = torch.zeros_like(frames)
+            shared.gate = nothing, _gate_backward(frames, weights, marks, nothing, maxima)[2]
+        gradient, ties = shared.gate
+        map_maxima, to_means, shares = shared.map or [frames.new_zeros((N, H, W))] * 3
         shared.gate = shared.map = ()
         every, top = (grads[0] / (H * W)).contiguous(), (grads[1] / ties).contiguous()
         passing = (frames, weights, marks, gradient, map_maxima, to_means, shares, maxima, every, top)
@@ -246,7 +246,7 @@ class _Gated(torch.autograd.Function):
         gradient = layout.dense(grads[0], True)
         to_marks, to_weights, ties = _gate_backward(frames, weights, marks, gradient, maxima)
         if ctx.shared.wanted:
-            ctx.shared.gate = weights, marks, gradient, ties
+            ctx.shared.gate = gradient, ties
         base = grads[0] if ctx.needs_input_grad[3] else None
         return None, to_weights, to_marks, base, None, frames.new_zeros(()), None
 
@@ -260,6 +260,7 @@ def _differentiable(frames: Tensor, base: Tensor | None, weigh: Weigh, mark: Mar
     weights = weigh(means, maxima).contiguous()
     fixed = frames.detach()  # its gradient comes by way of the pools
     marks = mark(_Mapped.apply(fixed, weights, token, shared)).contiguous()
+    shared.weights, shared.marks = weights.detach(), marks.detach()
     return _Gated.apply(fixed, weights, marks, base, maxima.detach(), token, shared)
 
 
@@ -283,11 +284,12 @@ def _attend(frames: Tensor, base: Tensor | None, weigh: Weigh, mark: Mark) -> Te
 
 
 @torch.library.custom_op("esdnet::conv_of_voxels", mutates_args=())
-def _conv_of_voxels(voxels: Tensor, weight: Tensor) -> Tensor:
+def conv_of_voxels(voxels: Tensor, weight: Tensor) -> Tensor:
+    """A 1×1×1 convolution of single voxels, (N, K, 1, 1, 1), as the product that it is."""
     return F.linear(voxels.flatten(1), weight.flatten(1))[:, :, None, None, None]
 
 
-@_conv_of_voxels.register_fake
+@conv_of_voxels.register_fake
 def _(voxels: Tensor, weight: Tensor) -> Tensor:
     return voxels.new_empty((len(voxels), len(weight), 1, 1, 1))
 
@@ -303,18 +305,4 @@ def _conv_of_voxels_differentiated(ctx: Any, gradient: Tensor) -> tuple[Tensor, 
     return to_voxels.view(voxels.shape), to_weight.view(weight.shape)
 
 
-_conv_of_voxels.register_autograd(_conv_of_voxels_differentiated, setup_context=_keep)
-
-
-class Voxels(TorchFunctionMode):
-    """Inside, a 1×1×1 convolution of single voxels that is called as a module is the product that it is without."""
-
-    def __init__(self, conv: nn.Conv3d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """As torch calls it: `func`, with what it is given."""
-        if func is F.conv3d and args[1] is self.conv.weight:
-            return _conv_of_voxels(*args[:2])
-        return func(*args, **(kwargs or {}))
+conv_of_voxels.register_autograd(_conv_of_voxels_differentiated, setup_context=_keep)

@@ -120,8 +120,7 @@ class ConvNorm(nn.Module):
         elif torch.is_grad_enabled() or not _is_affine(self.norm):
             made = self.norm(winograd.convolved(self.conv, images))
         elif native.hooked(self.conv) or native.hooked(self.norm):
-            with winograd.Instead(self.conv, self.norm):
-                made = self.norm(self.conv(images))
+            made = winograd.normed(self.conv, self.norm, images)
         else:
             base = None if onto is None else onto.flatten(0, 1)
             fixed = winograd.fixed_map(self.norm)
@@ -238,7 +237,9 @@ def _of_voxels(conv: nn.Conv3d, voxels: Tensor) -> Tensor:
     """A 1×1×1 convolution of single voxels, (N, K) to (N, out)."""
     if native.is_portable() or not native.hooked(conv):
         return F.linear(voxels, conv.weight.flatten(1))
-    with attention.Voxels(conv):
+    with native.Instead(
+        (F.conv3d, conv, lambda voxels, weight, *others: attention.conv_of_voxels(voxels, weight))
+    ):
         return conv(voxels[:, :, None, None, None]).flatten(1)
 
 

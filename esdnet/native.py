@@ -22,11 +22,13 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from esdnet import layout, owned
 
@@ -195,6 +197,39 @@ def portable() -> Iterator[None]:
 def is_portable() -> bool:
     """Whether torch's own operations alone are wanted, see `portable`."""
     return _portable
+
+
+def fast(file: str) -> ctypes.CDLL | None:
+    """The functions of a C file whose sums may round as the processor likes; None where torch's operations serve."""
+    return None if _portable else compiled(file, "-ffp-contract=fast")
+
+
+@torch.compiler.assume_constant_result
+def lanes(file: str) -> int:
+    """What the numbers of channels must be multiples of for that file's functions; 0 where torch's operations serve."""
+    functions = fast(file)
+    return 0 if functions is None else int(functions.lanes())
+
+
+class Instead(TorchFunctionMode):
+    """Inside, modules that are called compute functions of their weights otherwise: hooks see what is computed.
+
+    Args:
+        told: for each a function of torch, the module that calls it with its weight, and what is called in its place.
+    """
+
+    def __init__(self, *told: tuple[Callable[..., Tensor], torch.nn.Module, Callable[..., Tensor]]) -> None:
+        super().__init__()
+        self.told = told
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """As torch calls it: `func`, with what it is given."""
+        named = kwargs or {}
+        for function, module, instead in self.told:
+            # asked for now: a hook before the call may have set it
+            if func is function and any(given is module.weight for given in (*args, *named.values())):
+                return instead(*args, **named)
+        return func(*args, **named)
 
 
 def plain(tensor: Tensor) -> bool:

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import register_flop_formula
 
 from esdnet import native
 
+_SOURCE = "winograd.c"
 # rows: what each of the four points of a transformed row takes of a kernel's row
 _POINTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 _FEWEST = 32
@@ -27,19 +27,12 @@ _FEWEST = 32
 
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where torch's operations serve."""
-    return None if native.is_portable() else native.compiled("winograd.c", "-ffp-contract=fast")
-
-
-@torch.compiler.assume_constant_result
-def lanes() -> int:
-    """What the numbers of channels must be multiples of; 0 where torch's operations serve."""
-    lib = library()
-    return 0 if lib is None else int(lib.lanes())
+    return native.fast(_SOURCE)
 
 
 def fits(conv: nn.Conv2d) -> bool:
     """Whether that convolution is of the kind that is computed here, on this machine."""
-    fit = lanes()
+    fit = native.lanes(_SOURCE)
     return (
         fit > 0
         and type(conv) is nn.Conv2d
@@ -54,7 +47,7 @@ def fits(conv: nn.Conv2d) -> bool:
 
 def layout(images: Tensor) -> torch.memory_format:
     """The order of memory for a network of convolutions: channels last for these, and for a GPU's tensor cores."""
-    suits = images.is_cuda or (images.device.type == "cpu" and lanes() > 0)
+    suits = images.is_cuda or (images.device.type == "cpu" and native.lanes(_SOURCE) > 0)
     return torch.channels_last if suits else torch.contiguous_format
 
 
@@ -122,7 +115,7 @@ def _room(images: Tensor, channels: int) -> Tensor:
 
 def _serves(images: Tensor, weight: Tensor) -> bool:
     """Whether the compiled functions are there for an operator's call, which may have been recorded elsewhere."""
-    fit = lanes()
+    fit = native.lanes(_SOURCE)
     return (
         fit > 0
         and images.device.type == "cpu"
@@ -278,25 +271,22 @@ def convolved(conv: nn.Conv2d, images: Tensor, through: Callable[[Tensor], Tenso
         return (through or conv)(images)
     if through is None and not native.hooked(conv):
         return convolve(images, conv.weight, conv.bias)
-    with Instead(conv):
+    with native.Instead(_convolution_of(conv)):
         return (through or conv)(images)
 
 
-class Instead(TorchFunctionMode):
-    """Inside, one convolution that is called as a module is computed here, and so is the fixed map of a norm."""
+def normed(conv: nn.Conv2d, norm: nn.Module, images: Tensor) -> Tensor:
+    """`norm(conv(images))` at test time with both called, and the arithmetic of `convolve_and_scale`."""
+    fixed: _Told = (F.batch_norm, norm, lambda made, *others, **named: affine(made, *fixed_map(norm)))
+    with native.Instead(_convolution_of(conv), fixed):
+        return norm(conv(images))
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.Module | None = None) -> None:
-        super().__init__()
-        self.conv, self.norm = conv, norm
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """As torch calls it: `func`, with what it is given."""
-        if func is F.conv2d and args[1] is self.conv.weight:
-            return convolve(*args[:3])
-        named = kwargs or {}
-        if func is F.batch_norm and self.norm is not None and named.get("weight") is self.norm.weight:
-            return affine(args[0], *fixed_map(self.norm))
-        return func(*args, **named)
+_Told = tuple[Callable[..., Tensor], nn.Module, Callable[..., Tensor]]
+
+
+def _convolution_of(conv: nn.Conv2d) -> _Told:
+    return F.conv2d, conv, lambda images, weight, bias, *others: convolve(images, weight, bias)
 
 
 def convolve_and_scale(

@@ -12,17 +12,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmark import shipped
 from benchmark.cli import samples
 from benchmark.errors import UserError, printable
 from benchmark.files import require_output, require_writable, write_text
 from benchmark.shipped import Shipped
 from benchmark.text.progress import bar
-
-Picture = NDArray[np.uint8]
 
 PAGE = Path("derain-demo.html")
 

@@ -104,3 +104,17 @@ def test_a_gate_without_gradients_takes_none_from_the_frames(
         leaf = frames.clone().requires_grad_()
         results.append(torch.autograd.grad(unit(leaf), leaf, gradient)[0])
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_the_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit, frames = MixedAttention(48, 4), channels_last(torch.randn(4, 2, 48, 9, 7))
+    seen: list[Tensor] = []
+    unit.get_submodule("channel").register_forward_hook(lambda module, args, output: seen.append(output))
+    results = []
+    for usable in (attention.usable, lambda frames: False):
+        monkeypatch.setattr(attention, "usable", usable)
+        leaf = frames.clone().requires_grad_()
+        seen.clear()
+        unit(leaf)
+        results.append(torch.autograd.grad(seen[0].square().sum(), leaf)[0])
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-7)
