@@ -12,14 +12,13 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from benchmark import catalog
 from benchmark.errors import UserError
@@ -216,20 +215,9 @@ def carried(path: str | Path) -> dict[str, Any]:
                 told = (file.metadata() or {}).get(CARRIED)
         except Exception as error:  # it has an exception class of its own
             raise UserError(f"checkpoint {path}: damaged or not a safetensors file ({error})") from None
-        return _told(told) if told is not None else _of_record(path.parent)
+        return _told(told) if told is not None else {}
     found = read_checkpoint(path).get(CARRIED)
     return dict(found) if isinstance(found, Mapping) else {}
-
-
-def _of_record(folder: Path) -> dict[str, Any]:
-    """What the record beside weights says of them: files of earlier versions do not say it themselves."""
-    try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        config = record["config"]
-        model = {"name": config["model"]["name"], "options": record["model_options"]}
-        return {"model": model, "recipe": config["recipe"]["name"], "commit": record.get("commit")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def described(path: str | Path) -> tuple[str, dict[str, Any]] | None:
@@ -245,6 +233,11 @@ def described(path: str | Path) -> tuple[str, dict[str, Any]] | None:
         UserError: there is no such file, it cannot be read, or what it says is not possible.
     """
     return _description(carried(path), f"checkpoint {path}")
+
+
+def description_in(checkpoint: Mapping[str, Any], source: str) -> tuple[str, dict[str, Any]] | None:
+    """`described`, of a checkpoint that was read; `source` is what messages call it."""
+    return _description(checkpoint.get(CARRIED), source)
 
 
 def _description(told: Any, source: str) -> tuple[str, dict[str, Any]] | None:
@@ -278,64 +271,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:120]}…"
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A network with the weights of a checkpoint, its name in the catalogue and the options it was built with."""
-
-    name: str
-    options: dict[str, Any]
-    network: nn.Module
-
-
-def open_network(
-    path: str | Path, model: str | None = None, options: Mapping[str, Any] | None = None
-) -> Opened:
-    """The network that a checkpoint is of, with its weights.
-
-    Args:
-        path: a checkpoint file, or a run's folder.
-        model: name of the network; None where the checkpoint says it.
-        options: constructor options; they win over those that the checkpoint carries or its variant needs.
-
-    Raises:
-        UserError: the file cannot be read, is of another network or says of none, or does not fit.
-    """
-    from benchmark.models import create_model
-
-    path = weights_file(path)
-    source, checkpoint = f"checkpoint {path}", read_checkpoint(path)
-    if CARRIED not in checkpoint and path.name == WEIGHTS:
-        checkpoint[CARRIED] = _of_record(path.parent)
-    if model is None:
-        told = _description(checkpoint.get(CARRIED), source)
-        if told is None:
-            raise UserError(
-                f"{source} does not say of which network it is: give --model (derain models lists them)"
-            )
-        model = told[0]
-    entry = catalog.network(model)
-    chosen = {**options_in(entry, checkpoint, source), **(options or {})}
-    held = sum(t.numel() for _, weights in _found(checkpoint) for t in weights.values())
-    with _NoLarger(held, source):
-        network = create_model(entry.name, **chosen)
-    load_checkpoint(network, checkpoint, source)
-    return Opened(entry.name, chosen, network)
-
-
-class _NoLarger(TorchFunctionMode):
-    """Refuses to build a network far larger than the weights that are to be loaded into it."""
-
-    def __init__(self, held: int, source: str) -> None:
-        super().__init__()
-        self.left, self.source = 16 * held + 10_000_000, source
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand, torch.full):
-            sizes = args[0] if args and isinstance(args[0], Sequence) else args
-            self.left -= math.prod(n for n in sizes if isinstance(n, int))
-            if self.left < 0:
-                raise UserError(f"{self.source}: its options are of a far larger network than its weights")
-        return func(*args, **(kwargs or {}))
+def size_of(checkpoint: Mapping[str, Any]) -> int:
+    """How many numbers all the tensors of a checkpoint hold."""
+    return sum(t.numel() for _, weights in _found(checkpoint) for t in weights.values())
 
 
 def weights_of(checkpoint: Mapping[str, Any], source: str = "checkpoint") -> dict[str, Tensor]:
@@ -516,7 +454,7 @@ def options_in(
     Raises:
         UserError: the checkpoint is this suite's, of another network.
     """
-    told = _description(checkpoint.get(CARRIED), source)
+    told = description_in(checkpoint, source)
     if told is not None:
         if told[0] != entry.name:
             raise UserError(f"{source} is of model '{told[0]}', not '{entry.name}'")

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import catalog
-from benchmark.checkpoints import CARRIED, open_network, read_checkpoint
+from benchmark.checkpoints import CARRIED, load_checkpoint, read_checkpoint, weights_file
 from benchmark.errors import UserError, unknown
-from benchmark.models import create_model
+from benchmark.models import create_model, open_network
 from benchmark.spec import recipe_of
 from benchmark.training.module import Restoration
 
@@ -159,8 +159,6 @@ class RestorationModule(Restoration):
         Raises:
             UserError: it cannot be read, does not say of which network it is, or does not fit it.
         """
-        from benchmark.checkpoints import weights_file
-
         if weights_only is False:
             raise UserError("weights_only=False: checkpoints are read as plain data alone; leave it out")
         path = weights_file(Path(checkpoint_path))
@@ -168,8 +166,6 @@ class RestorationModule(Restoration):
         arguments = {**_trained_by(found), **found.get("hyper_parameters", {}), **changed}
         given = arguments.pop("network", None)
         if isinstance(given, nn.Module):
-            from benchmark.checkpoints import load_checkpoint
-
             load_checkpoint(given, path)
             module = cls(given, **arguments)
         else:

@@ -1,16 +1,28 @@
-"""Networks from the catalogue, ready for any image size."""
+"""Networks from the catalogue, ready for any image size: new, with the weights that ship, or of a checkpoint."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from benchmark import catalog, shipped
+from benchmark.checkpoints import (
+    description_in,
+    load_checkpoint,
+    options_in,
+    read_checkpoint,
+    size_of,
+    weights_file,
+)
 from benchmark.errors import Foreign, UserError, WorkError, fault_in_words, out_of_memory
 from esdnet.sizes import crop_to, pad_to_multiple
 
@@ -139,8 +151,6 @@ def create_model(name: str, *, pretrained: str | None = None, **overrides: Any) 
 
 
 def _pretrained(name: str, weights: str, overrides: dict[str, Any]) -> nn.Module:
-    from benchmark.checkpoints import load_checkpoint
-
     ship = shipped.for_network(name, weights)
     if overrides:
         raise UserError(
@@ -153,4 +163,59 @@ def _pretrained(name: str, weights: str, overrides: dict[str, Any]) -> nn.Module
     return network.eval()
 
 
-__all__ = ["create_model", "faults_of", "list_models"]
+@dataclass(frozen=True)
+class Opened:
+    """A network with the weights of a checkpoint, its name in the catalogue and the options it was built with."""
+
+    name: str
+    options: dict[str, Any]
+    network: nn.Module
+
+
+def open_network(
+    path: str | Path, model: str | None = None, options: Mapping[str, Any] | None = None
+) -> Opened:
+    """The network that a checkpoint is of, with its weights.
+
+    Args:
+        path: a checkpoint file, or a run's folder.
+        model: name of the network; None where the checkpoint says it.
+        options: constructor options; they win over those that the checkpoint carries or its variant needs.
+
+    Raises:
+        UserError: the file cannot be read, is of another network or says of none, or does not fit.
+    """
+    path = weights_file(path)
+    source, checkpoint = f"checkpoint {path}", read_checkpoint(path)
+    if model is None:
+        told = description_in(checkpoint, source)
+        if told is None:
+            raise UserError(
+                f"{source} does not say of which network it is: give --model (derain models lists them)"
+            )
+        model = told[0]
+    entry = catalog.network(model)
+    chosen = {**options_in(entry, checkpoint, source), **(options or {})}
+    with _NoLarger(size_of(checkpoint), source):
+        network = create_model(entry.name, **chosen)
+    load_checkpoint(network, checkpoint, source)
+    return Opened(entry.name, chosen, network)
+
+
+class _NoLarger(TorchFunctionMode):
+    """Refuses to build a network far larger than the weights that are to be loaded into it."""
+
+    def __init__(self, held: int, source: str) -> None:
+        super().__init__()
+        self.left, self.source = 16 * held + 10_000_000, source
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand, torch.full):
+            sizes = args[0] if args and isinstance(args[0], Sequence) else args
+            self.left -= math.prod(n for n in sizes if isinstance(n, int))
+            if self.left < 0:
+                raise UserError(f"{self.source}: its options are of a far larger network than its weights")
+        return func(*args, **(kwargs or {}))
+
+
+__all__ = ["Opened", "create_model", "faults_of", "list_models", "open_network"]

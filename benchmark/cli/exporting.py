@@ -68,8 +68,7 @@ def _network(
     import torch
 
     from benchmark import shipped
-    from benchmark.checkpoints import open_network
-    from benchmark.models import create_model
+    from benchmark.models import create_model, open_network
 
     if options.checkpoint is not None:
         opened = open_network(options.checkpoint, options.model, given or None)

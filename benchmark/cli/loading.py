@@ -60,8 +60,7 @@ def loaded(options: Namespace) -> tuple[nn.Module, Any, int | None, int]:
 
     import torch
 
-    from benchmark.checkpoints import open_network
-    from benchmark.models import create_model
+    from benchmark.models import create_model, open_network
 
     device = device_named(options.device)
     if options.checkpoint is None:

@@ -45,8 +45,8 @@ from benchmark.sweep.rows import PHOTOGRAPHS, PICTURES, SHIPPED, Entry, Row, of_
 from benchmark.text.progress import bar
 
 if TYPE_CHECKING:
-    from benchmark.checkpoints import Opened
     from benchmark.data import PairedImages
+    from benchmark.models import Opened
 
 TRUNCATED = "truncated_"  # before the columns of pictures whose 8 bits were cut off instead of rounded
 _MADE_BY = "made-by.txt"
@@ -330,7 +330,7 @@ def _network(entry: Entry) -> Opened:
     Raises:
         UserError: the file cannot be read or is of another network.
     """
-    from benchmark.checkpoints import open_network
+    from benchmark.models import open_network
 
     assert entry.path is not None
     config = entry.config(None, "runs")
@@ -339,7 +339,8 @@ def _network(entry: Entry) -> Opened:
 
 def _keep_weights(entry: Entry, folder: Path) -> tuple[dict[str, Any], int]:
     """Keep the weights in the record's folder, as a run does; the network's options and number of parameters."""
-    from benchmark.checkpoints import open_network, save_weights
+    from benchmark.checkpoints import save_weights
+    from benchmark.models import open_network
 
     kept = folder / WEIGHTS
     opened_now = open_network(kept) if kept.is_file() else _network(entry)

@@ -14,12 +14,12 @@ from benchmark import create_model, load_checkpoint
 from benchmark.checkpoints import (
     carried,
     described,
-    open_network,
     options_in,
     read_checkpoint,
     save_weights,
 )
 from benchmark.errors import UserError
+from benchmark.models import open_network
 
 OPTIONS = {"stages": 2, "channels": 4, "residual_blocks": 1}
 
@@ -298,19 +298,6 @@ def test_a_run_says_what_it_is_of(weights, tmp_path) -> None:
     assert described(tmp_path / "bare.pth") is None
     with pytest.raises(UserError, match="give --model"):
         open_network(tmp_path / "bare.pth")
-
-
-def test_the_record_describes_weights_of_earlier_versions(weights, tmp_path) -> None:
-    import json
-
-    from safetensors.torch import save_file
-
-    save_file(weights, tmp_path / "weights.safetensors")
-    assert described(tmp_path) is None
-    config = {"model": {"name": "prenet", "options": {}}, "recipe": {"name": "embedded"}}
-    (tmp_path / "record.json").write_text(json.dumps({"config": config, "model_options": OPTIONS}))
-    assert described(tmp_path) == ("prenet", OPTIONS)
-    assert _same(open_network(tmp_path).network, weights)
 
 
 @pytest.mark.parametrize(
