@@ -492,6 +492,8 @@ def draw(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
     study = drawn.Study(kept, _json(folder / "sets.json"))
     asked = declared()
+    part, _, row = asked.matched["of"].partition("/")
+    whole = (part, row)
     notes = made_by(
         [{**run, "config": {"model": {"name": run["model"]}, "recipe": {"name": "study"}}} for run in kept]
     )
@@ -503,8 +505,7 @@ def draw(folder: Path) -> list[Path]:
         if any(part == name for run in kept for part, _ in run["rows"]):
             tables.append(drawn.ablation(study, name, len(asked.ablations["seeds"]), notes))
     if any(part == "matched" for run in kept for part, _ in run["rows"]):
-        of = tuple(asked.matched["of"].split("/"))
-        tables.append(drawn.matched_table(study, (of[0], of[1]), len(asked.matched["seeds"]), notes))
+        tables.append(drawn.matched_table(study, whole, len(asked.matched["seeds"]), notes))
     curves = drawn.length_curves(study)
     paths: list[Path] = []
     forest = {t.title.partition(": ")[2]: t for t in tables if t.name in asked.ablations["studies"]}
@@ -520,6 +521,8 @@ def draw(folder: Path) -> list[Path]:
         shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
         paths += figures.lengths(shown, folder, "lengths", drawn.PRIMARY)
     if any(part == "energy" for run in kept for part, _ in run["rows"]):
+        saving = drawn.saving_table(study, whole, len(asked.energy["seeds"]), notes)
+        tables += [saving] if len(saving.rows) > 1 else []
         tables.append(drawn.energy_table(study, notes))
         for convention in drawn.ENERGIES:
             points = [

@@ -137,12 +137,47 @@ def ablation(study: Study, name: str, seeds: int, notes: Sequence[str] = ()) -> 
 def matched_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence[str] = ()) -> Table:
     """S2 at equal energy: rows of the ablations at other widths, and their differences to the whole ESDNet (`of`)."""
     labels = {}
-    for key in dict.fromkeys(row for run in study.runs for part, row in run["rows"] if part == "matched"):
+    for key in _rows_of(study, "matched"):
         name, _, row = key.partition("/")
         labels[key] = f"{_label(name, row)}, dim {study.of('matched', key)[0]['options']['dim']}"
     rows, said = _compared(study, "matched", labels, of, seeds)
     rows = [Row(_label(*of), _cells(study, *of, seeds)), *rows]
     return Table("matched", "S2 at the energy of the whole ESDNet", _COMPARED, rows, [*notes, *said])
+
+
+def saving_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence[str] = ()) -> Table:
+    """ESDNet-S at other time steps and widths: differences to the whole ESDNet (`of`), share of its energy."""
+    labels = {row: row for row in _rows_of(study, "energy") if not _of_s1(row)}
+    rows, said = _compared(study, "energy", labels, of, seeds)
+    rows = [Row(_label(*of), _cells(study, *of, seeds)), *rows]
+    for part, row in zip([of, *(("energy", label) for label in labels)], rows, strict=True):
+        runs = study.of(*part)
+        row.cells["parameters_k"] = Cell(runs[0]["parameters"] / 1e3 if runs else None)
+        for convention, ratio in shares(study, part, of).items():
+            row.cells[f"share_{convention}"] = Cell(None if ratio is None else 100 * ratio)
+    lost = []
+    for label in labels:
+        estimate = study.contrast({("energy", label): 1.0, of: -1.0})
+        lost.append(f"{label}: {no_further_below(estimate, LOST)}")
+    said.append(
+        f"Whether the 95 % interval lies above −{LOST} dB (supported) or below it: {'; '.join(lost)}."
+    )
+    columns = [
+        *_COMPARED,
+        Column("parameters_k", "Parameters\n(k)", 1, difference=False),
+        *(Column(f"share_{c}", f"Of ESDNet's\nenergy, {c} (%)", 1, difference=False) for c in ENERGIES),
+    ]
+    return Table("saving", "ESDNet-S beside the whole ESDNet", columns, rows, [*notes, *said])
+
+
+def _rows_of(study: Study, part: str) -> list[str]:
+    """The rows of a part, in the order of the runs."""
+    return list(dict.fromkeys(row for run in study.runs for p, row in run["rows"] if p == part))
+
+
+def _of_s1(row: str) -> bool:
+    """Whether a row of the part `energy` is a network of S1 at some width, not one in the ablations' setting."""
+    return row.partition("@")[0] in catalog.networks()
 
 
 def lengths_table(study: Study, notes: Sequence[str] = ()) -> Table:
@@ -197,11 +232,7 @@ def at_energies(study: Study, convention: str) -> list[AtEnergy]:
         energies = [(run.get("cost") or {}).get(ENERGIES[convention]) for run in runs]
         known = [e for e in energies if e is not None]
         # rows of the ablations' network were trained for fewer steps
-        if (
-            scores is None
-            or not known
-            or (part == "energy" and row.partition("@")[0] not in catalog.networks())
-        ):
+        if scores is None or not known or (part == "energy" and not _of_s1(row)):
             continue
         name, _, width = row.partition("@")
         entry = catalog.network(name)
@@ -418,17 +449,28 @@ def _above(part: str, one: str, other: str) -> dict[tuple[str, str], float]:
 
 def savings(study: Study) -> list[tuple[str, float | None, int]]:
     """H8: words, the share of the whole ESDNet's energy that ESDNet-S needs, of means over the seeds that both have."""
-    found = []
+    own, whole = ("table3", "ESDNet-S"), ("table3", "SRB")
+    seeds = {run["seed"] for run in study.of(*own)} & {run["seed"] for run in study.of(*whole)}
+    return [
+        (
+            f"ESDNet-S needs at most an eighth of ESDNet's energy, {convention}",
+            ratio,
+            len(seeds) if ratio else 0,
+        )
+        for convention, ratio in shares(study, own, whole).items()
+    ]
+
+
+def shares(study: Study, own: tuple[str, str], whole: tuple[str, str]) -> dict[str, float | None]:
+    """By convention, a row's energy as a share of another's: means over the seeds that both have."""
+    found: dict[str, float | None] = {}
     for convention, key in ENERGIES.items():
-        ours, whole = (
-            {run["seed"]: float((run.get("cost") or {}).get(key) or 0) for run in study.of("table3", row)}
-            for row in ("ESDNet-S", "SRB")
+        one, other = (
+            {run["seed"]: float((run.get("cost") or {}).get(key) or 0) for run in study.of(*row)}
+            for row in (own, whole)
         )
-        seeds = [seed for seed in ours if ours[seed] and whole.get(seed)]
-        ratio = sum(ours[s] for s in seeds) / sum(whole[s] for s in seeds) if seeds else None
-        found.append(
-            (f"ESDNet-S needs at most an eighth of ESDNet's energy, {convention}", ratio, len(seeds))
-        )
+        seeds = [seed for seed in one if one[seed] and other.get(seed)]
+        found[convention] = sum(one[s] for s in seeds) / sum(other[s] for s in seeds) if seeds else None
     return found
 
 

@@ -27,6 +27,7 @@ from benchmark.report.study import (
     length_curves,
     matched_table,
     networks_table,
+    saving_table,
 )
 
 PICTURES = [f"p{i}" for i in range(12)]
@@ -42,6 +43,7 @@ def kept(rows: list[list[str]], model: str, seed: int, psnr: float, steps: int =
         "seed": seed,
         "steps": steps,
         "rate": 0.001,
+        "parameters": 37_809,
         "scores": {PRIMARY: {"psnr": list(psnr + SCENES + noise), "ssim": [0.5 + psnr / 100] * 12}},
         "cost": {"operations": 2e9, "macs": 1e9, "rate": None, "energy_uj": 900.0},
         "command": "derain study",
@@ -154,6 +156,23 @@ def test_what_the_spiking_design_saves_and_loses() -> None:
         f"H8: ESDNet-S needs at most an eighth of ESDNet's energy, lemaire (1/5.0) — {CONTRADICTED}",
     ]
     assert all(UNDECIDED in row.label for row in claims_table(study())[0].rows if row.label.startswith("H8"))
+
+
+def test_other_rows_of_the_spiking_design_have_their_share_and_their_loss() -> None:
+    of = spiking(-0.1, 0.05)
+    rows = [kept([["energy", "ESDNet-S, T = 1"]], "esdnet", seed, 18) for seed in range(5)]
+    widths = [kept([["energy", "esdnet-s@3"]], "esdnet-s", seed, 19) for seed in range(3)]
+    for run in [*rows, *widths]:
+        run["cost"] |= {"energy_uj": 20.0, "energy_lemaire_uj": 800.0}
+        run["parameters"] = 5_000
+    table = saving_table(Study([*of.runs, *rows, *widths], SETS), ("table3", "SRB"), 5)
+    cells = {row.label: row.cells for row in table.rows}
+    assert list(cells) == ["SRB", "ESDNet-S, T = 1"], "widths of S1 were trained otherwise"
+    row = cells["ESDNet-S, T = 1"]
+    assert row["difference"].value == pytest.approx(-2, abs=0.1) and row["parameters_k"].value == 5
+    assert (row["share_45nm"].value, row["share_lemaire"].value) == (2.5, 10.0)
+    assert cells["SRB"]["share_45nm"].value == 100 and "difference" not in cells["SRB"]
+    assert f"ESDNet-S, T = 1: {CONTRADICTED}" in table.notes[-2] + table.notes[-1]
 
 
 def test_a_table_says_what_it_could_have_told() -> None:
