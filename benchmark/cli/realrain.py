@@ -38,7 +38,7 @@ SET = "rw-data"  # the photographs of the paper's Table 2
 _SMALLEST = 16  # PIQE's block
 
 EMBEDDED_NOTE = (
-    "Embedded benchmark: the networks' small variants, trained for a minute on dead leaves, on the rainy pictures of "
+    "Embedded benchmark: the networks' small variants, trained briefly on dead leaves, on the rainy pictures of "
     "all embedded test sets. These are rendered rain, standing in for photographs. From five seeds on the "
     "printed figures, of full networks on 185 photographs of real rain, stand beside for orientation, not for "
     "comparison."

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ablations import Study, Variant
 
 EMBEDDED = (
-    "Embedded benchmark: small variants of the networks, trained for a minute on rain over dead leaves, tested on "
+    "Embedded benchmark: small variants of the networks, trained briefly on rain over dead leaves, tested on "
     "thirteen shipped photographs. It shows that the suite works and orders nothing."
 )
 EMBEDDED_NOTE = (
