@@ -216,24 +216,27 @@ def measure_dataset(
     output.give(found, output.frame_of(rows), lambda: grid("", heads, lines))
     more = sum(r.rain > r.background for r in rates)
     print(f"{more} of {len(rates)} layers fire more on rain than on the background")
-    print(f"rain less background, by picture: {_difference(of_pairs[:, 0] - of_pairs[:, 1])}")
-    print(f"rain less the same places without it: {_difference(of_pairs[:, 0] - of_pairs[:, 2])}")
+    scenes = pairs.groups[: len(chosen)]
+    print(f"rain less background, by picture: {_difference(of_pairs[:, 0] - of_pairs[:, 1], scenes)}")
+    print(f"rain less the same places without it: {_difference(of_pairs[:, 0] - of_pairs[:, 2], scenes)}")
 
 
-def _difference(values: NDArray[np.float64]) -> str:
-    """A mean over pictures in percentage points, with its interval."""
+def _difference(values: NDArray[np.float64], scenes: Sequence[str]) -> str:
+    """A mean over pictures in percentage points, with its interval over scenes."""
     from benchmark.report.intervals import mean_interval
 
-    there = values[values == values]  # NaN: no such place
-    if not len(there):
+    there = values == values  # NaN: no such place
+    own = [scene for scene, has in zip(scenes, there, strict=True) if has]
+    if not own:
         return "no picture has both"
-    found = mean_interval(100 * there, range(len(there)))
+    found = mean_interval(100 * values[there], own)
     told = (
         found.withheld
         if found.low is None or found.high is None
         else f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
     )
-    return f"{found.mean:+.2f} points ({len(there)} pictures; {told})"
+    several = "" if found.scenes == len(own) else f" of {found.scenes} scenes"
+    return f"{found.mean:+.2f} points ({len(own)} pictures{several}; {told})"
 
 
 def _line(rate: Rates, layers: int) -> Line:

@@ -69,33 +69,41 @@ class Options:
 
 @dataclass
 class Photographs:
-    """Rainy photographs that could be read, with a hash of each one's pixels, and those that could not."""
+    """Rainy photographs that could be read, each with a hash of its pixels and its scene, and those that could not."""
 
     title: str
     pictures: list[Photograph] = field(default_factory=list)
     digests: dict[str, str] = field(default_factory=dict)
+    scenes: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     embedded: bool = False
 
-    def keep_once(self) -> None:
-        """Keep one, the first, of photographs that show nearly the same (`benchmark.data.audit`)."""
+    def group(self) -> list[list[str]]:
+        """Take photographs that show nearly the same (`benchmark.data.audit`) for one scene; returns their names."""
         from benchmark.data.audit import near_duplicates
 
-        groups = near_duplicates(pixels() for _, pixels in self.pictures)
+        positions = near_duplicates(pixels() for _, pixels in self.pictures)
+        groups = [[self.pictures[i][0] for i in group] for group in positions]
+        self.scenes = {name: group[0] for group in groups for name in group}
+        return groups
+
+    def keep_once(self) -> None:
+        """Keep one, the first, of photographs that show nearly the same."""
+        groups = self.group()
         several = [group for group in groups if len(group) > 1]
         if not several:
             return
-        names = ["/".join(self.pictures[i][0] for i in group) for group in several]
         self.remarks.append(
             f"{len(self.pictures)} photographs of which {sum(map(len, several))} show nearly what another shows: of "
-            f"each group the first is kept, {len(groups)} in all ({', '.join(names)})."
+            f"each group the first is kept, {len(groups)} in all ({', '.join(map('/'.join, several))})."
         )
-        self.pictures = [self.pictures[group[0]] for group in groups]
+        kept = {group[0] for group in groups}
+        self.pictures = [(name, pixels) for name, pixels in self.pictures if name in kept]
         self.digests = {name: self.digests[name] for name, _ in self.pictures}
 
-    def add(self, name: str, pixels: Any) -> None:
-        """Add a photograph: its name (made unique) and the function that gives its pixels."""
+    def add(self, name: str, pixels: Any, scene: str | None = None) -> None:
+        """Add a photograph: its name (made unique), the function that gives its pixels, its scene (None: its own)."""
         name = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 10_000))) if n not in self.digests)
         try:
             picture = pixels()
@@ -107,6 +115,7 @@ class Photographs:
             return
         self.pictures.append((name, pixels))
         self.digests[name] = digest(picture)
+        self.scenes[name] = scene or name
 
     @property
     def identity(self) -> str:
@@ -242,8 +251,8 @@ def open_photographs(given: str | None, root: str | None, once: bool = False) ->
         found = Photographs("of the embedded test sets, whose rain is rendered", embedded=True)
         for dataset in table_datasets(embedded=True):
             rendered = render_split(dataset, "test")
-            for name, picture in zip(rendered.names, rendered.rainy, strict=True):
-                found.add(f"{dataset.removeprefix('embedded-')}-{name}", lambda p=picture: p)
+            for name, scene, picture in zip(rendered.names, rendered.groups, rendered.rainy, strict=True):
+                found.add(f"{dataset.removeprefix('embedded-')}-{name}", lambda p=picture: p, scene)
         if once:
             found.keep_once()
         return found
@@ -261,6 +270,8 @@ def open_photographs(given: str | None, root: str | None, once: bool = False) ->
         raise UserError(f"{given or root}: no photograph can be read ({found.left_out[0]})")
     if once:
         found.keep_once()
+    else:
+        found.group()
     return found
 
 
@@ -352,7 +363,7 @@ class Metrics:
                 "digest": photographs.identity,
             },
             "implementations": self.used,
-            "images": rows,
+            "images": [{**row, "scene": photographs.scenes[row["name"]]} for row in rows],
         }
         kept = read_record(folder, SCORES)
         if kept is not None and all(kept.get(key) == value for key, value in record.items()):

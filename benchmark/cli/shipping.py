@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -308,7 +307,6 @@ def _rainy(network: nn.Module, path: Path) -> dict[str, Any]:
         "piqe_before": float(np.mean(before)),
         "piqe_after": float(np.mean(after)),
         "piqe_difference": float(differences.mean()),
-        "piqe_difference_se": float(differences.std(ddof=1) / math.sqrt(len(differences))),
         "piqe_lower": sum(lower),
         "luma_change_mean": float(np.mean(luma)),
         "luma_change_least": min(luma),
@@ -426,7 +424,7 @@ def page_of(card: Mapping[str, Any], curve: str) -> str:
         r = card["rainy"]
         lines += [
             f"Photographs of real rain ({r['n']}): PIQE {r['piqe_before']:.2f} before, {r['piqe_after']:.2f} after "
-            f"(difference {r['piqe_difference']:+.2f} ± {r['piqe_difference_se']:.2f}, lower is better), lower on "
+            f"(difference {r['piqe_difference']:+.2f}, lower is better), lower on "
             f"{r['piqe_lower']} of {r['n']}. Mean luma changes by {100 * r['luma_change_mean']:+.2f} % "
             f"({100 * r['luma_change_least']:+.2f} to {100 * r['luma_change_most']:+.2f}).",
             "",

@@ -51,9 +51,10 @@ def table2(
         notes: printed above the table.
 
     A record has "photographs" {"title", "count"}, "implementations" {metric: what computed it, or the reason why it
-    was not computed}, "images" [{"name", metric: score}] and, but for the rainy one, "model" and "seed".
+    was not computed}, "images" [{"name", "scene", metric: score}] and, but for the rainy one, "model" and "seed".
     Figures are means over photographs, ± standard error of that mean; for each metric a second column has the mean
-    difference to the photographs as taken, with its interval over photographs (`benchmark.report.intervals`).
+    difference to the photographs as taken, with its interval. Both are over scenes (`benchmark.report.intervals`): what
+    shows the same, under other rain or nearly, is drawn together.
     """
     paper = printed("table2")
     shown = paper if beside_printed else {}
@@ -91,12 +92,12 @@ def table2(
         cells = {k: _cell(own, k, None, used, reason) for k in keys}
         rows.append(Row(row.label, cells | _changes(rainy, own, keys, used, reason)))
     taken = rainy["photographs"]
-    title = (
-        f"Table 2, {taken['count']} rainy pictures ({taken['title']}): mean ± standard error over photographs"
-    )
+    scenes = len({_scene(image) for image in rainy["images"]})
+    over = "photographs" if scenes == taken["count"] else f"their {scenes} scenes"
+    title = f"Table 2, {taken['count']} rainy pictures ({taken['title']}): mean ± standard error over {over}"
     said = [
         *notes,
-        *_footnotes([rainy, *records], paper),
+        *_footnotes([rainy, *records], paper, over),
         _resolution(rows, columns),
         *about([{**r, "results": {}} for r in records]),
     ]
@@ -139,8 +140,9 @@ def _changes(
             continue
         differences = [[scores[n] - before[n] for n in names] for scores in after.values()]
         several = len(after) > 1
+        own = _scenes(rainy, names)
         found = mean_interval(
-            differences if several else differences[0], names, list(after) if several else None
+            differences if several else differences[0], own, list(after) if several else None
         )
         change = found.mean
         limits = None if found.low is None or found.high is None else (found.low, found.high)
@@ -157,17 +159,27 @@ def _values(record: Record, key: str) -> dict[str, float]:
     return {str(i["name"]): float(i[key]) for i in record["images"] if i.get(key) is not None}
 
 
+def _scene(image: Mapping[str, Any]) -> str:
+    return str(image.get("scene") or image["name"])
+
+
+def _scenes(record: Record, names: Sequence[str]) -> list[str]:
+    """The scenes of some pictures; a picture of which nobody said it is one of its own."""
+    told = {str(image["name"]): _scene(image) for image in record["images"]}
+    return [told[name] for name in names]
+
+
 def _cell(
     records: Sequence[Record], key: str, paper: float | None, used: Mapping[str, str], reason: str = ""
 ) -> Cell:
-    """The mean over photographs of the mean over seeds, and its standard error."""
+    """The mean over photographs of the mean over seeds, and its standard error over scenes."""
     each = [v for v in (_values(r, key) for r in records) if v]
     if not each:
         return Cell(paper=paper, reason=reason or used.get(key, "not measured"))
-    names = set.intersection(*(set(v) for v in each))
-    means = [statistics.fmean(v[n] for v in each) for n in sorted(names)]
-    error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else None
-    return Cell(statistics.fmean(means), paper, error)
+    names = sorted(set.intersection(*(set(v) for v in each)))
+    found = mean_interval([statistics.fmean(v[n] for v in each) for n in names], _scenes(records[0], names))
+    error = None if found.low is None else math.sqrt(float(found.moments.variance()[0]))
+    return Cell(found.mean, paper, error)
 
 
 def _failure(model: str, failures: Sequence[Record]) -> str:
@@ -177,7 +189,7 @@ def _failure(model: str, failures: Sequence[Record]) -> str:
     return "not run"
 
 
-def _footnotes(records: Sequence[Record], paper: Mapping[str, Mapping[str, float]]) -> list[str]:
+def _footnotes(records: Sequence[Record], paper: Mapping[str, Mapping[str, float]], over: str) -> list[str]:
     scores = [row["piqe"] for row in paper.values()]
     pairs = list(itertools.combinations(scores, 2))
     close = sum(abs(a - b) < IMPLEMENTATIONS_APART for a, b in pairs)
@@ -198,7 +210,7 @@ def _footnotes(records: Sequence[Record], paper: Mapping[str, Mapping[str, float
         f"is not a difference: so it is with {close} of the {len(pairs)} pairs of printed rows. The paper does not "
         "say which implementation it used, nor what the photographs themselves score.",
         f"Against the input: the mean over photographs of restored minus as taken, in brackets its {LEVEL:.0%} "
-        f"interval over photographs (Student's t; with several seeds over both); one that leaves out 0 is a "
+        f"interval over {over} (Student's t; with several seeds over both); one that leaves out 0 is a "
         "difference of these scores, not of what is seen.",
         "The rainy input's own row says whether a figure means anything: set the paper's level of 18 beside it.",
     ]

@@ -130,8 +130,22 @@ def test_the_settings_of_this_table() -> None:
 def test_the_embedded_default_is_every_rainy_test_picture() -> None:
     found = realrain.open_photographs(None, None)
     assert len(found.pictures) == 52 == len(found.digests)
+    assert found.scenes.keys() == found.digests.keys() and len(set(found.scenes.values())) == 13
     assert not found.left_out
     assert found.identity == realrain.open_photographs(None, None).identity
+
+
+def test_photographs_that_show_nearly_the_same_are_one_scene(tmp_path: Path) -> None:
+    from skimage import data, io
+
+    rocket = data.rocket()
+    io.imsave(tmp_path / "a.png", rocket)
+    io.imsave(tmp_path / "b.png", (0.97 * rocket).astype(np.uint8))
+    io.imsave(tmp_path / "c.png", data.astronaut())
+    every = realrain.open_photographs(str(tmp_path), None)
+    assert every.scenes == {"a": "a", "b": "a", "c": "c"} and len(every.pictures) == 3
+    once = realrain.open_photographs(str(tmp_path), None, once=True)
+    assert list(once.digests) == ["a", "c"] and "a/b" in once.remarks[0]
 
 
 def test_figures_and_report_from_what_there_is(

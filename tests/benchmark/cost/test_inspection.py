@@ -142,3 +142,13 @@ def test_inspect_draws_and_measures(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["inspect", "--model", "prenet", "--layers"]) == 2
     assert "no spiking neurons" in capsys.readouterr().err
     assert main(["inspect", "--model", "esdnet"]) == 2
+
+
+def test_pictures_of_one_scene_are_drawn_together_in_a_difference() -> None:
+    from benchmark.cli.inspecting import _difference
+
+    values = np.array([0.01, 0.03, 0.05, np.nan])
+    # of scenes 2 and 5 points, weighing two and one pictures: the mean is of pictures
+    assert _difference(values, ["a", "a", "b", "b"]).startswith("+3.00 points (3 pictures of 2 scenes; 95 %")
+    assert "(3 pictures; 95 %" in _difference(values, ["a", "b", "c", "c"])
+    assert _difference(values[3:], ["a"]) == "no picture has both"

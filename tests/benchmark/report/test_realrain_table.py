@@ -40,6 +40,24 @@ def test_the_rainy_input_comes_first_with_its_standard_error() -> None:
     assert prenet.cells["piqe_pyiqa"].difference == pytest.approx(22 - 18.309)
 
 
+def test_pictures_of_one_scene_are_drawn_together() -> None:
+    scores = [30.0, 40.0, 50.0, 60.0, 50.0, 10.0]
+    rainy, own = _record(scores), _record([s - i for i, s in enumerate(scores)], "prenet")
+    by_scene = [statistics.fmean(scores[i : i + 2]) for i in (0, 2, 4)]
+    for image in rainy["images"]:
+        image["scene"] = f"s{int(image['name']) // 2}"
+    own["images"] = [
+        {**mine, "scene": its["scene"]} for mine, its in zip(own["images"], rainy["images"], strict=True)
+    ]
+    table = table2("t", rainy, [own], models=["prenet"])
+    assert "6 rainy pictures (mine): mean ± standard error over their 3 scenes" in table.title
+    assert table.rows[0].cells["piqe_pyiqa"].deviation == pytest.approx(statistics.stdev(by_scene) / 3**0.5)
+    low, high = table.rows[1].cells["piqe_pyiqa_change"].interval or (0, 0)
+    # scenes' differences −0.5, −2.5, −4.5: a standard error of 2 / √3, Student's t of 4.303
+    assert (low, high) == pytest.approx((-2.5 - 4.969, -2.5 + 4.969), abs=0.01)
+    assert any("interval over their 3 scenes" in note for note in table.notes)
+
+
 def test_printed_figures_can_be_left_out_and_the_resolution_is_said() -> None:
     rainy, own = _record([30.0, 40.0, 50.0]), _record([20.0, 22.0, 24.0], "prenet")
     table = table2("t", rainy, [own], models=["prenet"], beside_printed=False)
