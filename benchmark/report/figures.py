@@ -439,7 +439,7 @@ class Training:
 
 
 def curves(trainings: Sequence[Training], folder: Path, name: str, title: str) -> list[Path]:
-    """A panel a training, on the same axes: loss as a line, validation as dots on the axis at the right.
+    """A panel a training, on the same axes: loss and its running mean, validation as dots on the axis at the right.
 
     Returns:
         The files.
@@ -457,7 +457,9 @@ def curves(trainings: Sequence[Training], folder: Path, name: str, title: str) -
             axes.set_visible(False)
         for number, (training, axes) in enumerate(zip(trainings, grid.flat, strict=False)):
             own = look(training.family)
-            axes.plot(*np.transpose(training.loss), color=own.colour, linewidth=0.9)
+            steps, values = np.transpose(training.loss)
+            axes.plot(steps, values, color=own.colour, linewidth=0.6, alpha=0.4)
+            axes.plot(steps, _running_mean(values), color=own.colour, linewidth=1.2)
             axes.grid(axis="x", visible=False)
             said = training.label
             if training.validation:
@@ -490,11 +492,17 @@ def curves(trainings: Sequence[Training], folder: Path, name: str, title: str) -
         else:
             grid[0][0].set_ylim(min(0.0, low), 1.05 * high)
         figure.supxlabel("optimiser step", fontsize=8)
-        said = (
-            f"\nline: training loss; dots: PSNR-Y on held-out images, the best beside the name, {BEST} of all"
-        )
-        heading(figure, title + said * bool(held_out))
+        said = "\nthin: loss of a batch; thick: its mean over a fifth of the training"
+        if held_out:
+            said += f"; dots: PSNR-Y on held-out images, the best beside the name, {BEST} of all"
+        heading(figure, title + said)
         return save(figure, folder, name)
+
+
+def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the tenth of all values before and behind each; fewer at the ends."""
+    reach = len(values) // 10
+    return np.array([values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))])
 
 
 @dataclass(frozen=True)

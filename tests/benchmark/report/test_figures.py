@@ -221,6 +221,15 @@ def test_curves_are_small_multiples_on_the_same_axes(tmp_path: Path, drawn: list
     assert [len(a.lines[0].get_xdata()) for a in right] == [2] * 9 + [1]
 
 
+def test_a_running_mean_shows_where_a_noisy_loss_goes(tmp_path: Path, drawn: list[Figure]) -> None:
+    noisy = [(float(i), 1 - i / 40 + 0.3 * (-1) ** i) for i in range(30)]
+    _whole(figures.curves([Training("n", "CNN", noisy)], tmp_path, "f", "t"), tmp_path, "f")
+    (axes,) = drawn[0].axes
+    of_batches, mean = (np.asarray(line.get_ydata()) for line in axes.lines)
+    assert np.abs(np.diff(of_batches)).max() > 0.5 and np.abs(np.diff(mean)).max() < 0.15
+    assert mean[15] == pytest.approx(of_batches[12:19].mean())
+
+
 @pytest.mark.parametrize("potentials", [True, False])
 def test_figure_2(tmp_path: Path, drawn: list[Figure], potentials: bool) -> None:
     rng = np.random.default_rng(0)
