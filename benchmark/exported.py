@@ -91,20 +91,32 @@ def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[s
         raise UserError(
             "ONNX needs onnx, onnxscript and onnxruntime: pip install onnx onnxscript onnxruntime"
         ) from None
+
+    def traced() -> torch.onnx.ONNXProgram:
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=[_INPUT],
+            output_names=[_OUTPUT],
+            dynamic_shapes=_sizes(about),
+            optimize=False,
+        )
+        assert program is not None
+        return program
+
     with _quiet(), portable():
         try:
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                verbose=False,
-                input_names=[_INPUT],
-                output_names=[_OUTPUT],
-                dynamic_shapes=_sizes(about),
-            )
+            program = traced()
+            try:
+                program.optimize()
+            except (
+                Exception
+            ):  # onnxscript's own faults; they leave the graph half rewritten, runtimes optimise too
+                program = traced()
         except Exception as error:
             raise WorkError(f"{about['title']} cannot be written as ONNX: {_first(error)}") from error
-    assert program is not None
     program.model.metadata_props[KEY] = json.dumps(about)
     with atomic(path) as temporary:
         program.save(str(temporary), external_data=False)
