@@ -121,6 +121,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not ALL, reason="minutes; DERAIN_EXPORT_TESTS=1 runs them")
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("any_size", [False, True])
 @pytest.mark.parametrize("name", catalog.networks())
 def test_every_network_can_be_exported(name: str, any_size: bool, tmp_path: Path) -> None:
