@@ -85,7 +85,7 @@ class Photographs:
 
         positions = near_duplicates(pixels() for _, pixels in self.pictures)
         groups = [[self.pictures[i][0] for i in group] for group in positions]
-        self.scenes = {name: group[0] for group in groups for name in group}
+        self.scenes = {name: self.scenes[group[0]] for group in groups for name in group}
         return groups
 
     def keep_once(self) -> None:

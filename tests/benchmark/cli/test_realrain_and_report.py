@@ -132,6 +132,8 @@ def test_the_embedded_default_is_every_rainy_test_picture() -> None:
     assert len(found.pictures) == 52 == len(found.digests)
     assert found.scenes.keys() == found.digests.keys() and len(set(found.scenes.values())) == 13
     assert not found.left_out
+    once = realrain.open_photographs(None, None, once=True)
+    assert {once.scenes[name] for name in once.digests} == set(found.scenes.values())
     assert found.identity == realrain.open_photographs(None, None).identity
 
 
