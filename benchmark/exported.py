@@ -113,7 +113,7 @@ def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[s
                 program.optimize()
             except (
                 Exception
-            ):  # onnxscript's own faults; they leave the graph half rewritten, runtimes optimise too
+            ):  # onnxscript's own faults, which leave a graph half rewritten; runtimes optimise too
                 program = traced()
         except Exception as error:
             raise WorkError(f"{about['title']} cannot be written as ONNX: {_first(error)}") from error
