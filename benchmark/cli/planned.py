@@ -72,7 +72,8 @@ def study(options: Namespace) -> int:
     """`derain study`."""
     from dataclasses import replace
 
-    from benchmark.cli.study import PARTS, draw, make_study
+    from benchmark.cli.drawing import draw
+    from benchmark.cli.study import PARTS, declared, make_study
     from benchmark.errors import unknown
 
     parts = listed(options.parts)
@@ -89,7 +90,7 @@ def study(options: Namespace) -> int:
             raise UserError(
                 "derain study PHOTOGRAPHS: the folder of BSDS500; or --draw --out FOLDER of a study"
             )
-        print("\n".join(f"wrote {path}" for path in draw(folder)))
+        print("\n".join(f"wrote {path}" for path in draw(folder, declared())))
         return 0
     from benchmark.reading import path
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
 from benchmark.cli.planning import show_plan
-from benchmark.cli.tables import Request, do, made_by
+from benchmark.cli.tables import Request, do
 from benchmark.data.images import list_images
 from benchmark.data.layouts import pairs_of
 from benchmark.data.specs import folder_spec
@@ -27,7 +27,6 @@ from benchmark.run.records import FAILURE, read_record, without_folders
 from benchmark.run.states import DONE
 from benchmark.spec import STUDY
 from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
-from benchmark.text import output
 from benchmark.text.escapes import write_csv
 
 if TYPE_CHECKING:
@@ -334,6 +333,8 @@ def make_study(
     Raises:
         UserError: a wrong part, folder or setting.
     """
+    from benchmark.cli.drawing import draw
+
     study = declared()
     if not request.plan_only:
         require_writable(Path(request.runs))
@@ -360,7 +361,7 @@ def make_study(
         return 0
     states = {} if only_draw else do(plan, request)
     keep(every, request.folder)
-    print("\n".join(f"wrote {path}" for path in draw(request.folder)))
+    print("\n".join(f"wrote {path}" for path in draw(request.folder, study)))
     return int(any(state.name != DONE for state in states.values()))
 
 
@@ -481,66 +482,6 @@ def _json(path: Path) -> Any:
     return json_of(text_of(path)) if path.is_file() else None
 
 
-def draw(folder: Path) -> list[Path]:
-    """The study's tables and figure, from what is kept in a folder; returns the files."""
-    from benchmark.report import figures
-    from benchmark.report import study as drawn
-    from benchmark.text.table import write
-
-    kept = [_json(p) for p in sorted((folder / "runs").glob("*.json"))]
-    if not kept:
-        raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
-    study = drawn.Study(kept, _json(folder / "sets.json"))
-    asked = declared()
-    part, _, row = asked.matched["of"].partition("/")
-    whole = (part, row)
-    notes = made_by(
-        [{**run, "config": {"model": {"name": run["model"]}, "recipe": {"name": "study"}}} for run in kept]
-    )
-    seeds = len(asked.networks["seeds"])
-    tables = []
-    if any(part == "networks" for run in kept for part, _ in run["rows"]):
-        tables += [drawn.networks_table(study, seeds, notes), drawn.sets_table(study, seeds, notes)]
-    for name in asked.ablations["studies"]:
-        if any(part == name for run in kept for part, _ in run["rows"]):
-            tables.append(drawn.ablation(study, name, len(asked.ablations["seeds"]), notes))
-    if any(part == "matched" for run in kept for part, _ in run["rows"]):
-        tables.append(drawn.matched_table(study, whole, len(asked.matched["seeds"]), notes))
-    curves = drawn.length_curves(study)
-    paths: list[Path] = []
-    forest = {t.title.partition(": ")[2]: t for t in tables if t.name in asked.ablations["studies"]}
-    for name, groups in {
-        "differences": {title: drawn.differences(table) for title, table in forest.items()},
-        "differences-networks": {t.title: drawn.differences(t) for t in tables if t.name == "networks"},
-    }.items():
-        if any(groups.values()):
-            what = f"PSNR-Y on {drawn.PRIMARY} less that of the whole ESDNet"
-            paths += figures.differences(groups, folder, name, what)
-    if curves:
-        tables.append(drawn.lengths_table(study, notes))
-        shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
-        paths += figures.lengths(shown, folder, "lengths", drawn.PRIMARY)
-    if any(part == "energy" for run in kept for part, _ in run["rows"]):
-        saving = drawn.saving_table(study, whole, len(asked.energy["seeds"]), notes)
-        tables += [saving] if len(saving.rows) > 1 else []
-        tables.append(drawn.energy_table(study, notes))
-        for convention in drawn.ENERGIES:
-            points = [
-                figures.Quality(
-                    p.label, p.family, p.energy_uj, p.score.mean, p.score.low, p.score.high, p.front
-                )
-                for p in drawn.at_energies(study, convention)
-            ]
-            if points:
-                name = f"quality-energy-{convention}"
-                paths += figures.quality(points, folder, name, convention, drawn.PRIMARY)
-    tables.append(drawn.claims_table(study, notes)[0])
-    output.tables(tables)
-    for table in tables:
-        paths += write(table, folder)
-    return paths
-
-
 def _ordered(
     runs: Runs, rates: Mapping[str, float], parts: Sequence[str], study: Declared, seeds: Sequence[int] | None
 ) -> Iterator[Planned]:
@@ -558,7 +499,6 @@ __all__ = [
     "Sets",
     "chosen_rates",
     "declared",
-    "draw",
     "keep",
     "make_study",
     "open_sets",

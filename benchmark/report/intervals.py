@@ -205,6 +205,11 @@ class Estimate:
     moments: Moments = field(repr=False, compare=False)
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both its ends; None where none can be made."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def bound_p(self) -> float | None:
         """A p for many comparisons (`holm`): right far out in the tails too, where `p` is too small."""
         return None if self.p is None else float(self.moments.bound_p())

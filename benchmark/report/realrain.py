@@ -144,9 +144,7 @@ def _changes(
         found = mean_interval(
             differences if several else differences[0], own, list(after) if several else None
         )
-        change = found.mean
-        limits = None if found.low is None or found.high is None else (found.low, found.high)
-        cells[_changed(key)] = Cell(change, interval=limits)
+        cells[_changed(key)] = Cell(found.mean, interval=found.interval)
     return cells
 
 

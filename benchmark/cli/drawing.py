@@ -1,0 +1,91 @@
+"""The study's tables and figures, from what `derain study` keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark import catalog
+from benchmark.cli.tables import made_by
+from benchmark.cost.counter import measure_cost
+from benchmark.errors import UserError
+from benchmark.models import create_model
+from benchmark.reading import json_of, text_of
+from benchmark.report import figures, hypotheses
+from benchmark.report import studytables as made
+from benchmark.report.study import ENERGIES, PRIMARY, S1, Study, at_energies, length_curves
+from benchmark.text import output
+from benchmark.text.table import write
+
+if TYPE_CHECKING:
+    from benchmark.cli.study import Declared
+
+
+def draw(folder: Path, asked: Declared) -> list[Path]:
+    """The study's tables and figure, from what is kept in a folder; returns the files."""
+    kept = [json_of(text_of(p)) for p in sorted((folder / "runs").glob("*.json"))]
+    if not kept:
+        raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
+    study = Study(kept, json_of(text_of(folder / "sets.json")))
+    part, _, row = asked.matched["of"].partition("/")
+    whole = (part, row)
+    notes = made_by(
+        [{**run, "config": {"model": {"name": run["model"]}, "recipe": {"name": "study"}}} for run in kept]
+    )
+    seeds = len(asked.networks["seeds"])
+    tables = []
+    if any(part == "networks" for run in kept for part, _ in run["rows"]):
+        tables += [made.networks_table(study, seeds, notes), made.sets_table(study, seeds, notes)]
+    for name in asked.ablations["studies"]:
+        if any(part == name for run in kept for part, _ in run["rows"]):
+            tables.append(made.ablation(study, name, len(asked.ablations["seeds"]), notes))
+    if any(part == "matched" for run in kept for part, _ in run["rows"]):
+        tables.append(made.matched_table(study, whole, len(asked.matched["seeds"]), notes))
+    curves = length_curves(study)
+    paths: list[Path] = []
+    forest = {t.title.partition(": ")[2]: t for t in tables if t.name in asked.ablations["studies"]}
+    for name, groups in {
+        "differences": {title: made.differences(table) for title, table in forest.items()},
+        "differences-networks": {t.title: made.differences(t) for t in tables if t.name == "networks"},
+    }.items():
+        if any(groups.values()):
+            what = f"PSNR-Y on {PRIMARY} less that of the whole ESDNet"
+            paths += figures.differences(groups, folder, name, what)
+    if curves:
+        tables.append(made.lengths_table(study, notes))
+        shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
+        paths += figures.lengths(shown, folder, "lengths", PRIMARY)
+    if any(part == "energy" for run in kept for part, _ in run["rows"]):
+        saving = made.saving_table(study, whole, len(asked.energy["seeds"]), notes)
+        tables += [saving] if len(saving.rows) > 1 else []
+        tables.append(made.energy_table(study, notes))
+        equal = made.equal_score_table(study, _silent(study), notes)
+        tables += [equal] if equal.rows else []
+        for convention in ENERGIES:
+            points = [
+                figures.Quality(
+                    p.label, p.family, p.energy_uj, p.score.mean, p.score.low, p.score.high, p.front
+                )
+                for p in at_energies(study, convention)
+            ]
+            if points:
+                name = f"quality-energy-{convention}"
+                paths += figures.quality(points, folder, name, convention, PRIMARY)
+    tables.append(hypotheses.claims_table(study, notes)[0])
+    output.tables(tables)
+    for table in tables:
+        paths += write(table, folder)
+    return paths
+
+
+def _silent(study: Study) -> dict[str, dict[str, float]]:
+    """By convention and row, what the spiking networks of S1 take without any spike, in µJ for a 256² picture."""
+
+    found: dict[str, dict[str, float]] = {convention: {} for convention in ENERGIES}
+    for part, row in study.rows(*S1):
+        name, run = row.partition("@")[0], study.of(part, row)[0]
+        if name in catalog.networks() and (run.get("cost") or {}).get("rate") is not None:
+            cost = measure_cost(create_model(name, **run["options"]), 256)
+            for convention, by_row in found.items():
+                by_row[row] = cost.under(convention).energy_at_uj(0.0)
+    return found
