@@ -83,6 +83,9 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             p, "The study's differences to the whole ESDNet, with 95 % intervals; filled where told from 0."
         )
         for p in _pictures("study", "differences*")
+    ] + [
+        Drawn(p, "The study's scores on heavy rain by training steps, one seed.")
+        for p in _pictures("study", "lengths")
     ]
     balance = [
         Drawn(
@@ -116,6 +119,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
         ),
     )
     rates, speed, claims = evidence.rates(), evidence.speed(), evidence.claims()
+    of_energy = [t for name in _OF_ENERGY for t in study if t.name == name]
     here = "not in this installation: it is in the checkout of the suite"
     sections += [
         Section(
@@ -135,7 +139,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
                 "What the papers claim, and what was measured here; the scale says of what networks "
                 "a verdict speaks."
             ],
-            [*_some(claims), *forest, *(t for t in study if t.name != "energy")],
+            [*_some(claims), *forest, *(t for t in study if t.name not in _OF_ENERGY)],
             missing=f"The list of claims is {here} (docs/claims.md).",
         ),
         Section(
@@ -148,12 +152,12 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             "energy",
             "Energy against quality",
             []
-            if any(t.name == "energy" for t in study)
+            if of_energy
             else [
                 "The study that measures quality against energy has not been done yet (derain study); what follows "
                 "needs no training."
             ],
-            [*(t for t in study if t.name == "energy"), *quality, *balance],
+            [*of_energy, *quality, *balance],
             missing="Not measured yet: derain study.",
         ),
         Section(
@@ -199,6 +203,8 @@ def _tables(folder: Path) -> list[Table]:
     return [read_table(path) for path in sorted(folder.glob("*.json")) if path.stem not in _NO_TABLES]
 
 
+_OF_ENERGY = ("energy", "equal-score", "saving")
+"""Tables of the study that stand in the section on energy."""
 _NO_TABLES = ("provenance", "sets")  # what else lies beside the tables that are kept
 
 
