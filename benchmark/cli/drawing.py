@@ -26,6 +26,11 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
     kept = [json_of(text_of(p)) for p in sorted((folder / "runs").glob("*.json"))]
     if not kept:
         raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
+    order = [("matched", row) for row in asked.matched["dims"]] + [
+        ("energy", row) for row in asked.energy["blocks"]
+    ]
+    place = {row: number for number, row in enumerate(order)}
+    kept.sort(key=lambda run: max(place.get(tuple(row), -1) for row in run["rows"]))
     study = Study(kept, json_of(text_of(folder / "sets.json")))
     part, _, row = asked.matched["of"].partition("/")
     whole = (part, row)

@@ -205,9 +205,16 @@ def quality(points: Sequence[Quality], folder: Path, name: str, convention: str,
         axes.plot(*along, color=INK, linewidth=0.8, zorder=1)
         mark_logarithms(axes.xaxis)
         axes.margins(0.08, 0.1)
+        scores = [p.psnr for p in points]
+        beyond = max(
+            0.3 * (max(scores) - min(scores)), 0.5
+        )  # the widest interval must not flatten all others
+        axes.set_ylim(min(scores) - beyond, max(scores) + beyond)
         axes.set_xlabel(f"energy of a 256 × 256 picture, convention {convention} (mJ)")
         axes.set_ylabel(f"PSNR-Y on {where} (dB)")
-        axes.set_title(f"filled, joined: no network of less energy scores higher; {BEST} the highest score")
+        axes.set_title(
+            f"bars: 95 % intervals; filled, joined: no network of less energy scores higher; {BEST} the highest score"
+        )
         families_key(figure, (p.family for p in points))
         beside(axes, labels, [*lines, along])
         return save(figure, folder, name)
