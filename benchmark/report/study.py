@@ -165,6 +165,7 @@ class AtScore:
         ends: least and greatest `energy_uj / against_uj` of a seed; None with fewer than two seeds.
         rate: its spike rate, of 1, mean over seeds.
         meets: the spike rate at which both cost the same; None where it costs more without any spike.
+        narrowest: PSNR-Y less that of the width of `AGAINST` that costs least, in dB; None without a common seed.
     """
 
     label: str
@@ -175,6 +176,7 @@ class AtScore:
     ends: tuple[float, float] | None
     rate: float
     meets: float | None
+    narrowest: Estimate | None
 
 
 def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -> list[AtScore]:
@@ -187,12 +189,15 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
         convention: one of `ENERGIES`.
         silent: energy in µJ without any spike, by row; rows that are not in it are left out.
     """
-    rows = {row: _by_seed(study, (part, row), convention) for part, row in study.rows(*S1)}
-    others = [told for row, told in rows.items() if row.partition("@")[0] == AGAINST and told]
+    rows = {part: _by_seed(study, part, convention) for part in study.rows(*S1)}
+    points = {part: told for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told}
+    others = list(points.values())
     means = [_mean_point(told) for told in others]
+    narrowest = min(points, key=lambda part: _mean_point(points[part])[1], default=None)
     found = []
-    for row, told in rows.items():
-        if row not in silent or not told or not others:
+    for part, told in rows.items():
+        row = part[1]
+        if row not in silent or not told or narrowest is None:
             continue
         psnr, energy = _mean_point(told)
         against, bounded = _energy_at(means, psnr)
@@ -201,12 +206,13 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
             for seed, (score, own) in told.items()
         ]
         ratios = [own / other for own, other in by_seed if other is not None]
-        rate = float(np.mean([run["cost"]["rate"] for p in S1 for run in study.of(p, row)]))
+        rate = float(np.mean([run["cost"]["rate"] for run in study.of(*part)]))
         meets = None
         if against is not None and against >= silent[row]:
             meets = rate * (against - silent[row]) / (energy - silent[row])
         ends = (min(ratios), max(ratios)) if len(ratios) > 1 else None
-        found.append(AtScore(_with_width(row), psnr, energy, against, bounded, ends, rate, meets))
+        less = study.contrast({part: 1.0, narrowest: -1.0})
+        found.append(AtScore(_with_width(row), psnr, energy, against, bounded, ends, rate, meets, less))
     return sorted(found, key=lambda one: one.energy_uj)
 
 

@@ -164,6 +164,7 @@ def equal_score_table(
     title = catalog.network(AGAINST).title
     columns = [
         Column("psnr", f"PSNR-Y\n{PRIMARY}", 2, difference=False),
+        Column("narrowest", f"less that of\n{title}'s narrowest", 2, difference=False),
         Column("rate", "Spike rate\n(%)", 1, difference=False),
     ]
     rows: dict[str, Row] = {}
@@ -178,6 +179,8 @@ def equal_score_table(
         for one in at_equal_score(study, convention, silent[convention]):
             row = rows.setdefault(one.label, Row(one.label))
             row.cells.update(psnr=Cell(one.psnr), rate=Cell(100 * one.rate))
+            if one.narrowest is not None:
+                row.cells["narrowest"] = Cell(one.narrowest.mean, interval=one.narrowest.interval)
             row.cells[f"{convention}_uj"] = Cell(one.energy_uj)
             unreached = f"{title} scored as high at no width"
             there = one.against_uj is not None
@@ -195,13 +198,14 @@ def equal_score_table(
                 bounded.append(one.label)
     about = [
         f"{title}'s energy at a score lies between those of its widths, the logarithm taken as linear in the score. In "
-        "brackets the least and the greatest ratio of a seed. A rate above 100 % is one that no network reaches. A "
-        "description, without a test.",
+        "brackets the 95 % interval of the difference, and the least and the greatest ratio of a seed. A rate above "
+        "100 % is one that no network reaches. A description, without a test.",
     ]
     if bounded:
+        which = "any of these" if len(bounded) == len(rows) else "; ".join(bounded)
         about.append(
-            f"{title} scores higher at each of its widths than {', '.join(bounded)}: there its energy is that of its "
-            "cheapest width, and what it needs is less."
+            f"{title} scores higher at each of its widths than {which}: there its energy is that of its narrowest "
+            "width, and what it needs is less."
         )
     name = f"Spiking networks beside {title} at the same score"
     return Table("equal-score", name, columns, list(rows.values()), [*notes, *about])

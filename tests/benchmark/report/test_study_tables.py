@@ -287,12 +287,13 @@ def test_a_spiking_network_is_set_beside_the_width_of_nafnet_that_scores_as_high
     assert ours.meets == pytest.approx(0.2 * (ours.against_uj - 100) / 201, rel=1e-9)
     assert ours.ends is not None and ours.ends[0] < 301 / ours.against_uj < ours.ends[1]
     assert whole.against_uj is not None and whole.meets is None, "NAFNet costs less than its silent part"
+    assert below.narrowest is not None and below.narrowest.mean == pytest.approx(-1, abs=0.1)
     assert below.bounded and below.against_uj == pytest.approx(400) and above.against_uj is None
     table = equal_score_table(of, dict.fromkeys(("45nm", "lemaire"), silent))
     cells = {row.label: row.cells for row in table.rows}
     assert "without any spike" in cells["ESDNet"]["45nm_meets"].reason
     assert "no width" in cells["VLIF, 9"]["45nm_ratio"].reason
-    assert "than SpikeRain, 3:" in table.notes[-1]
+    assert "than SpikeRain, 3: there" in table.notes[-1]
 
 
 def test_widths_without_nafnet_have_nothing_to_stand_beside() -> None:
