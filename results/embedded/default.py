@@ -4,8 +4,8 @@
     python results/embedded/default.py agree "old default=before/seed0,before/seed1,before/threads2" …
 
 `rates` holds a tenth of the dead leaves out and scores what was trained on the others: no test picture is read. `agree`
-takes folders of runs of Table 1 (`derain table 1 --runs FOLDER`), three a default: a seed, another, and the first on
-another number of threads. Both write into this folder, a CSV and a Markdown file each.
+takes folders of runs of Table 1 (`derain table 1 --runs FOLDER`), up to three a default: a seed, another, and the first
+on another number of threads. Both write into this folder, a CSV and a Markdown file each.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def agree(defaults: list[str]) -> None:
     rows = []
     for default in defaults:
         title, _, folders = default.partition("=")
-        first, seed, threads = (_scores(Path(f)) for f in folders.split(","))
+        first, *others = (_scores(Path(f)) for f in folders.split(","))
         spread = statistics.stdev(first.values())
-        for what, other in (("another seed", seed), ("another number of threads", threads)):
+        for what, other in zip(("another seed", "another number of threads"), others, strict=False):
             names = sorted(first.keys() & other.keys())
             a, b = [first[n] for n in names], [other[n] for n in names]
             rows.append(
@@ -119,7 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("rates").add_argument("--runs", type=Path, default=Path("runs/rates"))
-    commands.add_parser("agree").add_argument("defaults", nargs="+", metavar="TITLE=FOLDER,FOLDER,FOLDER")
+    commands.add_parser("agree").add_argument("defaults", nargs="+", metavar="TITLE=FOLDER,FOLDER[,FOLDER]")
     options = parser.parse_args()
     if options.command == "rates":
         rates(options.runs)
