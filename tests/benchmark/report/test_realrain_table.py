@@ -33,7 +33,7 @@ def test_the_rainy_input_comes_first_with_its_standard_error() -> None:
     )
     rainy, prenet = table.rows
     assert rainy.label == "Rainy input"
-    assert rainy.cells["piqe_pyiqa"].value == 40.0
+    assert rainy.cells["piqe_pyiqa"].value == pytest.approx(40)
     assert rainy.cells["piqe_pyiqa"].deviation == pytest.approx(10 / 3**0.5)
     assert rainy.cells["piqe_pyiqa"].paper is None
     assert (prenet.cells["piqe_pyiqa"].paper, prenet.cells["metaiqa"].paper) == (18.309, 0.420)
