@@ -39,12 +39,12 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
     )
     seeds = len(asked.networks["seeds"])
     tables = []
-    if any(part == "networks" for run in kept for part, _ in run["rows"]):
+    if study.rows("networks"):
         tables += [made.networks_table(study, seeds, notes), made.sets_table(study, seeds, notes)]
     for name in asked.ablations["studies"]:
-        if any(part == name for run in kept for part, _ in run["rows"]):
+        if study.rows(name):
             tables.append(made.ablation(study, name, len(asked.ablations["seeds"]), notes))
-    if any(part == "matched" for run in kept for part, _ in run["rows"]):
+    if study.rows("matched"):
         tables.append(made.matched_table(study, whole, len(asked.matched["seeds"]), notes))
     curves = length_curves(study)
     paths: list[Path] = []
@@ -60,7 +60,7 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
         tables.append(made.lengths_table(study, notes))
         shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
         paths += figures.lengths(shown, folder, "lengths", PRIMARY)
-    if any(part == "energy" for run in kept for part, _ in run["rows"]):
+    if study.rows("energy"):
         saving = made.saving_table(study, whole, len(asked.energy["seeds"]), notes)
         tables += [saving] if len(saving.rows) > 1 else []
         tables.append(made.energy_table(study, notes))
@@ -85,7 +85,6 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
 
 def _silent(study: Study) -> dict[str, dict[str, float]]:
     """By convention and row, what the spiking networks of S1 take without any spike, in µJ for a 256² picture."""
-
     found: dict[str, dict[str, float]] = {convention: {} for convention in ENERGIES}
     for part, row in study.rows(*S1):
         name, run = row.partition("@")[0], study.of(part, row)[0]

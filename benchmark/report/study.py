@@ -131,15 +131,13 @@ def at_energies(study: Study, convention: str) -> list[AtEnergy]:
     """S1's networks and their other widths by energy; those are on the front that no other of less energy beats."""
     found = []
     for part, row in study.rows(*S1):
-        runs, scores = study.of(part, row), study.scores(part, row)
-        energies = [(run.get("cost") or {}).get(ENERGIES[convention]) for run in runs]
-        known = [e for e in energies if e is not None]
+        scores, told = study.scores(part, row), _by_seed(study, (part, row), convention)
         # rows of the ablations' network were trained for fewer steps
-        if scores is None or not known or (part == "energy" and not of_s1(row)):
+        if scores is None or not told or (part == "energy" and not of_s1(row)):
             continue
         score = mean_interval(scores.values, scores.pictures, scores.seeds)
         family = catalog.network(row.partition("@")[0]).family
-        found.append(AtEnergy(_with_width(row), family, float(np.mean(known)), score))
+        found.append(AtEnergy(_with_width(row), family, _mean_point(told)[1], score))
     found.sort(key=lambda one: one.energy_uj)
     best = -np.inf
     for place, one in enumerate(found):
