@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,8 @@ _FILES = {  # limit, used, statistics, key of what is given back when asked for
 }
 
 
-def memory_groups() -> Iterator[tuple[int, Path]]:
-    """The groups that bound this process's memory: (version, folder), its own first, then those above."""
+def _groups(controller: str) -> Iterator[tuple[int, Path]]:
+    """The groups that bound this process's memory or cpu: (version, folder), its own first, then those above."""
     lines = []
     with contextlib.suppress(OSError):
         lines = _OWN.read_text(encoding="utf-8").splitlines()
@@ -25,9 +27,9 @@ def memory_groups() -> Iterator[tuple[int, Path]]:
         controllers, _, path = rest.partition(":")
         if not controllers:
             own[2] = path
-        elif "memory" in controllers.split(","):
+        elif controller in controllers.split(","):
             own[1] = path
-    for version, mounts in ((2, ("", "unified")), (1, ("memory",))):
+    for version, mounts in ((2, ("", "unified")), (1, (controller,))):
         for mount in mounts:
             base = _MOUNTED / mount
             parts = [part for part in Path(own[version]).parts if part not in ("/", "..")]
@@ -35,10 +37,25 @@ def memory_groups() -> Iterator[tuple[int, Path]]:
                 yield version, base.joinpath(*parts[:depth])
 
 
+def cores() -> int:
+    """Processor cores that this process may use: what it is bound to, or the share of time that its groups have."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shares = [float(bound)]
+    for version, folder in _groups("cpu"):
+        with contextlib.suppress(OSError, ValueError, ZeroDivisionError):  # "max" where there is no limit
+            if version == 2:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+            if int(quota) > 0:  # version 1 says -1
+                shares.append(int(quota) / int(period))
+    return max(1, math.ceil(min(shares)))
+
+
 def free_memory() -> int | None:
     """Bytes that the groups leave to this process; None where none of them has a limit."""
     free = []
-    for version, folder in memory_groups():
+    for version, folder in _groups("memory"):
         limit, used, statistics, key = _FILES[version]
         with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
             left = int((folder / limit).read_text()) - int((folder / used).read_text())
@@ -51,7 +68,7 @@ def free_memory() -> int | None:
 
 def kills() -> int | None:
     """How many processes of the innermost group were killed for want of memory; None where that is not counted."""
-    for version, folder in memory_groups():
+    for version, folder in _groups("memory"):
         file = "memory.events" if version == 2 else "memory.oom_control"
         with contextlib.suppress(OSError, ValueError, IndexError):
             for line in (folder / file).read_text().splitlines():

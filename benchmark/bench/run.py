@@ -57,7 +57,7 @@ def bench(options: Namespace) -> int:
 
 
 def _cores() -> int:
-    from benchmark.data.cache import cores
+    from benchmark.cgroup import cores
 
     return cores()
 

@@ -126,7 +126,7 @@ def _float() -> Any:
 def _machine() -> Iterator[Finding]:
     import torch
 
-    from benchmark.data.cache import cores
+    from benchmark.cgroup import cores
     from benchmark.restoration.memory import free_memory
     from benchmark.run.records import machine
 

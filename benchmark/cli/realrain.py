@@ -375,7 +375,7 @@ class Metrics:
     def _rows(self, pictures: Sequence[Photograph], title: str) -> list[dict[str, Any]]:
         import torch
 
-        from benchmark.data.cache import cores
+        from benchmark.cgroup import cores
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # one a picture: that is faster than several on one

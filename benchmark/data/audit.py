@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.cache import cache_folder, content_key, cores, read_pair
+from benchmark.cgroup import cores
+from benchmark.data.cache import cache_folder, content_key, read_pair
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     ARCHIVES,

@@ -123,7 +123,7 @@ def measure_pictures(
     Raises:
         UserError: a file cannot be read, or the sizes of a pair differ.
     """
-    from benchmark.data.cache import cores
+    from benchmark.cgroup import cores
     from benchmark.data.images import read_image
 
     chosen = [convention_named(c) for c in conventions]

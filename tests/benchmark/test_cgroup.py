@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,3 +69,28 @@ def test_a_shells_limit_bounds_what_is_free() -> None:
         "after = memory.free_memory(); assert 0 < after <= 2**28 < before, (before, after)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_cores_are_the_share_of_time_that_a_container_has(system: Path) -> None:
+    bound = cgroup.cores()
+    assert bound == len(os.sched_getaffinity(0))
+    (system / "own").write_text("0::/pod/box\n")
+    pod = system / "mounted" / "pod"
+    _group(pod / "box", cpu__max="max 100000")
+    assert cgroup.cores() == bound
+    _group(pod, cpu__max="100000 100000")
+    assert cgroup.cores() == 1
+    _group(pod / "box", cpu__max="10000 100000")
+    assert cgroup.cores() == 1  # a tenth of a core is one thread all the same
+    _group(pod, cpu__max="9900000 100000")
+    _group(pod / "box", cpu__max="9900000 100000")
+    assert cgroup.cores() == bound
+
+
+def test_cores_of_a_container_of_the_first_version(system: Path) -> None:
+    (system / "own").write_text("3:cpu,cpuacct:/docker/abc\n")
+    root = system / "mounted" / "cpu"
+    _group(root, cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    assert cgroup.cores() == len(os.sched_getaffinity(0))
+    _group(root, cpu__cfs_quota_us="50000", cpu__cfs_period_us="100000")
+    assert cgroup.cores() == 1

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from benchmark.bench.case import Body, Setting
 from benchmark.bench.sides.pictures import pngs
-from benchmark.data.cache import cores, open_cache, read_pair
+from benchmark.cgroup import cores
+from benchmark.data.cache import open_cache, read_pair
 from benchmark.data.datasets import PairedImages, RandomCrops
 from benchmark.data.layouts import Pair
 from benchmark.data.specs import dataset_spec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -189,8 +188,3 @@ def open_executor(config: ExecutorConfig, folder: Path) -> Executor:
     from benchmark.sweep.executors.local import LocalExecutor
 
     return LocalExecutor(config)
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
+from benchmark.cgroup import cores
 from benchmark.errors import UserError
 from benchmark.files import room_for_sockets
 from benchmark.run.claims import Holder, Owner, holder
 from benchmark.run.ends import End, end_of, memory_kills
 from benchmark.sweep import child
 from benchmark.sweep.child import Order
-from benchmark.sweep.executors import ExecutorConfig, Job, cores
+from benchmark.sweep.executors import ExecutorConfig, Job
 from benchmark.sweep.plan import Planned
 
 # imported once in the fork server, so that a run does not spend its time importing them again
