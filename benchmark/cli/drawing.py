@@ -13,7 +13,7 @@ from benchmark.models import create_model
 from benchmark.reading import json_of, text_of
 from benchmark.report import figures, hypotheses
 from benchmark.report import studytables as made
-from benchmark.report.study import ENERGIES, PRIMARY, S1, Study, at_energies, length_curves
+from benchmark.report.study import ENERGIES, PRIMARY, S1, Study, at_energies, length_curves, of_s1
 from benchmark.text import output
 from benchmark.text.table import write
 
@@ -26,26 +26,34 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
     kept = [json_of(text_of(p)) for p in sorted((folder / "runs").glob("*.json"))]
     if not kept:
         raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
-    order = [("matched", row) for row in asked.matched["dims"]] + [
-        ("energy", row) for row in asked.energy["blocks"]
-    ]
+    blocks = [("energy", row) for row in asked.energy["blocks"]]
+    order = [("matched", row) for row in asked.matched["dims"]] + blocks
     place = {row: number for number, row in enumerate(order)}
     kept.sort(key=lambda run: max(place.get(tuple(row), -1) for row in run["rows"]))
     study = Study(kept, json_of(text_of(folder / "sets.json")))
     part, _, row = asked.matched["of"].partition("/")
     whole = (part, row)
-    notes = made_by(
-        [{**run, "config": {"model": {"name": run["model"]}, "recipe": {"name": "study"}}} for run in kept]
-    )
+
+    def by(*wanted: str | tuple[str, str]) -> list[str]:
+        """What made the runs of some parts, or of single rows; of all, if none is named."""
+        runs = [
+            run
+            for run in kept
+            if not wanted or any(p in wanted or (p, row) in wanted for p, row in run["rows"])
+        ]
+        return made_by(
+            [{**r, "config": {"model": {"name": r["model"]}, "recipe": {"name": "study"}}} for r in runs]
+        )
+
     seeds = len(asked.networks["seeds"])
     tables = []
     if study.rows("networks"):
-        tables += [made.networks_table(study, seeds, notes), made.sets_table(study, seeds, notes)]
+        tables += [make(study, seeds, by("networks")) for make in (made.networks_table, made.sets_table)]
     for name in asked.ablations["studies"]:
         if study.rows(name):
-            tables.append(made.ablation(study, name, len(asked.ablations["seeds"]), notes))
+            tables.append(made.ablation(study, name, len(asked.ablations["seeds"]), by(name)))
     if study.rows("matched"):
-        tables.append(made.matched_table(study, whole, len(asked.matched["seeds"]), notes))
+        tables.append(made.matched_table(study, whole, len(asked.matched["seeds"]), by("matched", whole)))
     curves = length_curves(study)
     paths: list[Path] = []
     forest = {t.title.partition(": ")[2]: t for t in tables if t.name in asked.ablations["studies"]}
@@ -57,14 +65,15 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
             what = f"PSNR-Y on {PRIMARY} less that of the whole ESDNet"
             paths += figures.differences(groups, folder, name, what)
     if curves:
-        tables.append(made.lengths_table(study, notes))
+        tables.append(made.lengths_table(study, by("lengths", *(("networks", n) for n in curves))))
         shown = [figures.Lengths(e.title, e.family, curves[n]) for n in curves for e in [catalog.network(n)]]
         paths += figures.lengths(shown, folder, "lengths", PRIMARY)
     if study.rows("energy"):
-        saving = made.saving_table(study, whole, len(asked.energy["seeds"]), notes)
+        saving = made.saving_table(study, whole, len(asked.energy["seeds"]), by(whole, *blocks))
         tables += [saving] if len(saving.rows) > 1 else []
-        tables.append(made.energy_table(study, notes))
-        equal = made.equal_score_table(study, _silent(study), notes)
+        widths = [row for row in study.rows(*S1) if of_s1(row[1])]
+        tables.append(made.energy_table(study, by(*widths)))
+        equal = made.equal_score_table(study, _silent(study), by(*widths))
         tables += [equal] if equal.rows else []
         for convention in ENERGIES:
             points = [
@@ -76,7 +85,7 @@ def draw(folder: Path, asked: Declared) -> list[Path]:
             if points:
                 name = f"quality-energy-{convention}"
                 paths += figures.quality(points, folder, name, convention, PRIMARY)
-    tables.append(hypotheses.claims_table(study, notes)[0])
+    tables.append(hypotheses.claims_table(study, by())[0])
     output.tables(tables)
     for table in tables:
         paths += write(table, folder)

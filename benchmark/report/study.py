@@ -163,7 +163,8 @@ class AtScore:
         ends: least and greatest `energy_uj / against_uj` of a seed; None with fewer than two seeds.
         rate: its spike rate, of 1, mean over seeds.
         meets: the spike rate at which both cost the same; None where it costs more without any spike.
-        narrowest: PSNR-Y less that of the width of `AGAINST` that costs least, in dB; None without a common seed.
+        width: of the cheapest `AGAINST` whose mean is at least as high; None where none is.
+        less: PSNR-Y less that of this one, in dB; None where there is none, or no common seed.
     """
 
     label: str
@@ -174,7 +175,8 @@ class AtScore:
     ends: tuple[float, float] | None
     rate: float
     meets: float | None
-    narrowest: Estimate | None
+    width: int | None
+    less: Estimate | None
 
 
 def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -> list[AtScore]:
@@ -191,11 +193,11 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
     points = {part: told for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told}
     others = list(points.values())
     means = [_mean_point(told) for told in others]
-    narrowest = min(points, key=lambda part: _mean_point(points[part])[1], default=None)
+    by_energy = sorted(points, key=lambda part: _mean_point(points[part])[1])
     found = []
     for part, told in rows.items():
         row = part[1]
-        if row not in silent or not told or narrowest is None:
+        if row not in silent or not told or not points:
             continue
         psnr, energy = _mean_point(told)
         against, bounded = _energy_at(means, psnr)
@@ -209,8 +211,12 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
         if against is not None and against >= silent[row]:
             meets = rate * (against - silent[row]) / (energy - silent[row])
         ends = (min(ratios), max(ratios)) if len(ratios) > 1 else None
-        less = study.contrast({part: 1.0, narrowest: -1.0})
-        found.append(AtScore(_with_width(row), psnr, energy, against, bounded, ends, rate, meets, less))
+        above = next((other for other in by_energy if _mean_point(points[other])[0] >= psnr), None)
+        width = study.of(*above)[0]["options"]["width"] if above else None
+        less = study.contrast({part: 1.0, above: -1.0}) if above else None
+        found.append(
+            AtScore(_with_width(row), psnr, energy, against, bounded, ends, rate, meets, width, less)
+        )
     return sorted(found, key=lambda one: one.energy_uj)
 
 

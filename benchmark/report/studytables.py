@@ -164,7 +164,8 @@ def equal_score_table(
     title = catalog.network(AGAINST).title
     columns = [
         Column("psnr", f"PSNR-Y\n{PRIMARY}", 2, difference=False),
-        Column("narrowest", f"less that of\n{title}'s narrowest", 2, difference=False),
+        Column("width", f"{title}\nabove it: width", 0, difference=False),
+        Column("less", "PSNR-Y less\nthat one's", 2, difference=False),
         Column("rate", "Spike rate\n(%)", 1, difference=False),
     ]
     rows: dict[str, Row] = {}
@@ -178,11 +179,16 @@ def equal_score_table(
         ]
         for one in at_equal_score(study, convention, silent[convention]):
             row = rows.setdefault(one.label, Row(one.label))
-            row.cells.update(psnr=Cell(one.psnr), rate=Cell(100 * one.rate))
-            if one.narrowest is not None:
-                row.cells["narrowest"] = Cell(one.narrowest.mean, interval=one.narrowest.interval)
-            row.cells[f"{convention}_uj"] = Cell(one.energy_uj)
             unreached = f"{title} scored as high at no width"
+            row.cells.update(
+                psnr=Cell(one.psnr),
+                rate=Cell(100 * one.rate),
+                width=Cell(one.width, reason=unreached),
+                less=Cell(one.less.mean, interval=one.less.interval)
+                if one.less
+                else Cell(None, reason=unreached),
+            )
+            row.cells[f"{convention}_uj"] = Cell(one.energy_uj)
             there = one.against_uj is not None
             row.cells[f"{convention}_against_uj"] = Cell(one.against_uj, reason=unreached)
             row.cells[f"{convention}_ratio"] = Cell(
@@ -197,9 +203,11 @@ def equal_score_table(
             if one.bounded and one.label not in bounded:
                 bounded.append(one.label)
     about = [
-        f"{title}'s energy at a score lies between those of its widths, the logarithm taken as linear in the score. In "
-        "brackets the 95 % interval of the difference, and the least and the greatest ratio of a seed. A rate above "
-        "100 % is one that no network reaches. A description, without a test.",
+        f"{title}'s energy at a score lies between those of its widths, the logarithm taken as linear in the score; "
+        f"beside it PSNR-Y less that of the cheapest {title} whose mean is at least as high. In "
+        "brackets the 95 % interval of the difference, and the least and the greatest ratio of a seed by itself, "
+        "between which that of the means need not lie. A rate above 100 % is one that no network reaches. A "
+        "description, without a test.",
     ]
     if bounded:
         which = "any of these" if len(bounded) == len(rows) else "; ".join(bounded)

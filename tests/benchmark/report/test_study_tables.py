@@ -235,7 +235,7 @@ def with_widths() -> Study:
             run = kept(rows, model, seed, psnr)
             run["cost"] = {"energy_uj": energy, "energy_lemaire_uj": 10 * energy}
             run["cost"] |= {"rate": None if model == "nafnet" else 0.2}
-            run["options"] = catalog.network(model).embedded
+            run["options"] = catalog.network(model).embedded | ({"width": 10} if "@10" in rows[0][1] else {})
             runs.append(run)
     return Study(runs, SETS)
 
@@ -287,7 +287,9 @@ def test_a_spiking_network_is_set_beside_the_width_of_nafnet_that_scores_as_high
     assert ours.meets == pytest.approx(0.2 * (ours.against_uj - 100) / 201, rel=1e-9)
     assert ours.ends is not None and ours.ends[0] < 301 / ours.against_uj < ours.ends[1]
     assert whole.against_uj is not None and whole.meets is None, "NAFNet costs less than its silent part"
-    assert below.narrowest is not None and below.narrowest.mean == pytest.approx(-1, abs=0.1)
+    assert below.less is not None and below.less.mean == pytest.approx(-1, abs=0.1) and below.width == 10
+    assert ours.less is not None and ours.less.mean == pytest.approx(-2, abs=0.1) and ours.width == 20
+    assert (above.width, above.less) == (None, None)
     assert below.bounded and below.against_uj == pytest.approx(400) and above.against_uj is None
     table = equal_score_table(of, dict.fromkeys(("45nm", "lemaire"), silent))
     cells = {row.label: row.cells for row in table.rows}
