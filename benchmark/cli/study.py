@@ -248,7 +248,7 @@ class Runs:
             )
             for name, widths in asked["widths"].items()
             for options in widths
-            if seed in self.study.networks["seeds"]
+            if seed in asked["width_seeds"]
         ]
 
     def lengths(self, rate: Mapping[str, float], seed: int) -> list[Planned]:
