@@ -61,9 +61,22 @@ class Claim:
         """Whether its interval decides, and not a p."""
         return self.alike or self.lost is not None
 
-    def verdict(self, estimate: Estimate | None, p: float | None) -> str:
-        """What it came to; `p` is corrected for the comparisons of the hypothesis."""
-        interval = None if estimate is None else estimate.interval
+    def interval(self, estimate: Estimate | None, alike: int) -> tuple[float, float] | None:
+        """What decides, or is shown: of one of several equalities, an interval that holds together with theirs.
+
+        Args:
+            estimate: of the difference.
+            alike: how many equalities the hypothesis has.
+        """
+        if estimate is None or not self.alike or alike < 2:
+            return None if estimate is None else estimate.interval
+        half = estimate.resolution((1 - LEVEL) / alike)
+        return None if half is None else (estimate.mean - half, estimate.mean + half)
+
+    def verdict(
+        self, estimate: Estimate | None, p: float | None, interval: tuple[float, float] | None
+    ) -> str:
+        """What it came to; `p` and `interval` are corrected for the comparisons of the hypothesis."""
         if self.alike:
             return comparable(interval)
         if self.lost is not None:
@@ -128,14 +141,17 @@ def _savings_rows(study: Study) -> list[Row]:
     for words, ratio, seeds in savings(study):
         met = UNDECIDED if ratio is None else SUPPORTED if ratio <= SHARE else CONTRADICTED
         said = "" if ratio is None else f" (1/{1 / ratio:.1f})"
-        why = Cell(reason="of energies: counted, not estimated")
+        why = Cell(reason="of mean energies, without an interval")
         cells = {"difference": why, "p": why, "least": why, "seeds": Cell(float(seeds))}
         rows.append(Row(f"H8: {words}{said} — {met}", cells))
     return rows
 
 
 def claims_table(study: Study, notes: Sequence[str] = ()) -> tuple[Table, list[str]]:
-    """What each hypothesis came to: difference, interval, p after Holm within the hypothesis; and the verdicts."""
+    """What each hypothesis came to, and the verdicts alone.
+
+    Within a hypothesis p is after Holm, and the intervals of several equalities hold together (Bonferroni).
+    """
     every = claims()
     found = [study.contrast(c.weights, c.metric) for c in every]
     verdicts, rows = [], []
@@ -145,15 +161,21 @@ def claims_table(study: Study, notes: Sequence[str] = ()) -> tuple[Table, list[s
         own = [(c, e) for c, e in zip(every, found, strict=True) if c.key == key]
         tested = [e.bound_p for c, e in own if not c.by_interval and e is not None and e.bound_p is not None]
         corrected = iter(holm([p for p in tested if p is not None]))
+        alike = sum(claim.alike and estimate is not None for claim, estimate in own)
         for claim, estimate in own:
-            p = None
+            p, interval = None, claim.interval(estimate, alike)
             if not claim.by_interval and estimate is not None and estimate.bound_p is not None:
                 p = next(corrected)
-            verdicts.append(claim.verdict(estimate, p))
+            verdicts.append(claim.verdict(estimate, p, interval))
             cells: dict[str, Cell] = {}
             if estimate is not None:
-                cells["difference"] = Cell(estimate.mean, interval=estimate.interval)
-                reason = "judged by its interval" if claim.by_interval else estimate.withheld
+                cells["difference"] = Cell(estimate.mean, interval=interval)
+                level = 1 - (1 - LEVEL) / alike if claim.alike and alike > 1 else LEVEL
+                reason = (
+                    f"judged by its interval of {100 * level:.3g} %"
+                    if claim.by_interval
+                    else estimate.withheld
+                )
                 least = None if p is None else estimate.resolution((1 - LEVEL) / len(tested))
                 cells["p"], cells["least"] = Cell(p, reason=reason), Cell(least, reason=reason)
                 cells["seeds"] = Cell(float(estimate.seeds or 0))

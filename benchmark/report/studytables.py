@@ -92,7 +92,7 @@ def matched_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence
         name, _, row = key.partition("/")
         labels[key] = f"{_label(name, row)}, dim {study.of('matched', key)[0]['options']['dim']}"
     rows, said = _compared(study, "matched", labels, of, seeds)
-    rows = [Row(_label(*of), _cells(study, *of, seeds)), *rows]
+    rows = [Row(_label(*of), _cells(study, *of, seeds) | _of_the_reference()), *rows]
     return Table("matched", "S2 at the energy of the whole ESDNet", _COMPARED, rows, [*notes, *said])
 
 
@@ -100,7 +100,7 @@ def saving_table(study: Study, of: tuple[str, str], seeds: int, notes: Sequence[
     """ESDNet-S at other time steps and widths: differences to the whole ESDNet (`of`), share of its energy."""
     labels = {row: row for _, row in study.rows("energy") if not of_s1(row)}
     rows, said = _compared(study, "energy", labels, of, seeds)
-    rows = [Row(_label(*of), _cells(study, *of, seeds)), *rows]
+    rows = [Row(_label(*of), _cells(study, *of, seeds) | _of_the_reference()), *rows]
     for part, row in zip([of, *(("energy", label) for label in labels)], rows, strict=True):
         runs = study.of(*part)
         row.cells["parameters_k"] = Cell(runs[0]["parameters"] / 1e3 if runs else None)
@@ -233,8 +233,9 @@ _RATE = Column("rate", "Rate\nchosen", 3, difference=False)
 _RULE = (
     "Means over seeds and scenes ± standard deviation over seeds. The difference is paired by seed and scene; in "
     "brackets its 95 % interval, beside it p after Holm's correction for the comparisons of this table. Bold: told to "
-    "be above ESDNet; ≈: not told from it. Operations, spike rates and energy are of one 256 × 256 picture, of the "
-    "networks as they were trained."
+    "be above ESDNet; ≈: not told from it; neither is set below five seeds. Operations, spike rates and energy are of "
+    "one 256 × 256 picture, of the networks as they were trained, at the mean spike rates of the middle 256 × 256 of "
+    "the first eight test pictures."
 )
 
 
@@ -254,14 +255,15 @@ def _compared(
         cells = _cells(study, part, name, seeds)
         estimate = found.get(name)
         if (part, name) == reference:
-            cells["difference"] = cells["p"] = Cell(reason="the network that the others are compared with")
+            cells |= _of_the_reference()
         elif estimate is None:
             cells["difference"] = cells["p"] = Cell(reason="no seed that both have")
         else:
             p = corrected.get(name)
             told = p is not None and p < 0.05
-            mark = "" if p is None else BEST if told and estimate.mean > 0 else "" if told else TIED
-            cells["difference"] = Cell(estimate.mean, interval=estimate.interval, mark=mark)
+            marked = p is not None and not estimate.withheld
+            mark = (BEST if estimate.mean > 0 else "") if told else TIED
+            cells["difference"] = Cell(estimate.mean, interval=estimate.interval, mark=mark if marked else "")
             cells["p"] = Cell(p, reason=estimate.withheld)
         rows.append(Row(label, cells))
     least = [r for e in usable.values() if (r := e.resolution((1 - LEVEL) / len(usable))) is not None]
@@ -274,6 +276,10 @@ def _compared(
     rainy = study.sets[PRIMARY]
     given = (float(np.mean(rainy[metric])) for metric in ("psnr", "ssim"))
     return rows, [*said, "The rainy input: PSNR-Y {:.2f} dB, SSIM-Y {:.4f}.".format(*given)]
+
+
+def _of_the_reference() -> dict[str, Cell]:
+    return {key: Cell(reason="the network that the others are compared with") for key in ("difference", "p")}
 
 
 def _label(study: str, row: str) -> str:
