@@ -12,7 +12,15 @@ import pytest
 
 from benchmark import catalog
 from benchmark.cli import main
-from benchmark.report.hypotheses import CONTRADICTED, SUPPORTED, UNDECIDED, claims, claims_table, comparable
+from benchmark.report.hypotheses import (
+    CONTRADICTED,
+    SUPPORTED,
+    UNDECIDED,
+    Claim,
+    claims,
+    claims_table,
+    comparable,
+)
 from benchmark.report.intervals import Estimate
 from benchmark.report.study import PRIMARY, Study, at_energies, at_equal_score, length_curves
 from benchmark.report.studytables import (
@@ -115,6 +123,32 @@ def test_tables_mark_what_is_told_and_name_the_reference() -> None:
     assert length_curves(of)["prenet"].keys() == {500, 2000, 4000}
 
 
+def test_below_five_seeds_there_is_no_mark() -> None:
+    few, many = study(seeds=4, vlif=3.0), study(seeds=5, vlif=3.0)
+    marks = [{r.label: r.cells["difference"].mark for r in networks_table(of, 5).rows} for of in (few, many)]
+    assert set(marks[0].values()) == {""} and marks[1]["VLIF"] == "best"
+
+
+def test_equalities_of_one_hypothesis_are_judged_by_intervals_that_hold_together() -> None:
+    one = Claim("H1", "", {}, alike=True)
+    estimate = above_esdnet(study(), "prenet")
+    assert estimate is not None and estimate.interval is not None
+    alone, together = one.interval(estimate, 1), one.interval(estimate, 11)
+    assert alone == estimate.interval and together is not None
+    half = estimate.resolution(0.05 / 11)
+    assert together == pytest.approx((estimate.mean - half, estimate.mean + half))
+    assert together[0] < alone[0] and together[1] > alone[1]
+    assert (
+        one.verdict(None, None, (0.6, 1.0)) == CONTRADICTED
+        and one.verdict(None, None, (0.4, 1.0)) == UNDECIDED
+    )
+    (row,) = (r for r in claims_table(study())[0].rows if "comparable to PReNet" in r.label)
+    assert "judged by its interval of 99.5 %" in row.cells["p"].reason
+    shown, against = row.cells["difference"].interval, above_esdnet(study(), "prenet")
+    assert shown is not None and against is not None and against.low is not None and against.high is not None
+    assert shown[1] - shown[0] > 1.1 * (against.high - against.low)
+
+
 def test_rows_at_equal_energy_are_set_against_the_whole_network() -> None:
     runs = [kept([["matched", "table4/2"]], "esdnet", seed, 20.5) for seed in range(5)]
     for run in runs:
@@ -125,7 +159,8 @@ def test_rows_at_equal_energy_are_set_against_the_whole_network() -> None:
     }
     assert list(rows) == ["SRB", "T = 2, dim 8"]
     assert rows["T = 2, dim 8"]["difference"].value == pytest.approx(0.5, abs=0.1)
-    assert rows["T = 2, dim 8"]["difference"].mark == "best" and "difference" not in rows["SRB"]
+    assert rows["T = 2, dim 8"]["difference"].mark == "best"
+    assert "compared with" in rows["SRB"]["difference"].reason
 
 
 def spiking(score: float, energy: float, seeds: int = 5) -> Study:
@@ -166,7 +201,7 @@ def test_other_rows_of_the_spiking_design_have_their_share_and_their_loss() -> N
     row = cells["ESDNet-S, T = 1"]
     assert row["difference"].value == pytest.approx(-2, abs=0.1) and row["parameters_k"].value == 5
     assert (row["share_45nm"].value, row["share_lemaire"].value) == (2.5, 10.0)
-    assert cells["SRB"]["share_45nm"].value == 100 and "difference" not in cells["SRB"]
+    assert cells["SRB"]["share_45nm"].value == 100 and "compared with" in cells["SRB"]["p"].reason
     assert f"ESDNet-S, T = 1: {CONTRADICTED}" in table.notes[-2] + table.notes[-1]
 
 
