@@ -36,14 +36,14 @@ _HELD_OUT = [
 
 
 def rates(runs: Path) -> None:
-    """Train every network at every rate as Table 1 does, and say which rate is the better for each."""
+    """Train every network at every rate, on light rain alone, and say which rate is the better for most."""
     from benchmark.sweep.driver import drive
     from benchmark.sweep.executors import ExecutorConfig
     from benchmark.sweep.executors.local import LocalExecutor
     from benchmark.sweep.plan import Planner
     from benchmark.sweep.progress import Display
 
-    planner = Planner(["data=embedded", "recipe=embedded", *_HELD_OUT, f"out={runs}"])
+    planner = Planner(["data=embedded-light", "recipe=embedded", *_HELD_OUT, f"out={runs}"])
     planned = {
         (name, rate): planner.plan([f"model={name}", f"recipe.optimizer.lr={rate}"], SEED, f"{name} {rate:g}")
         for name in catalog.networks()
@@ -69,7 +69,8 @@ def rates(runs: Path) -> None:
     said = (
         f"Mean of the networks: {', '.join(f'{m:.2f} dB at {r}' for r, m in means.items())}; {better} of {len(frame)} "
         f"are better at {best}.",
-        "The recipe has one rate for all.",
+        "Trained on and held out: dead leaves under light rain, one of the four kinds that Table 1 trains on. The recipe "
+        "has one rate for all.",
     )
     _write("rates", "PSNR-Y (dB) on dead leaves held out of the training, by learning rate", frame, said)
 
