@@ -69,8 +69,8 @@ def rates(runs: Path) -> None:
     said = (
         f"Mean of the networks: {', '.join(f'{m:.2f} dB at {r}' for r, m in means.items())}; {better} of {len(frame)} "
         f"are better at {best}.",
-        "Trained on and held out: dead leaves under light rain, one of the four kinds that Table 1 trains on. The recipe "
-        "has one rate for all.",
+        "Trained on and held out: dead leaves under light rain, one of the four kinds that Table 1 trains on. The "
+        "recipe has one rate for all.",
     )
     _write("rates", "PSNR-Y (dB) on dead leaves held out of the training, by learning rate", frame, said)
 
