@@ -27,7 +27,11 @@ def printable(text: object) -> str:
 def speak_any_name() -> None:
     """Let standard output and error spell (`+/-`, `\\xe9`) what the terminal's encoding has no character for."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in (
+            "strict",
+            "surrogateescape",  # of the C locale
+            "backslashreplace",
+        ):
             stream.reconfigure(errors=HANDLER)
 
 

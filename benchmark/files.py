@@ -186,7 +186,7 @@ def _as_new(path: Path) -> None:
 
 def _umask() -> int:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("Umask:"):
                 return int(line.split()[1], 8)
     before = os.umask(0o077)  # of all threads, for a moment
@@ -201,7 +201,9 @@ def this_machine() -> str:
     """
     parts = [platform.node()]
     with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(
+            Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8", errors="replace").strip()
+        )
         parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
     return "/".join(parts)
 

@@ -12,7 +12,9 @@ def resident() -> tuple[int, int]:
     """Bytes that this process holds now, and the most it has held since `forget_peak`."""
     try:
         facts = dict(
-            line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
+            line.split(":", 1)
+            for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines()
+            if ":" in line
         )
         return 1024 * int(facts["VmRSS"].split()[0]), 1024 * int(facts["VmHWM"].split()[0])
     except (OSError, KeyError, ValueError):
@@ -25,7 +27,7 @@ def resident() -> tuple[int, int]:
 def forget_peak() -> None:
     """Begin anew with the peak; where the system cannot, it stays that of the whole process."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8  # of mallopt(3)

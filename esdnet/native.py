@@ -60,7 +60,7 @@ _SMALL = 1 << 15
 def _processor() -> str:
     """What code made for this machine depends on: a home folder may be shared by machines of several kinds."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith(("flags", "Features")):
                 return line
     return platform.processor()
@@ -137,7 +137,9 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     if os.environ.get("DERAIN_NATIVE") == "0" or not with_what:
         return None
     source = _FOLDER / file
-    identity = "\n".join((source.read_text(), with_what, _processor(), repr((_COMMON, _TRIED, options))))
+    identity = "\n".join(
+        (source.read_text(encoding="utf-8"), with_what, _processor(), repr((_COMMON, _TRIED, options)))
+    )
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = owned.own_folder("native")
     kept = None if folder is None else folder / f"{source.stem}-{key}.so"

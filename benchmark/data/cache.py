@@ -389,7 +389,7 @@ def _lock(path: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        handle = path.open("a")
+        handle = path.open("ab")
     except OSError as error:
         raise write_failure(path, error) from None
     with handle:

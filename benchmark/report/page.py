@@ -156,9 +156,8 @@ def page(report: Report) -> str:
     drawn = [p for s in report.sections for p in s.parts if isinstance(p, Drawn)]
     nothing = {d.path: _FIGURE for d in drawn}
     left = LIMIT - len(rendered(nothing, [], 0, 0).encode()) - _MARGIN
-    pictures, quality, left_out = _fitting(comparisons, left * 2 // 3)
-    left -= len(in_script(pictures))
-    return rendered(_drawings(drawn, left), pictures, quality, left_out)
+    figures, left = _drawings(drawn, left)
+    return rendered(figures, *_fitting(comparisons, left))
 
 
 def _parts(section: Section, name: str) -> Iterator[dict[str, Any]]:
@@ -517,8 +516,12 @@ def in_script(data: Any) -> str:
 _FIGURE: Mapping[str, Any] = {"src": "", "name": "", "form": "", "pdf": "", "beside": ()}
 
 
-def _drawings(figures: Sequence[Drawn], left: int) -> dict[Path, dict[str, Any]]:
-    """The figures as they are looked at, and their PDFs, as far as they fit into so many bytes; the rest is named."""
+def _drawings(figures: Sequence[Drawn], left: int) -> tuple[dict[Path, dict[str, Any]], int]:
+    """The figures as they are looked at, and in a quarter of what is left their PDFs; what does not fit is named.
+
+    Returns:
+        The figures, and how many of `left` bytes they leave to the pictures.
+    """
     found: dict[Path, dict[str, Any]] = {}
     pdfs: dict[Path, str] = {}
     for figure in figures:
@@ -526,20 +529,22 @@ def _drawings(figures: Sequence[Drawn], left: int) -> dict[Path, dict[str, Any]]
             continue
         svg, pdf = figure.path.with_suffix(".svg"), figure.path.with_suffix(".pdf")
         form, src = _looked_at(figure.path, svg)
-        beside = [svg.name] if svg.is_file() and form != "svg" else []
+        beside = [f"figures/{svg.name}"] if svg.is_file() and form != "svg" else []
         if len(src) > left:
-            form, src, beside = "", "", [figure.path.name, *beside]
+            form, src, beside = "", "", [f"figures/{figure.path.name}", *beside]
         left -= len(src)
         found[figure.path] = {**_FIGURE, "src": src, "name": figure.path.stem, "form": form, "beside": beside}
         if pdf.is_file():
             pdfs[figure.path] = _file("application/pdf", pdf)
+    room = left // 4
     for path, data in sorted(pdfs.items(), key=lambda item: len(item[1])):
-        if len(data) > left:
-            found[path]["beside"].append(f"{path.stem}.pdf")
+        if len(data) > room:
+            found[path]["beside"].append(f"figures/{path.stem}.pdf")
             continue
+        room -= len(data)
         left -= len(data)
         found[path]["pdf"] = data
-    return found
+    return found, left
 
 
 def _looked_at(png: Path, svg: Path) -> tuple[str, str]:

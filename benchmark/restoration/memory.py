@@ -153,7 +153,10 @@ def free_memory() -> int:
     """Bytes of main memory that are free, the limits of a container, a service and `ulimit` respected."""
     free = []
     with contextlib.suppress(OSError, ValueError, KeyError):
-        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        facts = dict(
+            line.split(":", 1)
+            for line in Path("/proc/meminfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        )
         free.append(1024 * int(facts["MemAvailable"].split()[0]))
     if (bounded := cgroup.free_memory()) is not None:
         free.append(bounded)
@@ -173,7 +176,8 @@ def _below_ulimit() -> list[int]:
         import resource
 
         size, *_, data, _ = (
-            int(n) * os.sysconf("SC_PAGE_SIZE") for n in Path("/proc/self/statm").read_text().split()
+            int(n) * os.sysconf("SC_PAGE_SIZE")
+            for n in Path("/proc/self/statm").read_text(encoding="utf-8", errors="replace").split()
         )
         for kind, used in ((resource.RLIMIT_AS, size), (resource.RLIMIT_DATA, data)):
             limit = resource.getrlimit(kind)[0]

@@ -75,7 +75,9 @@ class Owner:
 def _began(pid: int) -> str:
     """When a process began, in clock ticks since boot; empty where the system does not tell, or it is a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except OSError:
         return ""
     return "zombie" if fields[0] in "ZX" else fields[19]

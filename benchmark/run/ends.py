@@ -46,7 +46,7 @@ def memory_kills() -> int | None:
     if (found := cgroup.kills()) is not None:
         return found
     try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
+        for line in Path("/proc/vmstat").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     except (OSError, ValueError):

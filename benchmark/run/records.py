@@ -227,7 +227,7 @@ def machine() -> dict[str, Any]:
     """Processor, cores, memory, system and accelerator; nothing that names the host."""
     processor = platform.processor() or platform.machine()
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 processor = line.split(":", 1)[1].strip()
                 break

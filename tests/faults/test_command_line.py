@@ -291,3 +291,15 @@ def test_a_terminal_that_has_no_character_for_it_is_written_to(encoding: str, pl
         )
         assert done.returncode == status, done.stderr
         assert b"Traceback" not in done.stderr and done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", ["models esdnet", "doctor"])
+def test_the_c_locale_without_pythons_utf8_mode(words: str, place: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", *words.split()],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert done.stdout.decode("ascii")
