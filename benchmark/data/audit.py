@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from benchmark.cgroup import cores
 from benchmark.data.cache import cache_folder, content_key, read_pair
+from benchmark.data.datasets import Files, PairedImages, open_pairs
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     ARCHIVES,
@@ -33,6 +34,7 @@ from benchmark.data.layouts import (
     find_split,
     folder_role,
     list_photographs,
+    pairs_of,
     scan,
     split_of,
 )
@@ -250,24 +252,125 @@ def training_problems(
     Raises:
         UserError: there is no training split.
     """
-    found = find_split(spec, root, "train")
+    found = trained_on = find_split(spec, root, "train")
     with contextlib.suppress(UserError):  # without a test split there is nothing to overlap with
         found = list(dict.fromkeys([*found, *find_split(spec, root, "test")]))
     pairs = [pair for f in found for pair in f.pairs]
     if not pairs:
         return [line for f in found for line in f.problems()]
     lone = "".join(line for f in found for line in f.problems())
-    asked = f"{code_digest()} {content_key(pairs)} {spec.name} {lone}"
-    key = hashlib.sha256(asked.encode(errors="replace")).hexdigest()[:20]
-    kept = cache_folder(cache) / f"audit-{key}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return [str(line) for line in json_of(kept.read_text(encoding="utf-8"))["problems"]]
+    kept = _kept(cache, f"{content_key(pairs)} {spec.name} {lone}")
+    if (told := _told(kept)) is not None:
+        return told
     report = Report(Path(root))
     looked: dict[tuple[str | None, str | None], list[_Looked]] = defaultdict(list)
     _look_at_pairs(found, looked, report, progress, None)
     _judge(found, looked, report)
+    trains = [pair for f in trained_on for pair in f.pairs]
+    if trains:
+        scenes = {str(pair.clean) for pair in trains}
+        seen = [one for part in looked.values() for one in part if one.label in scenes]
+        _keep_scenes(_kept(cache, f"scenes {content_key(trains)}"), seen)
     write_json(kept, {"problems": report.problems})
     return report.problems
+
+
+def scenes_trained_on(
+    spec: Dataset,
+    root: str | Path,
+    tests: Iterable[str],
+    cache: str | Path | None = None,
+    progress: bool = True,
+    exclude: Sequence[str] = (),
+) -> list[str]:
+    """Which pictures of further test sets show a scene that is trained on, and which cannot be read.
+
+    Answers are kept as those of `training_problems`; so are the hashes of what is trained on, which that has looked at.
+
+    Args:
+        spec: a dataset with a training split, or of clean photographs.
+        root: where it lies, or a folder above it.
+        tests: names of test sets, or folders of pairs; one that is not there is left out.
+        cache: folder of the decoded cache.
+        progress: show a bar on stderr.
+        exclude: names of clean photographs that are not trained on.
+
+    Raises:
+        UserError: there is no training split.
+    """
+    if spec.rendered:
+        trains = pairs_of(spec, root, "train", exclude=exclude)
+    else:
+        trains = [pair for f in find_split(spec, root, "train") for pair in f.pairs]
+    if not trains:
+        return []
+    trained_on = content_key(trains)
+    found: list[str] = []
+    for name in tests:
+        try:
+            images = open_pairs(name, root, "test", strict=False)
+        except UserError:  # for the test to say
+            continue
+        source = images.source
+        key = content_key(source.pairs) if isinstance(source, Files) else source.digest
+        kept = _kept(cache, f"{trained_on} {name} {key}")
+        problems = _told(kept)
+        if problems is None:
+            with _pool(None) as pool:
+                looks = (pool.submit(_look_at_test, images, i) for i in range(len(images)))
+                good, problems = _read_all((look.result() for look in list(looks)), Bar())
+            scenes = _scenes(_kept(cache, f"scenes {trained_on}"), trains, progress)
+            problems += _shown_in_both(images.spec.title, good, scenes)
+            write_json(kept, {"problems": problems})
+        found += problems
+    return found
+
+
+def _kept(cache: str | Path | None, asked: str) -> Path:
+    """The file with what was found out about files, by this code."""
+    key = hashlib.sha256(f"{code_digest()} {asked}".encode(errors="replace")).hexdigest()[:20]
+    return cache_folder(cache) / f"audit-{key}.json"
+
+
+def _told(kept: Path) -> list[str] | None:
+    """The problems in a file; None where it is not there or damaged."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(line) for line in json_of(kept.read_text(encoding="utf-8"))["problems"]]
+    return None
+
+
+def _scenes(kept: Path, trains: Sequence[Pair], progress: bool) -> dict[str, bytes]:
+    """The upright hash of every clean picture that is trained on, by its path."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        told = json_of(kept.read_text(encoding="utf-8"))["scenes"]
+        return {str(label): bytes.fromhex(bits) for label, bits in told.items()}
+    total = len(trains)
+    with bar(f"checking {total} pairs", total, progress, always=False) as step, _pool(None) as pool:
+        good, _ = _read_all(pool.map(_look, trains), step)
+    return _keep_scenes(kept, good)
+
+
+def _keep_scenes(kept: Path, looked: Iterable[_Looked]) -> dict[str, bytes]:
+    scenes = _upright(looked)
+    write_json(kept, {"scenes": {label: bits.hex() for label, bits in scenes.items()}})
+    return scenes
+
+
+def _upright(looked: Iterable[_Looked]) -> dict[str, bytes]:
+    return {one.label: one.hashes[0].tobytes() for one in looked}
+
+
+def _look_at_test(images: PairedImages, index: int) -> _Looked | str:
+    label = f"{images.spec.name}/{images.names[index]}"
+    if isinstance(images.source, Files):
+        clean = images.source.pairs[index].clean
+        root = images.spec.root
+        # of a folder elsewhere no more than its name: the line goes into a record
+        label = str(clean) if root is None else f"{images.spec.name}/{clean.relative_to(root)}"
+    try:
+        return _looked(label, images.arrays(index)[1], None)
+    except UserError as error:
+        return str(error)
 
 
 def _look_at_pairs(
@@ -528,27 +631,37 @@ def _overlap(looked: dict[tuple[str | None, str | None], list[_Looked]], report:
     """Test pictures whose background is in the training split of the same dataset."""
     for (dataset, split), tests in looked.items():
         trains = looked.get((DATASETS[dataset].training if dataset else None, "train"))
-        if split not in ("test", None) or not trains:
-            continue
-        upright = np.unpackbits(np.stack([t.hashes[0] for t in trains]), axis=1).astype(np.float32)
-        matches = []
-        for one in tests:
-            if one.contrast < _FLAT:
-                continue
-            turned = np.unpackbits(one.hashes, axis=1).astype(np.float32)
-            # bits that differ, for every turn and every training picture
-            apart = turned.sum(1)[:, None] + upright.sum(1)[None] - 2 * turned @ upright.T
-            nearest = int(np.argmin(apart.min(axis=0)))
-            distance = int(apart[:, nearest].min())
-            if distance <= _NEAR:
-                matches.append((distance, one.label, trains[nearest].label))
-        if matches:
+        if split in ("test", None) and trains:
             title = DATASETS[dataset].title if dataset else "this set"
-            report.problems.append(
-                f"{title}: {len(matches)} of {len(tests)} test images show a scene that is trained on too"
-            )
-            shown = sorted(matches)[:_SHOWN]
-            report.problems += [f"{test} shows the same as {train}" for _, test, train in shown]
+            report.problems += _shown_in_both(title, tests, _upright(trains))
+
+
+def _shown_in_both(title: str, tests: Sequence[_Looked], trains: Mapping[str, bytes]) -> list[str]:
+    """Which test pictures show a scene that is trained on: their number, and the nearest ones, in lines.
+
+    Args:
+        title: the test set's.
+        tests: its pictures.
+        trains: by label, the upright hash of what is trained on, at least one.
+    """
+    labels = list(trains)
+    packed = np.frombuffer(b"".join(trains.values()), np.uint8).reshape(len(labels), -1)
+    upright = np.unpackbits(packed, axis=1).astype(np.float32)
+    matches = []
+    for one in tests:
+        if one.contrast < _FLAT:
+            continue
+        turned = np.unpackbits(one.hashes, axis=1).astype(np.float32)
+        # bits that differ, for every turn and every training picture
+        apart = turned.sum(1)[:, None] + upright.sum(1)[None] - 2 * turned @ upright.T
+        nearest = int(np.argmin(apart.min(axis=0)))
+        distance = int(apart[:, nearest].min())
+        if distance <= _NEAR:
+            matches.append((distance, one.label, labels[nearest]))
+    if not matches:
+        return []
+    head = f"{title}: {len(matches)} of {len(tests)} test images show a scene that is trained on too"
+    return [head, *(f"{test} shows the same as {train}" for _, test, train in sorted(matches)[:_SHOWN])]
 
 
 def render(

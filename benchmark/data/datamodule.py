@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from benchmark.data.audit import training_problems
+from benchmark.data.audit import scenes_trained_on, training_problems
 from benchmark.data.datasets import PairedImages, RandomCrops, hold_out, open_pairs
 from benchmark.data.layouts import list_pairs
-from benchmark.data.specs import dataset_spec
+from benchmark.data.specs import dataset_spec, test_sets
 from benchmark.data.wet import WetCrops, WetPictures
 from benchmark.errors import UserError
 
@@ -113,6 +113,7 @@ class RainDataModule(pl.LightningDataModule):
         rain: regimes of `benchmark.data.rain` that alone fall over clean photographs, in equal parts; empty: all kinds
             that `benchmark.data.wet` knows.
         least: pixels that the sides of a picture must have to be judged by.
+        also: test sets, or folders of pairs, beside the dataset's own: what they show is not to be trained on either.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class RainDataModule(pl.LightningDataModule):
         exclude: Sequence[str] = (),
         rain: Sequence[str] = (),
         least: int = 1,
+        also: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.spec = dataset_spec(dataset)
@@ -143,6 +145,7 @@ class RainDataModule(pl.LightningDataModule):
         self.validation, self.seed, self.workers = validation, seed, workers
         self.cache, self.strict, self.progress, self.exclude = cache, strict, progress, exclude
         self.rain, self.least = tuple(sorted(rain)), least
+        self.also = also
         self._steps_per_epoch = steps_per_epoch
         self._step = 0
         self.crops: RandomCrops | None = None
@@ -159,7 +162,7 @@ class RainDataModule(pl.LightningDataModule):
         """
         if self.crops is not None or stage in ("test", "predict"):
             return
-        self._audit()
+        self.audit()
         images = open_pairs(
             self.spec.training,
             self.root,
@@ -188,17 +191,31 @@ class RainDataModule(pl.LightningDataModule):
         else:
             self.crops = RandomCrops(train, self.patch, self.augmentation, self.seed)
 
-    def _audit(self) -> None:
-        """Look for what is wrong with the dataset; kept for the record where it is accepted."""
+    def audit(self) -> None:
+        """Look for what speaks against training; kept for the record where it is accepted.
+
+        Raises:
+            UserError: something does, and it is not accepted.
+        """
         spec = dataset_spec(self.spec.training)
-        if spec.embedded or spec.rendered or self.root is None:
+        if spec.embedded or self.root is None:
             return
-        self.problems = training_problems(spec, self.root, self.cache, self.progress)
+        own = [] if spec.rendered else training_problems(spec, self.root, self.cache, self.progress)
+        tests = [
+            name for name in dict.fromkeys([*test_sets(self.spec.name), *self.also]) if name != spec.name
+        ]
+        self.problems = own + scenes_trained_on(
+            spec, self.root, tests, self.cache, self.progress, self.exclude
+        )
         if self.problems and self.strict:
-            more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+            first, *others = self.problems
+            if own:
+                more = f" (and {len(others)} more)" if others else ""
+                more += f"; 'derain data check {self.root}' lists all"
+            else:
+                more = "".join(f"; {line}" for line in others[:1])
             raise UserError(
-                f"{self.problems[0]}{more}; 'derain data check {self.root}' lists all. To train all the same set "
-                "data.accept_problems=true, which the record keeps"
+                f"{first}{more}. To train all the same set data.accept_problems=true, which the record keeps"
             )
 
     def _refuse_overlap(self) -> None:
@@ -290,6 +307,12 @@ class RainDataModule(pl.LightningDataModule):
             "digest": images.source.digest,
             "strict": self.strict,
             "remarks": list(self.remarks),
+            **self.accepted(),
+        }
+
+    def accepted(self) -> dict[str, Any]:
+        """What a record says of the problems that `audit` found: the first of them, and how many there are."""
+        return {
             # a record tells no folder of the user's
             "problems": [p.replace(str(self.root), "data.root") for p in self.problems[:_KEPT]],
             "problems_in_all": len(self.problems),

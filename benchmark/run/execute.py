@@ -276,13 +276,16 @@ def _trained(
     """The trained network, and how it was trained; not again where a run has it that differs in the test alone."""
     from benchmark.checkpoints import load_checkpoint
     from benchmark.models import create_model
-    from benchmark.training.train import train
+    from benchmark.training.train import train, training_data
 
     twin = _twin(config)
     if twin is not None:
+        data = training_data(config)
+        data.audit()  # which sets are tested on besides may differ
         network = create_model(config.model.name, **config.options)
         load_checkpoint(network, folder.parent / twin["name"] / WEIGHTS)
-        return network, {**twin["training"], "trained_as": twin["name"]}
+        told = {**twin["training"]["data"], **data.accepted()}
+        return network, {**twin["training"], "trained_as": twin["name"], "data": told}
     if _first_process():
         print(tracker.where(), file=sys.stderr, flush=True)
     trained = train(config, folder, progress, tracker.log, tracker.histograms)

@@ -47,6 +47,28 @@ class Trained:
     data: dict[str, Any]
 
 
+def training_data(config: RunSpec) -> RainDataModule:
+    """What a configuration trains on, with the sets that it tests on besides; nothing is read yet."""
+    recipe = config.recipe
+    return RainDataModule(
+        config.data.name,
+        root=config.data.root,
+        patch=recipe.patch,
+        batch=recipe.batch,
+        augmentation=recipe.augmentation,
+        steps_per_epoch=recipe.steps_per_epoch,
+        validation=recipe.validation if recipe.select == "best" else 0.0,
+        seed=config.seed,
+        workers=config.data.workers,
+        cache=config.data.cache,
+        strict=not config.data.accept_problems,
+        exclude=config.data.exclude,
+        rain=config.data.rain,
+        least=least_side(),
+        also=config.evaluation.also,
+    )
+
+
 def train(
     config: RunSpec,
     folder: Path,
@@ -77,22 +99,7 @@ def train(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     recipe = config.recipe
     room_for_sockets()  # of loaders
-    data = RainDataModule(
-        config.data.name,
-        root=config.data.root,
-        patch=recipe.patch,
-        batch=recipe.batch,
-        augmentation=recipe.augmentation,
-        steps_per_epoch=recipe.steps_per_epoch,
-        validation=recipe.validation if recipe.select == "best" else 0.0,
-        seed=config.seed,
-        workers=config.data.workers,
-        cache=config.data.cache,
-        strict=not config.data.accept_problems,
-        exclude=config.data.exclude,
-        rain=config.data.rain,
-        least=least_side(),
-    )
+    data = training_data(config)
     data.setup("fit")
     for remark in data.remarks:
         print(f"derain: {remark}", file=sys.stderr)

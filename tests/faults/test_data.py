@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from benchmark.cli import main
-from benchmark.data import audit
+from benchmark.data import RainDataModule, audit
 from benchmark.data.audit import check
 from benchmark.data.images import read_image, write_image
 from benchmark.errors import UserError
@@ -124,6 +124,62 @@ def test_training_goes_on_only_with_the_flag_which_the_record_keeps(
     assert any(words in line for line in record["training"]["data"]["problems"])
     assert str(tmp_path) not in json.dumps(record["training"])
     assert accepted.folder != config.folder, "another identity: its figures are no other run's"
+
+
+def _further(place: Path, *scenes: np.ndarray) -> Path:
+    for i, clean in enumerate(scenes):
+        write_image(place / "target" / f"{i}.png", clean)
+        write_image(place / "input" / f"{i}.png", np.minimum(clean.astype(int) + 30, 255).astype(np.uint8))
+    return place
+
+
+def test_what_a_further_test_set_shows_is_not_trained_on_unasked(
+    dataset: Path, tmp_path: Path, monkeypatch
+) -> None:
+    clear = _further(tmp_path / "clear", _scene(50))
+    shared = _further(tmp_path / "shared", _scene(51), np.ascontiguousarray(_scene(2)[::-1]))
+    words = _words(dataset, tmp_path / "runs")
+    asked = f"evaluation.also=[{clear},{shared}]"
+    line = "shared: 1 of 2 test images show a scene that is trained on too"
+    first = execute(resolve([*words, f"evaluation.also=[{clear}]"]))
+    assert first["training"]["data"]["problems"] == []
+    with pytest.raises(UserError, match=f"{line}.*shared/target/1.png shows.*accept_problems=true"):
+        execute(resolve([*words, asked]))
+    # what is trained on was looked at once, for all sets
+    monkeypatch.setattr(audit, "_look", lambda pair: pytest.fail("looked at again"))
+    accepted = [*words, "data.accept_problems=true"]
+    assert execute(resolve(accepted))["training"]["data"]["problems"] == []
+    record = execute(resolve([*accepted, asked]))
+    assert "trained_as" in record["training"], "of the same weights, tested on more"
+    assert (
+        record["training"]["data"]["problems"][0] == line and len(record["training"]["data"]["problems"]) == 2
+    )
+    assert str(tmp_path) not in json.dumps(record["training"])
+
+
+def test_published_sets_that_one_training_stands_for_are_looked_at(dataset: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    dataset.rename(root / "Rain200L")
+    _further(root / "Rain12", _scene(1), _scene(3), _scene(60))
+    words = [w if w != "data=folder" else "data=rain200l" for w in _words(root, tmp_path / "runs")]
+    record = execute(resolve([*words, "data.accept_problems=true"]))
+    line = "Rain12: 2 of 3 test images show a scene that is trained on too"
+    assert line in record["training"]["data"]["problems"]
+
+
+def test_photographs_that_are_tested_on_are_not_trained_on_unless_left_out(tmp_path: Path) -> None:
+    for i in range(4):
+        write_image(tmp_path / "clean" / f"{i}.png", _scene(i))
+    shared = _further(tmp_path / "shared", _scene(2))
+    data = RainDataModule("photographs", tmp_path / "clean", cache=tmp_path / "cache", also=[str(shared)])
+    with pytest.raises(UserError, match=r"shared: 1 of 1 test images.*shows the same as .*2\.png"):
+        data.audit()
+    left_out = RainDataModule(
+        "photographs", tmp_path / "clean", cache=tmp_path / "cache", exclude=["2"], also=[str(shared)]
+    )
+    left_out.audit()
+    assert left_out.problems == []
 
 
 def test_a_set_that_is_not_as_published_needs_the_flag(dataset: Path, tmp_path: Path) -> None:
