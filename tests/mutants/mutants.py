@@ -34,8 +34,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCH = "tests/benchmark"
 MODULES = {
     "benchmark/metrics/fidelity.py": [
-        f"{BENCH}/evaluation/test_fidelity_metrics.py",
-        f"{BENCH}/evaluation/test_evaluate.py",
+        f"{BENCH}/metrics/test_fidelity_metrics.py",
+        f"{BENCH}/run/test_evaluate.py",
         "tests/faults/test_numbers.py",
     ],
     "benchmark/cost/counter.py": [
