@@ -60,9 +60,9 @@ def restore(options: Namespace) -> int:
     count = f"{len(outcome.written)} restored" + (f" to {printable(options.out)}" if options.out else "")
     print(f"{count} ({len(more)} more than these)" if more else count)
     for path, used in outcome.tiled.items():
-        print(
-            f"{printable(path)}: in tiles of {used}, as the whole did not fit into memory (--tile whole insists)"
-        )
+        what = "the whole" if automatic else f"tiles of {tile}"
+        insists = " (--tile whole insists)" if automatic else ""
+        print(f"{printable(path)}: in tiles of {used}, as {what} did not fit into memory{insists}")
     if outcome.passed_over:
         print(f"passed over, by name neither picture nor video: {_some(outcome.passed_over)}")
     for path, words in outcome.remarks:
@@ -71,7 +71,7 @@ def restore(options: Namespace) -> int:
         told = printable(path)
         print(f"derain: {reason if told in reason else f'{told}: {reason}'}", file=sys.stderr)
     if ship is not None:
-        print("\n".join(ship.in_words(bool(outcome.tiled))))
+        print("\n".join(ship.in_words(automatic and bool(outcome.tiled))))
     return 1 if outcome.failed or outcome.lost else 0
 
 

@@ -52,7 +52,9 @@ class Outcome:
 
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
-    tiled: dict[Path, int] = field(default_factory=dict)  # input: tile, where whole did not fit into memory
+    tiled: dict[Path, int] = field(
+        default_factory=dict
+    )  # input: tile, where whole, or the tile asked for, did not fit
     lost: list[tuple[Path, str]] = field(
         default_factory=list
     )  # restored, but without a track, which is named
@@ -110,8 +112,8 @@ def restore_files(
     folder `NAME-derained` beside it; what has such a name in a folder is a result and passed over, and so is
     what was made of another input.
     What would collide keeps its old extension too (`a.jpg.png`). A picture that cannot be read or
-    restored is passed over and reported in the outcome; a picture for which memory runs out is tried again in
-    tiles, in smaller and smaller ones.
+    restored is passed over and reported in the outcome; so is one that does not fit into memory whole where `tile`
+    is None. Otherwise a picture for which memory runs out is tried again in smaller and smaller tiles.
 
     Args:
         model: a network; moved to `device` and left there.
@@ -178,7 +180,7 @@ def restore_files(
                 outcome.failed.append((job.source, "out of memory: make it smaller first"))
             else:
                 outcome.written.append(job.destination)
-                if tile == "auto" and used is not None:
+                if used is not None and used != tile:
                     outcome.tiled[job.source] = used
             bars.end(position)
     return outcome
@@ -596,13 +598,13 @@ def restore_pixels(
         overlap: pixels that tiles share, where `tile` is a number.
         batch: tiles restored at once.
         progress: called with tiles done and their number.
-        seamless: as tiles of "auto", although `tile` is a number.
+        seamless: as "auto", although `tile` is what that chose.
 
     Returns:
         The restored picture (3, H, W), not clamped, and the tile that was used (None: whole).
 
     Raises:
-        OutOfMemory: with the smallest tile.
+        OutOfMemory: with the smallest tile; whole, where `tile` is None and not `seamless`.
     """
     image = torch.tensor(pixels).permute(2, 0, 1).float().div_(255)
     height, width = image.shape[-2:]
@@ -616,6 +618,8 @@ def restore_pixels(
         first = tile
     largest = max(height, width) if first is None else first
     smaller = [t for t in _SMALLER_TILES if t < largest and t > overlap]
+    if tile is None and not seamless:
+        smaller = []
     for size in (first, *smaller):
         try:
             if seamless and size is not None:
@@ -626,6 +630,10 @@ def restore_pixels(
             return restore(model, image, size, overlap, batch, progress, blend), size
         except OutOfMemory as error:
             last = error
+    if tile is None and not seamless:
+        raise OutOfMemory(
+            f"out of memory restoring {width}×{height} pixels whole: give --tile auto, or a tile in pixels"
+        ) from last
     raise last
 
 

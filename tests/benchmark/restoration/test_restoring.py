@@ -188,17 +188,32 @@ def test_a_full_disk_ends_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         restore_files(Invert(), [tmp_path / "in"], tmp_path / "out", progress=False)
 
 
-def test_smaller_tiles_when_memory_runs_out(tmp_path: Path) -> None:
-    class Limited(nn.Module):
-        def forward(self, rainy: torch.Tensor) -> torch.Tensor:
-            if rainy.numel() > 3 * 200 * 200:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return 1 - rainy
+class Limited(nn.Module):
+    """Runs out of memory above 200×200 pixels."""
 
+    def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+        if rainy.numel() > 3 * 200 * 200:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1 - rainy
+
+
+@pytest.mark.parametrize("tile", ["auto", 210])
+def test_smaller_tiles_when_memory_runs_out(tmp_path: Path, tile: int | str) -> None:
     pixels = picture(tmp_path / "a.png", 220, 400)
-    outcome = restore_files(Limited(), [tmp_path / "a.png"], tmp_path / "out", progress=False)
-    assert not outcome.failed
+    outcome = restore_files(Limited(), [tmp_path / "a.png"], tmp_path / "out", tile=tile, progress=False)  # type: ignore[arg-type]
+    assert not outcome.failed and outcome.tiled == {tmp_path / "a.png": 192}
     np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "a.png"), 255 - pixels)
+
+
+def test_whole_is_whole_or_nothing(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 220, 400)
+    picture(tmp_path / "b.png", 100, 200)
+    inputs = [tmp_path / "a.png", tmp_path / "b.png"]
+    outcome = restore_files(Limited(), inputs, tmp_path / "out", tile=None, progress=False)
+    ((path, reason),) = outcome.failed
+    assert path == inputs[0] and "400×220 pixels whole: give --tile auto" in reason and "\n" not in reason
+    assert [p.name for p in outcome.written] == ["b.png"] and not (tmp_path / "out" / "a.png").exists()
+    assert outcome.tiled == {}
 
 
 def test_the_bar_counts_pictures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
