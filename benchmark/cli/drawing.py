@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from benchmark import catalog
 from benchmark.cli.tables import made_by
 from benchmark.cost.counter import measure_cost
-from benchmark.errors import UserError
 from benchmark.models import create_model
-from benchmark.reading import json_of, text_of
 from benchmark.report import figures, hypotheses
 from benchmark.report import studytables as made
-from benchmark.report.study import ENERGIES, PRIMARY, S1, Study, at_energies, length_curves, of_s1
+from benchmark.report.study import ENERGIES, PRIMARY, S1, Study, at_energies, length_curves, of_s1, read_study
 from benchmark.text import output
 from benchmark.text.table import write
 
@@ -22,15 +20,17 @@ if TYPE_CHECKING:
 
 
 def draw(folder: Path, asked: Declared) -> list[Path]:
-    """The study's tables and figure, from what is kept in a folder; returns the files."""
-    kept = [json_of(text_of(p)) for p in sorted((folder / "runs").glob("*.json"))]
-    if not kept:
-        raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
+    """The study's tables and figure, from what is kept in a folder; returns the files.
+
+    Raises:
+        UserError: nothing is kept there, or what is does not fit together (`read_study`).
+    """
+    study = read_study(folder)
     blocks = [("energy", row) for row in asked.energy["blocks"]]
     order = [("matched", row) for row in asked.matched["dims"]] + blocks
     place = {row: number for number, row in enumerate(order)}
-    kept.sort(key=lambda run: max(place.get(tuple(row), -1) for row in run["rows"]))
-    study = Study(kept, json_of(text_of(folder / "sets.json")))
+    kept = sorted(study.runs, key=lambda run: max(place.get(tuple(row), -1) for row in run["rows"]))
+    study = Study(kept, study.sets)
     part, _, row = asked.matched["of"].partition("/")
     whole = (part, row)
 

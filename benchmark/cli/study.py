@@ -22,7 +22,7 @@ from benchmark.data.specs import folder_spec
 from benchmark.errors import UserError
 from benchmark.files import make_folder, require_writable, write_json
 from benchmark.means import counted
-from benchmark.reading import json_of, read_yaml, text_of, written
+from benchmark.reading import read_yaml, written
 from benchmark.run.records import FAILURE, read_record, without_folders
 from benchmark.run.states import DONE
 from benchmark.spec import STUDY
@@ -479,7 +479,9 @@ def _cost(run: Planned) -> dict[str, Any] | None:
 
 
 def _json(path: Path) -> Any:
-    return json_of(text_of(path)) if path.is_file() else None
+    from benchmark.report.study import read_kept
+
+    return read_kept(path) if path.is_file() else None
 
 
 def _ordered(

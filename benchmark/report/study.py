@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import catalog
+from benchmark.errors import UserError
+from benchmark.reading import json_of, text_of
 from benchmark.report.intervals import Estimate, mean_interval
 
 PRIMARY = "scenes-heavy"
@@ -69,6 +72,52 @@ class Study:
             weights[key] * s.values[[s.seeds.index(seed) for seed in common]] for key, s in present.items()
         )
         return mean_interval(total, next(iter(present.values())).pictures, common)
+
+
+def read_kept(path: Path) -> Any:
+    """What a file that the study keeps says.
+
+    Raises:
+        UserError: it is not there, or is no JSON.
+    """
+    try:
+        return json_of(text_of(path))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read ({reason}); bring it back as it was kept") from None
+
+
+def read_study(folder: Path) -> Study:
+    """The runs in `folder/runs`, by name, and the pictures of their test sets in `folder/sets.json`.
+
+    Raises:
+        UserError: no runs are kept there, a file is broken, a run has not one score for each picture of a test set, or
+            a test set of one name is not the same one to two runs.
+    """
+    kept = {path: read_kept(path) for path in sorted((folder / "runs").glob("*.json"))}
+    if not kept:
+        raise UserError(f"{folder}: no runs are kept there; derain study PHOTOGRAPHS does and keeps them")
+    sets = read_kept(folder / "sets.json")
+    digests: dict[str, tuple[Path, str]] = {}
+    for path, run in kept.items():
+        for name, scores in run["scores"].items():
+            if name not in sets:
+                raise UserError(f"{path}: was tested on '{name}', which {folder / 'sets.json'} does not have")
+            count = len(sets[name]["pictures"])
+            for metric, values in scores.items():
+                if len(values) != count:
+                    raise UserError(
+                        f"{path}: {len(values)} values of {metric} on '{name}', whose pictures in "
+                        f"{folder / 'sets.json'} are {count}"
+                    )
+        for name, digest in (run.get("data") or {}).get("test", {}).items():
+            first, known = digests.setdefault(name, (path, digest))
+            if digest != known:
+                raise UserError(
+                    f"{path}: its test set '{name}' ({digest}) is not that of {first} ({known}): their scores "
+                    "cannot be compared; move one away"
+                )
+    return Study(list(kept.values()), sets)
 
 
 def length_curves(study: Study) -> dict[str, dict[int, float]]:

@@ -215,3 +215,15 @@ def test_what_is_kept_is_small_and_counts_perfect_pictures_as_means_do(
     assert str(tmp_path) not in place.read_text()
     assert kept["data"]["test"] == {"scenes-heavy": "b"}
     assert kept["command"] == "derain study bsds --real real --workers 2 data.root=../x/y"
+
+
+def test_a_broken_list_of_pictures_is_one_line(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "sets.json").write_text("{")
+    words = [str(photographs), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "kept"), "--draw"]
+    assert main(["study", *words]) == 2
+    error = capsys.readouterr().err
+    assert "sets.json: cannot be read" in error and "Traceback" not in error
+    assert (tmp_path / "kept" / "sets.json").read_text() == "{"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import pytest
 
 from benchmark import catalog
 from benchmark.cli import main
+from benchmark.cli.drawing import draw
+from benchmark.cli.study import declared
+from benchmark.errors import UserError
+from benchmark.files import write_json
 from benchmark.report.hypotheses import (
     CONTRADICTED,
     SUPPORTED,
@@ -22,7 +27,7 @@ from benchmark.report.hypotheses import (
     comparable,
 )
 from benchmark.report.intervals import Estimate
-from benchmark.report.study import PRIMARY, Study, at_energies, at_equal_score, length_curves
+from benchmark.report.study import PRIMARY, Study, at_energies, at_equal_score, length_curves, read_study
 from benchmark.report.studytables import (
     ablation,
     differences,
@@ -336,3 +341,68 @@ def test_a_spiking_network_is_set_beside_the_width_of_nafnet_that_scores_as_high
 def test_widths_without_nafnet_have_nothing_to_stand_beside() -> None:
     runs = [run for run in with_widths().runs if run["model"] != "nafnet"]
     assert at_equal_score(Study(runs, SETS), "45nm", {"esdnet": 1.0, "esdnet-s": 1.0}) == []
+
+
+def _kept_at(folder: Path, sets: dict[str, Any] = SETS) -> tuple[Path, Path]:
+    """Two runs, tested on the same set; their files."""
+    places = []
+    for seed in (0, 1):
+        told = kept([["networks", "esdnet"]], "esdnet", seed, 20) | {"data": {"test": {PRIMARY: "a"}}}
+        places.append(folder / "runs" / f"esdnet-seed{seed}.json")
+        write_json(places[-1], told)
+    write_json(folder / "sets.json", sets)
+    return places[0], places[1]
+
+
+def test_what_is_kept_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    _kept_at(tmp_path)
+    of = read_study(tmp_path)
+    assert [run["seed"] for run in of.runs] == [0, 1] and of.sets == SETS
+    assert len(read_study(Path(__file__).parents[3] / "results" / "study").runs) > 200, (
+        "the committed runs have the same test sets"
+    )
+
+
+def _broken(first: Path, second: Path) -> str:
+    (first.parent.parent / "sets.json").write_text("{")
+    return r"sets\.json: cannot be read"
+
+
+def _broken_run(first: Path, second: Path) -> str:
+    second.write_text("{")
+    return r"esdnet-seed1\.json: cannot be read"
+
+
+def _gone(first: Path, second: Path) -> str:
+    (first.parent.parent / "sets.json").unlink()
+    return r"sets\.json: cannot be read \(No such file"
+
+
+def _one_fewer(first: Path, second: Path) -> str:
+    told = json.loads(second.read_text())
+    told["scores"][PRIMARY]["psnr"].pop()
+    second.write_text(json.dumps(told))
+    return rf"esdnet-seed1\.json: 11 values of psnr on '{PRIMARY}', whose pictures in .*sets\.json are 12"
+
+
+def _of_a_set_nobody_knows(first: Path, second: Path) -> str:
+    told = json.loads(second.read_text())
+    told["scores"]["other"] = told["scores"][PRIMARY]
+    second.write_text(json.dumps(told))
+    return r"esdnet-seed1\.json: was tested on 'other'"
+
+
+def _of_another_set(first: Path, second: Path) -> str:
+    second.write_text(second.read_text().replace('"a"', '"b"'))
+    return rf"esdnet-seed1\.json: its test set '{PRIMARY}' \(b\) is not that of .*esdnet-seed0\.json \(a\)"
+
+
+@pytest.mark.parametrize(
+    "spoil", [_broken, _broken_run, _gone, _one_fewer, _of_a_set_nobody_knows, _of_another_set]
+)
+def test_what_does_not_fit_together_is_not_drawn(spoil: Callable[[Path, Path], str], tmp_path: Path) -> None:
+    words = spoil(*_kept_at(tmp_path))
+    with pytest.raises(UserError, match=words) as raised:
+        draw(tmp_path, declared())
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.glob("*.csv"))
