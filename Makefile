@@ -7,7 +7,9 @@ DERAIN := $(BIN)/derain
 # make table1 DATA=/data RECIPE=paper DATASETS=rain12,rain100l MODELS=esdnet,prenet SEEDS=0..2 WORKERS=1 RETRY=failed PLAN=1 SET="recipe.epochs=10 logger=wandb"
 TABLE_OPTIONS := $(if $(DATA),--data "$(DATA)") $(if $(RECIPE),--recipe $(RECIPE)) $(if $(MODELS),--models $(MODELS)) \
 	$(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(RUNS),--runs "$(RUNS)") \
-	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan) $(SET)
+	$(if $(RETRY),--retry $(RETRY)) $(if $(PLAN),--plan)
+# settings of Table 2 alone: `make report` makes Table 1 too
+TABLE2_ONLY := photographs=% duplicates=% piqe=% metaiqa.%
 
 # s3fs, and moto's server of S3's protocol to test it with
 S3 := s3fs aiobotocore botocore aioitertools jmespath wrapt moto boto3 s3transfer responses xmltodict flask flask-cors itsdangerous blinker
@@ -59,10 +61,11 @@ format: setup ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 table1: setup ## Table 1; embedded by default, DATA=/data RECIPE=paper for the published datasets
-	$(DERAIN) table 1 $(if $(DATASETS),--datasets "$(DATASETS)") $(TABLE_OPTIONS)
+	$(DERAIN) table 1 $(if $(DATASETS),--datasets "$(DATASETS)") $(TABLE_OPTIONS) $(filter-out $(TABLE2_ONLY),$(SET))
 
 table2: setup ## Table 2, PIQE on rainy photographs; any with SET="photographs=FOLDER piqe=reference metrics=niqe,brisque"
-	$(DERAIN) table 2 $(TABLE_OPTIONS)
+	$(if $(and $(DATASETS),$(filter table2,$(MAKECMDGOALS))),$(error make table2 DATASETS=$(DATASETS): the columns of Table 1; photographs are SET="photographs=FOLDER"))
+	$(DERAIN) table 2 $(TABLE_OPTIONS) $(SET)
 
 REAL := --models none --released results/real/released.yaml --runs results/real --out results/real
 real: setup ## Tables 1 and 2 of rows that others trained, on real test sets: results/real; DATA=FOLDER METRICS=niqe,brisque
@@ -84,16 +87,16 @@ $(VENV)/.bench: $(VENV)/.ready
 	touch $@
 
 ablations: setup ## Tables 3, 4 and 5 (residual blocks, time steps, components)
-	$(DERAIN) ablations $(TABLE_OPTIONS)
+	$(DERAIN) ablations $(TABLE_OPTIONS) $(SET)
 
 table3: setup ## Table 3, residual blocks
-	$(DERAIN) table 3 $(TABLE_OPTIONS)
+	$(DERAIN) table 3 $(TABLE_OPTIONS) $(SET)
 
 table4: setup ## Table 4, time steps; others with VALUES=1,3,8
-	$(DERAIN) table 4 $(if $(VALUES),--values $(VALUES)) $(TABLE_OPTIONS)
+	$(DERAIN) table 4 $(if $(VALUES),--values $(VALUES)) $(TABLE_OPTIONS) $(SET)
 
 table5: setup ## Table 5, components
-	$(DERAIN) table 5 $(TABLE_OPTIONS)
+	$(DERAIN) table 5 $(TABLE_OPTIONS) $(SET)
 
 SHOW_OPTIONS := --recipe $(or $(RECIPE),$(if $(DATA),paper,embedded)) $(if $(RUNS),--runs "$(RUNS)") $(if $(MODELS),--models $(MODELS))
 

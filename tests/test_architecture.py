@@ -179,3 +179,23 @@ def test_every_make_target_is_explained() -> None:
     targets = text.split(".PHONY:")[1].splitlines()[0].split()
     helped = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=ROOT, check=True).stdout
     assert all(f"  {target} " in helped for target in targets)
+
+
+def _made(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", "-n", *words], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_settings_reach_the_tables_that_they_are_of() -> None:
+    words = "SET=photographs=F piqe=reference metrics=niqe recipe.steps=2"
+    lines = _made("report", words).stdout.splitlines()
+    first, second = (next(line for line in lines if f" table {n} " in line).split() for n in (1, 2))
+    assert first[-2:] == ["metrics=niqe", "recipe.steps=2"] and "photographs=F" not in first
+    assert second[-4:] == ["photographs=F", "piqe=reference", "metrics=niqe", "recipe.steps=2"]
+    for target in ("table1", "ablations", "table3", "table4", "table5"):
+        assert "recipe.steps=2" in _made(target, "SET=recipe.steps=2").stdout, target
+
+
+def test_columns_of_table_1_are_not_dropped_by_table_2() -> None:
+    refused = _made("table2", "DATASETS=rain12")
+    assert refused.returncode != 0 and "photographs=FOLDER" in refused.stderr
+    assert "--datasets" in _made("report", "DATASETS=rain12").stdout, "of Table 1"
