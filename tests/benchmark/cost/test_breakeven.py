@@ -123,3 +123,15 @@ def test_the_convention_of_few_bits_prices_a_bit_as_an_addition() -> None:
     for bits in (1, 3):
         energy = breakeven.with_few_bits(layer, Cost(layer.convention, ()), CONVENTIONS["45nm"], bits)
         assert energy == pytest.approx(layer.macs * bits * 0.9e-6)
+
+
+def test_few_bits_with_memory_take_an_addition_less_as_one_is_counted_already() -> None:
+    """Under lemaire a multiply-accumulate is a multiplication and an addition: of b bits, b additions in all."""
+    convention = CONVENTIONS["lemaire"]
+    assert convention.memory is not None
+    layer = measure_cost(nn.Conv2d(3, 4, 3), 16, shapes_only=True)
+    none = Cost(layer.convention, ())
+    one, three = (breakeven.with_few_bits(layer, none, convention, bits) for bits in (1, 3))
+    assert three - one == pytest.approx(layer.macs * 2 * convention.memory.add * 1e-6)
+    whole = breakeven.with_few_bits(layer, layer, convention, 1)
+    assert whole - one == pytest.approx(layer.macs * convention.memory.multiply * 1e-6)
