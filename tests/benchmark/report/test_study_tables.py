@@ -27,7 +27,15 @@ from benchmark.report.hypotheses import (
     comparable,
 )
 from benchmark.report.intervals import Estimate
-from benchmark.report.study import PRIMARY, Study, at_energies, at_equal_score, length_curves, read_study
+from benchmark.report.study import (
+    PRIMARY,
+    Study,
+    at_energies,
+    at_equal_score,
+    length_curves,
+    read_study,
+    shares,
+)
 from benchmark.report.studytables import (
     ablation,
     differences,
@@ -406,3 +414,20 @@ def test_what_does_not_fit_together_is_not_drawn(spoil: Callable[[Path, Path], s
         draw(tmp_path, declared())
     assert "\n" not in str(raised.value)
     assert not list(tmp_path.glob("*.csv"))
+
+
+def test_curves_of_lengths_are_of_the_first_seed_alone() -> None:
+    runs = [kept([["lengths", "prenet@500"]], "prenet", seed, 20 + seed, 500) for seed in (0, 1)]
+    runs += [kept([["networks", "prenet"]], "prenet", seed, 21 + seed, 800) for seed in (0, 1)]
+    curve = length_curves(Study(runs, SETS))["prenet"]
+    assert curve == {500: pytest.approx(20, abs=0.1), 800: pytest.approx(21, abs=0.1)}
+
+
+def test_a_share_of_energy_is_of_means_over_the_seeds_that_both_have() -> None:
+    own, whole = ("energy", "ESDNet-S"), ("table3", "SRB")
+    runs = []
+    for row, energies in ((own, (10.0, 30.0, 900.0)), (whole, (100.0, 60.0))):
+        for seed, energy in enumerate(energies):
+            runs.append(kept([list(row)], "esdnet", seed, 20))
+            runs[-1]["cost"] |= {"energy_uj": energy}
+    assert shares(Study(runs, SETS), own, whole) == {"45nm": 0.25, "lemaire": None}
