@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -53,6 +54,19 @@ def check_sizes(
             f"dim and time_steps must be at least 1 and bottleneck_blocks at least 0, "
             f"not {dim}, {time_steps} and {bottleneck_blocks}"
         )
+
+
+def check_neuron(beta: float, threshold: float, alpha: float) -> None:
+    """Refuse what no neuron of a network can have.
+
+    Raises:
+        ValueError: says which and what would be right.
+    """
+    if not 0 <= beta <= 1:
+        raise ValueError(f"beta must be at least 0 and at most 1, not {beta}")
+    for name, value in (("threshold", threshold), ("alpha", alpha)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0 and finite, not {value}")
 
 
 def norm_maker(kind: str, threshold: float) -> Callable[[int, float], nn.Module]:
@@ -182,8 +196,13 @@ class ESDNet(EncoderDecoder):
             raise ValueError(
                 f"block {block!r} has neither attention nor a shortcut convolution; srb and ms can"
             )
-        if rate_weight < 0:
-            raise ValueError(f"rate_weight must not be negative, as {rate_weight} is")
+        if not 0 <= rate_weight < math.inf:
+            raise ValueError(f"rate_weight must be a number of at least 0, not {rate_weight}")
+        if block == "ann" and rate_weight:
+            raise ValueError("block 'ann' has no spikes for rate_weight to price; it must be 0")
+        if temporal_reduction < 1:
+            raise ValueError(f"temporal_reduction must be at least 1, not {temporal_reduction}")
+        check_neuron(beta, threshold, alpha)
         if block == "ann" and norm == "tdbn":
             raise ValueError("block 'ann' has no threshold for tdbn to depend on; norm must be bn")
         whole = block == "srb"
@@ -245,7 +264,8 @@ class ESDNet(EncoderDecoder):
         """The restored images, and what the spikes on the way add to the loss of a training.
 
         The price is `rate_weight` times the share of accumulates that spikes trigger, over all convolutions that
-        see spikes: a spike costs as many as it reaches. Gradients flow to it through the surrogate.
+        follow a neuron of their unit: a spike costs as many as it reaches. With `block` "sew" those inside the blocks,
+        whose neurons follow them, are not priced. Gradients flow to it through the surrogate.
         """
         triggered, dense = [], 0.0
         units = [unit for unit in self.modules() if isinstance(unit, (SpikeConv, SpikeUp))]

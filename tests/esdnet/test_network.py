@@ -273,3 +273,26 @@ def test_work_that_every_step_repeats_is_declared() -> None:
 def test_the_package_is_imported_without_torch() -> None:
     code = "import sys, esdnet; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"block": "ann", "rate_weight": 0.05}, "no spikes for rate_weight"),
+        ({"rate_weight": float("nan")}, "rate_weight must be a number"),
+        ({"rate_weight": float("inf")}, "rate_weight must be a number"),
+        ({"temporal_reduction": 0}, "temporal_reduction must be at least 1"),
+        ({"beta": 2.0}, "beta must be at least 0 and at most 1"),
+        ({"beta": float("nan")}, "beta must be at least 0 and at most 1"),
+        ({"alpha": 0.0}, "alpha must be above 0"),
+        ({"threshold": -1.0}, "threshold must be above 0"),
+    ],
+)
+def test_what_no_neuron_and_no_price_can_be_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        small(**options)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_a_membrane_may_forget_all_or_nothing(beta: float) -> None:
+    assert torch.isfinite(small(beta=beta).eval()(torch.rand(1, 3, 16, 16))).all()
