@@ -296,3 +296,38 @@ def test_a_training_goes_on_from_given_weights(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(UserError, match="no such file"):
         execute(second)
+
+
+def test_optimiser_clipping_and_average_are_the_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytorch_lightning.callbacks import Callback
+
+    from benchmark.training import train as training
+    from benchmark.training.module import Restoration
+
+    asked = {"name": "adamw", "betas": "[0.8,0.95]", "eps": "1e-6", "weight_decay": "0.02", "lr": "0.003"}
+    words = [f"recipe.optimizer.{key}={value}" for key, value in asked.items()]
+    words += ["recipe.gradient_clip=0.3", "recipe.ema=0.9", "recipe.steps=3"]
+    config = _config(tmp_path, *words)
+    module = Restoration(create_model("prenet", **config.options), config.recipe, 3, 3, {})
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    (group,) = optimizer.param_groups
+    assert group["betas"] == (0.8, 0.95) and group["weight_decay"] == 0.02 and group["eps"] == 1e-6
+    assert group["initial_lr"] == 0.003
+    seen: dict[str, Any] = {}
+
+    def trainer(**settings: Any) -> None:
+        seen.update(settings)
+        raise InterruptedError
+
+    def averaging(decay: float) -> Callback:
+        seen["ema"] = decay
+        return Callback()
+
+    monkeypatch.setattr(training.pl, "Trainer", trainer)
+    monkeypatch.setattr(training, "EMAWeightAveraging", averaging)
+    with pytest.raises(InterruptedError):
+        training.train(config, tmp_path / "run")
+    assert seen["gradient_clip_val"] == 0.3 and seen["ema"] == 0.9
