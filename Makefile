@@ -101,7 +101,7 @@ table5: setup ## Table 5, components
 SHOW_OPTIONS := --recipe $(or $(RECIPE),$(if $(DATA),paper,embedded)) $(if $(RUNS),--runs "$(RUNS)") $(if $(MODELS),--models $(MODELS))
 
 docs: setup ## The documentation as a site: build/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 figures: table1 ## The figures (PDF, PNG, SVG), after Table 1's runs
 	$(DERAIN) figures $(SHOW_OPTIONS)

@@ -134,8 +134,16 @@ class ESDNet(EncoderDecoder):
         temporal_reduction: hidden units of the temporal attention are max(1, T / this).
         shortcut: the shortcut convolution of SRB; None: as the table says.
         refinement: the FRB; without it, and with `block` "sdb", the mean over time goes to the output convolution.
-        beta, threshold, reset_mechanism, surrogate, alpha, learn_beta, learn_threshold, detach_reset,
-            decay_input, v_reset: the neurons', see `LeakySequence`.
+        beta: the neurons' decay a step; this and the next nine as for `LeakySequence`.
+        threshold: the neurons'.
+        reset_mechanism: "zero", "subtract" or "none".
+        surrogate: "sigmoid", "atan" or "fast_sigmoid".
+        alpha: the surrogate's.
+        learn_beta: make the decay a parameter of each neuron layer.
+        learn_threshold: likewise the threshold.
+        detach_reset: keep gradients from flowing through the reset.
+        decay_input: multiply the input by 1 − β.
+        v_reset: the potential of rest.
         start_as_identity: see `EncoderDecoder`.
         rate_weight: what a training adds to its loss for each spike, see `restored_at_a_price`.
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmark.cli import build_parser, parse
 from benchmark.errors import UserError
@@ -75,10 +76,30 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert generated or (page.parent / link).exists(), link
 
 
+def _built(folder: Path, to: Path) -> subprocess.CompletedProcess[str]:
+    """The site of `folder`, by the words of `make docs`."""
+    (words,) = re.findall(r"\$\(BIN\)/mkdocs (build.*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    build = [sys.executable, "-m", "mkdocs", *words.split(), "--site-dir", str(to)]
+    return subprocess.run(build, cwd=folder, capture_output=True, text=True)
+
+
+def test_a_link_that_leads_nowhere_ends_the_build(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    kept = ("site_name", "strict", "validation", "use_directory_urls")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump({k: settings[k] for k in kept} | {"theme": "mkdocs"}))
+    (tmp_path / "docs" / "index.md").write_text(
+        "[a](nowhere.md) [b](#not-here) [c](index.md#nor-here)\n\n# Home\n"
+    )
+    done = _built(tmp_path, tmp_path / "site")
+    assert done.returncode != 0, done.stderr
+    assert all(link in done.stderr for link in ("nowhere.md", "#not-here", "#nor-here")), done.stderr
+
+
 def test_the_site_is_built_and_fetches_nothing(tmp_path: Path) -> None:
     pytest.importorskip("material")
-    build = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    done = _built(ROOT, tmp_path)
     assert done.returncode == 0, done.stderr
     settings = (tmp_path / "reference" / "settings.html").read_text(encoding="utf-8")
     assert "recipe.optimizer.lr" in settings and "learning rate" in settings
