@@ -14,7 +14,9 @@ from benchmark import catalog
 from benchmark.bench.case import NotMeasured
 from benchmark.bench.points import Point, measure_point
 from benchmark.bench.results import by_machine, circumstances, duration, size_of, table
+from benchmark.data.datasets import MOST_HELD_OUT, held_out_count
 from benchmark.files import write_text
+from benchmark.spec.resolve import resolve
 
 BATCH, PATCH, EPOCHS = 12, 64, 1000
 IMAGES = {"Rain200L": 1800, "Rain200H": 1800, "Rain1200": 12_000}
@@ -61,12 +63,16 @@ def hours(row: Row, images: Sequence[int] = tuple(IMAGES.values())) -> float | N
 
 def write(folder: Path) -> Path:
     """Draw `reproduction.md` from what all machines measured; returns its path."""
+    share = resolve(["recipe=paper"]).recipe.validation
+    whole = sum(map(steps, IMAGES.values()))
+    kept = sum(steps(n - held_out_count(n, share)) for n in IMAGES.values())
     lines = [
         "# What a full reproduction of Table 1 costs",
         "",
         "One training step of every network in its full size by recipe `paper` (batch 12, 64×64, Adam, 1 − SSIM,",
         "float32), times the paper's schedule on all images: 1000 epochs of one crop of each (`recipe.select=last`; "
-        "the 5 % that recipe `paper` else holds out to choose a checkpoint by make it some 5 % shorter). "
+        f"recipe `paper` else holds out {100 * share:g} % of the pairs, at most {MOST_HELD_OUT}, to choose a "
+        f"checkpoint by: {kept:,} steps in place of {whole:,}). "
         + ", ".join(f"{name} {images:,} pairs, {steps(images):,} steps" for name, images in IMAGES.items())
         + ".",
         "Rain12 is tested with the model of Rain200L. One seed; without validation, tests and data loading.",

@@ -329,7 +329,20 @@ class RandomCrops(TorchDataset[dict[str, Any]]):
         return crops[0], crops[1]
 
 
-def hold_out(images: PairedImages, share: float, most: int = 100) -> tuple[list[int], list[int]]:
+MOST_HELD_OUT = 100
+"""Pairs that a checkpoint is chosen by, at most."""
+
+
+def held_out_count(images: int, share: float, most: int = MOST_HELD_OUT) -> int:
+    """How many of so many training pairs are to be held out: `share` of them, at least one and at most `most`.
+
+    >>> held_out_count(1800, 0.05), held_out_count(12_000, 0.05)
+    (90, 100)
+    """
+    return min(max(1, round(share * images)), max(most, 1))
+
+
+def hold_out(images: PairedImages, share: float, most: int = MOST_HELD_OUT) -> tuple[list[int], list[int]]:
     """Indices to train on and to hold out: whole backgrounds, so that no held-out scene is trained on.
 
     The choice depends on names alone, not on a seed: every network and seed is judged by the same pictures.
@@ -338,7 +351,8 @@ def hold_out(images: PairedImages, share: float, most: int = 100) -> tuple[list[
     Args:
         images: the training pairs.
         share: of the pairs to hold out, 0 to 1; at least one background if above 0.
-        most: at most this many pairs are used to judge; others over the same backgrounds are left out.
+        most: no further background is held out once this many pairs are; at most this many are used to judge, others
+            over the same backgrounds are left out.
     """
     if not 0 <= share < 1:
         raise UserError(f"recipe.validation must be at least 0 and below 1, got {share}")
@@ -349,7 +363,7 @@ def hold_out(images: PairedImages, share: float, most: int = 100) -> tuple[list[
         return list(range(len(images))), []
     names = images.names
     by_lot = sorted(groups, key=lambda g: hashlib.sha256(min(names[i] for i in groups[g]).encode()).digest())
-    wanted = min(max(1, round(share * len(images))), max(most, 1))
+    wanted = held_out_count(len(images), share, most)
     held: list[int] = []
     for group in by_lot[:-1]:
         if len(held) >= wanted:
@@ -367,6 +381,7 @@ __all__ = [
     "PairedImages",
     "Photographs",
     "RandomCrops",
+    "held_out_count",
     "hold_out",
     "open_pairs",
     "open_photographs",

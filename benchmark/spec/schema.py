@@ -166,7 +166,10 @@ class RecipeSpec:
         default="32-true", description="of the arithmetic"
     )
     validation: float = Field(
-        default=0.05, ge=0, lt=1, description="share of the training images held out to choose the checkpoint"
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="share of the training images, at most 100, held out to choose the checkpoint",
     )
     validate_every: Count = Field(default=1000, description="steps between two validations")
     select: Literal["best", "last"] = Field(

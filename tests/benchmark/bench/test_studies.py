@@ -137,3 +137,7 @@ def test_the_price_is_drawn_of_all_machines(tmp_path: Path) -> None:
     assert "2030-01-02 at abc, 1 thread. One-minute load average 0.5 to 9: other programs" in text
     assert "| PReNet | not measured: derain bench --only reproduction/prenet |" in text
     assert "VLIF (not in Table 1)" in text
+    assert (
+        "holds out 5 % of the pairs, at most 100, to choose a checkpoint by: 1,275,000 steps in place of 1,300,000)"
+        in text
+    )
