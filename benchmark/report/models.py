@@ -63,18 +63,26 @@ def _released(entry: Network) -> str:
     """Whether its authors' weights can be had, and fit."""
     words = entry.weights
     if words.startswith("none"):
-        return "no"
+        return "not by its authors" if "by others" in words else "no"
     if "do not fit" in words:
         return "do not fit"
     return "not for rain" if "none for deraining" in words else "yes"
 
 
 def _citation(entry: Network) -> str:
-    """Short form: first author, venue and year."""
-    author = re.search(r"author\s*=\s*\{([^,}]+)", entry.citation)
-    return (
-        f"{author.group(1)} et al., {entry.venue} {entry.year}" if author else f"{entry.venue} {entry.year}"
-    )
+    """Short form: first author, or a name in braces of its own whole, venue and year."""
+    authors = re.search(r"author\s*=\s*\{((?:[^{}]|\{[^{}]*\})*)\}", entry.citation)
+    if authors is None:
+        return _place(entry)
+    names = re.split(r"\s+and\s+", authors[1].strip())
+    whole = re.fullmatch(r"\{([^{}]*)\}", names[0])
+    first = whole[1] if whole else names[0].partition(",")[0]
+    return f"{first}{' et al.' * (len(names) > 1)}, {_place(entry)}"
+
+
+def _place(entry: Network) -> str:
+    """Venue and year, the year alone of what was not published."""
+    return f"{entry.venue} {entry.year}" if entry.venue.strip("–- ") else str(entry.year)
 
 
 SHIPPED_HEADERS = (
@@ -153,7 +161,7 @@ def details(entry: Network) -> str:
     """All that the catalogue knows of one network."""
     options = ", ".join(f"{k}={'required' if v is ... else v}" for k, v in entry.options().items())
     lines = [
-        f"{entry.title} ({entry.family}, {entry.venue} {entry.year})",
+        f"{entry.title} ({entry.family}, {_place(entry)})",
         f"  code       {entry.code}, licence: {entry.licence}",
         f"  weights    {entry.weights}",
         f"  input      at least {entry.minimum_size} px a side, padded to multiples of {entry.size_multiple}",
