@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from benchmark.models import Opened
 
 TRUNCATED = "truncated_"  # before the columns of pictures whose 8 bits were cut off instead of rounded
+UNKNOWN = "unknown"  # the recipe of what others trained
 _MADE_BY = "made-by.txt"
 
 
@@ -291,7 +292,7 @@ def record_of(
         metrics: what the further ones are made by.
     """
     ship = shipped.shipped().get(entry.row) if entry.kind == SHIPPED else None
-    recipe = dict(ship.card["training"]["recipe"]) if ship else {"name": "unknown"}
+    recipe = dict(ship.card["training"]["recipe"]) if ship else {"name": UNKNOWN}
     config = (entry.config(root, "runs") if entry.model else _where(root)).plain()
     model = {"name": entry.model or entry.row, "options": dict(options)}
     return {

@@ -19,9 +19,10 @@ from benchmark.report import evidence
 from benchmark.report.page import LIMIT, Comparison, Drawn, Grid, Report, Section
 from benchmark.report.page import Shown as Look
 from benchmark.report.paper import results
+from benchmark.report.rows import INPUT
 from benchmark.report.rows import about as about_rows
 from benchmark.text.table import Table, read_table
-from benchmark.text.words import commit_in_words
+from benchmark.text.words import commit_in_words, several
 
 
 def make_report(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
@@ -103,9 +104,14 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             stems = {p.stem: p for p in _pictures(found.recipe, f"table{number}*") if said}
             stems |= {p.stem: p for p in (runs / "tables" / found.recipe).glob(f"table{number}*.png")}
             parts += [Drawn(p, f"Table {number} drawn: PSNR-Y against energy.") for p in stems.values()]
+        rows = _measured(tables) if number == 1 else []
         sections.append(
             Section(
-                f"table{number}", title, [about, *said], parts, missing=f"Not made yet: make table{number}"
+                f"table{number}",
+                title,
+                [about, *rows, *said],
+                parts,
+                missing=f"Not made yet: make table{number}",
             )
         )
     pictures = [c for d, there in found.by_set.items() if (c := _for_slider(d, there)) is not None]
@@ -182,7 +188,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
 
 
 _TABLES = {
-    1: ("Table 1: all networks", "Every network on every test set, the best average first."),
+    1: ("Table 1: networks on test sets", "The best average first."),
     2: (
         "Table 2: rainy photographs",
         "Scores without a reference; the input's own is apart. ↓ says that less is better.",
@@ -191,6 +197,25 @@ _TABLES = {
     4: ("Table 4: time steps", "ESDNet with fewer and more time steps."),
     5: ("Table 5: components", "ESDNet without some of its parts."),
 }
+
+
+def _measured(tables: Sequence[Table]) -> list[str]:
+    """How many rows and test sets Table 1 has, and what was not run of the suite or not measured on all sets."""
+    if not tables:
+        return []
+    table = tables[0]
+    sets = [c for c in table.columns if c.key.endswith("_psnr") and not c.key.startswith("average")]
+    rows = {
+        r.label: [table.cell(r, c).value is not None for c in sets] for r in table.rows if r.label != INPUT
+    }
+    told = {name: there for name, there in rows.items() if any(there)}
+    part = [name for name, there in told.items() if not all(there)]
+    absent = [n.title for n in catalog.networks().values() if n.title not in told]
+    return [
+        f"{several(len(told), 'row')} measured on {several(len(sets), 'test set')}."
+        + f" Not on all of them: {', '.join(part)}." * bool(part)
+        + f" Not run: {', '.join(absent)}." * bool(absent)
+    ]
 
 
 def _number(name: str) -> int | None:

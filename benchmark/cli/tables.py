@@ -536,10 +536,11 @@ def made_by(records: Sequence[Mapping[str, Any]]) -> list[str]:
     def all_of(find: Callable[[Mapping[str, Any]], str]) -> str:
         return ", ".join(sorted({find(r) for r in records}))
 
+    recipes = ", ".join(sorted({r["config"]["recipe"]["name"] for r in records} - {given_rows.UNKNOWN}))
     made = (
         f"Made by `{all_of(lambda r: without_folders(r['command']))}`, "
-        f"commit {all_of(lambda r: commit_in_words(r['commit']))}, recipe "
-        f"{all_of(lambda r: r['config']['recipe']['name'])}, on {all_of(lambda r: in_words(r['machine']))}, "
+        f"commit {all_of(lambda r: commit_in_words(r['commit']))}, "
+        f"{recipes and f'recipe {recipes}, '}on {all_of(lambda r: in_words(r['machine']))}, "
         f"torch {all_of(lambda r: r['versions']['torch'])}, {all_of(lambda r: r['date'][:10])}."
     )
     # digests too: a commit says nothing of changes since, and other code may have begun a training

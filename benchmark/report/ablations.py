@@ -14,6 +14,7 @@ import numpy as np
 from benchmark.data.specs import dataset_spec
 from benchmark.report.comparison import Family, Scenes, compare, marked, seeds_note, sentences
 from benchmark.report.paper import printed
+from benchmark.report.rows import INPUT
 from benchmark.report.style import (
     BEST,
     INK,
@@ -215,7 +216,7 @@ def _input_row(record: Record, dataset: str, convention: str, columns: Sequence[
     for key in ("psnr", "ssim"):
         values = means_on([record], dataset, f"rainy_{key}_{convention}")
         cells[key] = Cell(values[0]) if values else Cell(reason="not run")
-    return Row("Rainy input", cells)
+    return Row(INPUT, cells)
 
 
 def _reason(variant: Variant, dataset: str) -> str:
@@ -247,7 +248,7 @@ def plots(table: Table, variants: Sequence[Variant], symbol: str | None, folder:
         The files; none where there is nothing to draw yet.
     """
     values = {v.label: v.value for v in variants if v.value is not None}
-    rows = [row for row in table.rows if row.label != "Rainy input"]
+    rows = [row for row in table.rows if row.label != INPUT]
     if not any(_finite(row.cells["psnr"].value) for row in rows):
         return []
     convention = next(c for c, key in _TRAINED_ENERGY.items() if any(c.key == key for c in table.columns))

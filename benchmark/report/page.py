@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import catalog
-from benchmark.report.rows import title_of
+from benchmark.report.rows import INPUT, title_of
 from benchmark.text.escapes import in_latex
 from benchmark.text.markup import latex_rows
 from benchmark.text.table import BEST, MINUS, TIED, Cell, Column, Row, Table, csv, latex, measured
@@ -39,7 +39,7 @@ _OF_PHOTOGRAPHS = {"format": "WEBP", "quality": 80, "method": 4}
 JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
 SUBJECT = "ESDNet"
 TARGET = "Target"
-_INPUT = ("Rainy input", "Input")
+_INPUT = (INPUT, "Input")
 
 
 @dataclass(frozen=True)

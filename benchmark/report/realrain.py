@@ -12,13 +12,14 @@ from typing import Any
 from benchmark import catalog
 from benchmark.report.intervals import LEVEL, mean_interval
 from benchmark.report.paper import printed
-from benchmark.report.rows import Given, about, label
+from benchmark.report.rows import INPUT, Given, about, label
 from benchmark.text.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
 
 PIQE = ("pyiqa", "reference")
 PHOTOGRAPHS = "photographs"  # among a given row's reasons
+AGAINST = "against the input"
 # pyiqa against pypiqe 1.2 and MATLAB's algorithm in Octave, on 40 photographs of any size
 IMPLEMENTATIONS_APART = 0.6
 
@@ -70,12 +71,11 @@ def table2(
     printed_as = {keys[0]: "piqe", "metaiqa": "metaiqa"}
     columns = [Column(key, title.rstrip(), 3, spread="sem") for key, title in zip(keys, titles, strict=True)]
     columns += [
-        Column(_changed(key), f"{title.partition(chr(10))[0]}\nagainst the input", 3)
-        for key, title in zip(keys, titles, strict=True)
+        Column(_changed(key), _joined(title, AGAINST), 3) for key, title in zip(keys, titles, strict=True)
     ]
     rows = [
         Row(
-            "Rainy input",
+            INPUT,
             {k: _cell([rainy], k, None, used) for k in keys} | {_changed(k): Cell() for k in keys},
         )
     ]
@@ -114,13 +114,18 @@ def _resolution(rows: Sequence[Row], columns: Sequence[Column]) -> str:
             if (cell := row.cells[column.key]).interval is not None
         ]
         if halves:
-            metric = column.title.partition("\n")[0]
-            found.append(f"{metric} {statistics.median(halves):.2f} (median; {max(halves):.2f} at most)")
+            metric = column.title.removesuffix(AGAINST).rstrip("\n ,").replace("\n", " ")
+            found.append(f"{metric}: {statistics.median(halves):.2f} (median; {max(halves):.2f} at most)")
     told = "; ".join(dict.fromkeys(found)) or "none"
     return (
         f"Resolution, the smallest difference to the input that could have been told ({LEVEL:.0%}, each alone): "
         f"{told}. Rows are not compared with each other."
     )
+
+
+def _joined(title: str, more: str) -> str:
+    """A column's title with more in its second line."""
+    return f"{title}, {more}" if title.partition("\n")[2] else f"{title}{more}"
 
 
 def _changed(key: str) -> str:

@@ -13,6 +13,8 @@ from benchmark.report.comparison import results_on
 
 Record = Mapping[str, Any]
 
+INPUT = "Rainy input"
+"""The label of the row of the pictures as they are."""
 MARKS = {"weights": "†", "pictures": "‡", "shipped": "§"}
 _KINDS = {
     "weights": "weights that others released, measured here; how they were trained is not known.",

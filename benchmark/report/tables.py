@@ -26,7 +26,7 @@ from benchmark.report.comparison import (
     sentences,
 )
 from benchmark.report.paper import printed
-from benchmark.report.rows import Given, about, incomplete, row_of, title_of
+from benchmark.report.rows import INPUT, Given, about, incomplete, row_of, title_of
 from benchmark.text.table import Cell, Column, Row, Table
 
 Record = Mapping[str, Any]
@@ -420,4 +420,4 @@ def _input_row(
             cells[f"{column_key(dataset)}_{m.key}"] = Cell(value, reason=reason)
     for m in shown:
         cells[f"average_{m.key}"] = _average([cells[f"{column_key(d)}_{m.key}"] for d in datasets], None)
-    return Row("Rainy input", cells)
+    return Row(INPUT, cells)

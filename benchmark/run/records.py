@@ -191,9 +191,22 @@ def typed(words: Iterable[str]) -> None:
     _typed[:] = words
 
 
+def _changed(status: str) -> bool:
+    """Whether `git status --porcelain` names more than results, which a command before may have written.
+
+    >>> _changed(" M results/real/table1.md"), _changed(" M results/paper/table1.csv"), _changed("M  esdnet/blocks.py")
+    (False, True, True)
+    """
+    paths = [line[3:].strip('"') for line in status.splitlines()]
+    return not all(
+        p.startswith("results/") and not p.startswith("results/paper/") and not p.endswith(".py")
+        for p in paths
+    )
+
+
 @cache
 def commit() -> str | None:
-    """The commit of this suite's checkout, "+" behind it if there are changes; None outside a checkout."""
+    """The commit of this suite's checkout, "+" behind it if code or data changed; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -204,7 +217,7 @@ def commit() -> str | None:
         ).stdout
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no").strip()
+        changed = _changed(git("status", "--porcelain", "--untracked-files=no"))
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -63,13 +63,17 @@ def test_printed_figures_can_be_left_out_and_the_resolution_is_said() -> None:
     table = table2("t", rainy, [own], models=["prenet"], beside_printed=False)
     assert all(c.paper is None for row in table.rows for c in row.cells.values())
     # differences −10, −18, −26: a standard error of 4.62, Student's t of 4.30 with two degrees of freedom
-    assert any("Resolution" in n and "PIQE ↓ 19.87 (median; 19.87 at most)" in n for n in table.notes)
+    assert any(
+        "Resolution" in n and "PIQE ↓ pyiqa 9.9: 19.87 (median; 19.87 at most)" in n for n in table.notes
+    )
 
 
 def test_which_implementation_was_used_is_printed_and_bears_the_printed_figure() -> None:
     rainy, own = _record([30.0, 40.0]), _record([20.0, 22.0], "prenet")
     first = table2("t", rainy, [own], models=["prenet"])
     assert "pyiqa 9.9" in first.columns[0].title
+    titles = [c.title for c in first.columns]
+    assert len({*titles}) == len(titles) and "PIQE ↓\npyiqa 9.9, against the input" in titles
     other = table2("t", rainy, [own], models=["prenet"], implementation="reference")
     assert "published algorithm" in other.columns[0].title
     assert other.rows[1].cells["piqe_reference"].paper == 18.309
