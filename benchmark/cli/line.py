@@ -35,6 +35,13 @@ class _Parser(argparse.ArgumentParser):
         ):
             self.add_argument(*flags, action="store_true", default=argparse.SUPPRESS, help=what)
 
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """As argparse's; where none will do, none is asked for."""
+        action = super().add_argument(*names, **options)
+        if action.nargs == "*":
+            action.required = False
+        return action
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
@@ -281,7 +288,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     run.add_argument("plan_file", metavar="PLAN", type=_path, help="YAML or JSON")
     run.add_argument("settings", nargs="*", metavar="EXECUTOR", help=_EXECUTORS)
-    _runs(run)
+    _runs(run, "RUNS/tables/, there the name of the recipe in PLAN")
 
     study = commands.add_parser("study", help="the runs that test the papers' claims (docs/claims.md): hours")
     study.add_argument(
@@ -299,7 +306,7 @@ def build_parser() -> argparse.ArgumentParser:
     study.add_argument(
         "--draw", action="store_true", help="do no run: draw what is done, or what --out holds"
     )
-    _runs(study)
+    _runs(study, "RUNS/study-results")
 
     for name, what in (
         ("figures", "draw the figures of the runs that are done (PDF, PNG, SVG)"),
@@ -479,12 +486,12 @@ def _full_costs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _runs(parser: argparse.ArgumentParser) -> None:
+def _runs(parser: argparse.ArgumentParser, tables: str = "RUNS/tables/RECIPE") -> None:
     parser.add_argument(
         "--workers", type=_whole(1, 4096), help="runs at a time (default: one a GPU or core, up to 8)"
     )
     parser.add_argument("--runs", type=_text_path, default="runs", help="folder of the runs (default runs)")
-    parser.add_argument("--out", type=_path, help="folder of the tables (default RUNS/tables/RECIPE)")
+    parser.add_argument("--out", type=_path, help=f"folder of the tables (default {tables})")
     parser.add_argument(
         "--plan", action="store_true", help="print the runs, their states and what they will take, and stop"
     )

@@ -118,6 +118,12 @@ def test_check_tells_what_is_there(pairs, capsys) -> None:
     assert "5.png" in capsys.readouterr().out
 
 
+def test_what_can_be_left_out_is_not_asked_for(capsys) -> None:
+    for line, asked in (("table", "TABLE"), ("run", "PLAN")):
+        assert main([line]) == 2
+        assert f"are required: {asked} (see derain {line}" in capsys.readouterr().err
+
+
 def test_models_lists_every_network_with_its_citation(capsys) -> None:
     assert main(["models"]) == 0
     listed = capsys.readouterr().out
