@@ -26,6 +26,7 @@ from benchmark.spec import RunSpec
 from benchmark.training.callbacks import PassOn, Rates, Report, SpikeRates
 from benchmark.training.history import History
 from benchmark.training.module import Restoration
+from benchmark.training.norms import WholeBatch
 from benchmark.training.processes import Launcher, together
 from benchmark.training.saving import WholeFiles, description, may_go_on, require_room_for
 
@@ -164,7 +165,7 @@ def train(
             deterministic="warn" if accelerator in ("cpu", "auto") else False,
             use_distributed_sampler=False,  # the batch sampler gives every process its share of one global batch
             default_root_dir=folder,
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles(), WholeBatch()],
         )
         trainer._signal_connector.register_signal_handlers = report.listen  # type: ignore[method-assign]
         with together(Launcher.of(trainer)):

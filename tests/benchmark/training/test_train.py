@@ -257,12 +257,17 @@ def _logged(folder: Path) -> dict[int, str]:
     return dict(rows)
 
 
-def test_two_processes_train_like_one(tmp_path: Path, derain: Any) -> None:
-    """DDP over gloo: the global batch is the recipe's whatever the number of processes."""
+# Adam as it is takes a step of lr by a gradient that is nothing but rounding
+LINEAR = ["recipe.optimizer.eps=1", "recipe.optimizer.lr=0.1"]
+
+
+@pytest.mark.parametrize("base", [PRENET, [*ESDNET, *LINEAR]], ids=["prenet", "esdnet"])
+def test_two_processes_train_like_one(tmp_path: Path, derain: Any, base: list[str]) -> None:
+    """DDP over gloo: batch and batch norms are the recipe's whatever the number of processes."""
     words = ["recipe.steps=3", "recipe.batch=4"]
-    one = _config(tmp_path / "one", *words)
+    one = _config(tmp_path / "one", *words, base=base)
     execute(one)
-    two = [*PRENET, *words, f"out={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
+    two = [*base, *words, f"out={tmp_path / 'two'}", "trainer.devices=2", "trainer.strategy=ddp"]
     done = derain.run("train", *two)
     assert done.returncode == 0, done.stderr
     folder = resolve(two).folder
