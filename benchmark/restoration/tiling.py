@@ -144,16 +144,25 @@ def reflect_to(image: Tensor, height: int, width: int) -> Tensor:
     return image
 
 
-def _check(image: Tensor, tile: int | None, overlap: int, batch: int | None) -> None:
-    if image.ndim not in (3, 4) or image.shape[-3] != 3 or min(image.shape[-2:]) < 1:
-        raise ValueError(f"image must be (3, H, W) or (N, 3, H, W), not {tuple(image.shape)}")
-    if not image.is_floating_point():
-        raise ValueError(f"image must be floating point in [0, 1], not {image.dtype}: divide by 255?")
+def check_tiles(tile: int | None, overlap: int) -> None:
+    """Refuse tiles that no picture can be restored in; None: there are none.
+
+    Raises:
+        UserError: the tile is too small, or not larger than the overlap.
+    """
     if tile is not None:
         if tile < SMALLEST:
             raise UserError(f"tile {tile}: tiles must be at least {SMALLEST} pixels")
         if not 0 <= overlap < tile:
             raise UserError(f"overlap {overlap}: it must be at least 0 and less than the tile of {tile}")
+
+
+def _check(image: Tensor, tile: int | None, overlap: int, batch: int | None) -> None:
+    if image.ndim not in (3, 4) or image.shape[-3] != 3 or min(image.shape[-2:]) < 1:
+        raise ValueError(f"image must be (3, H, W) or (N, 3, H, W), not {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise ValueError(f"image must be floating point in [0, 1], not {image.dtype}: divide by 255?")
+    check_tiles(tile, overlap)
     if batch is not None and batch < 1:
         raise UserError(f"batch {batch}: it must be at least 1")
 

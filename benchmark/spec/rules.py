@@ -15,7 +15,7 @@ from benchmark.launch import devices_named
 from benchmark.spec.schema import Loss
 
 if TYPE_CHECKING:
-    from benchmark.spec.schema import RunSpec
+    from benchmark.spec.schema import RecipeSpec, RunSpec
 
 
 def check(config: RunSpec) -> None:
@@ -78,7 +78,7 @@ def _rain(config: RunSpec) -> None:
 
 
 def _recipe(config: RunSpec) -> None:
-    recipe, schedule = config.recipe, config.recipe.schedule
+    recipe = config.recipe
     if recipe.steps is None and recipe.epochs is None:
         raise UserError(
             "recipe.epochs and recipe.steps are both empty: give one, for example recipe.epochs=1000"
@@ -89,19 +89,33 @@ def _recipe(config: RunSpec) -> None:
         )
     if recipe.ema is not None and not 0 < recipe.ema < 1:
         raise UserError(f"recipe.ema={recipe.ema}: a decay between 0 and 1, for example 0.999")
+    if recipe.start_from is not None and not Path(recipe.start_from).is_file():
+        raise UserError(f"recipe.start_from={recipe.start_from}: no such file")
+    check_course(recipe)
+
+
+def check_course(recipe: RecipeSpec) -> None:
+    """Refuse an optimiser or a course of the learning rate that cannot be.
+
+    Raises:
+        UserError: names the setting, its value and what would be right.
+    """
+    schedule = recipe.schedule
     betas = recipe.optimizer.betas
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise UserError(
             f"recipe.optimizer.betas={betas}: two numbers from 0 to below 1, for example [0.9,0.999]"
         )
-    if recipe.start_from is not None and not Path(recipe.start_from).is_file():
-        raise UserError(f"recipe.start_from={recipe.start_from}: no such file")
     if schedule.first not in (None, 0, 1):
         raise UserError(
             f"recipe.schedule.first={schedule.first}: where the authors' scheduler stands in the first unit, 0 or 1"
         )
     if schedule.name == "step" and not schedule.every:
         raise UserError("recipe.schedule.name=step needs recipe.schedule.every, greater than 0")
+    if schedule.name == "multistep" and not schedule.milestones:
+        raise UserError(
+            "recipe.schedule.name=multistep needs recipe.schedule.milestones, for example [300,400]"
+        )
     if sorted(schedule.milestones) != schedule.milestones or any(m < 0 for m in schedule.milestones):
         raise UserError(f"recipe.schedule.milestones={schedule.milestones}: rising numbers, at least 0")
 

@@ -88,6 +88,7 @@ def test_tiling_is_the_authors_unless_said_otherwise() -> None:
         (["recipe.optimizer.betas=[1,2,3]"], "two numbers"),
         (["recipe.optimizer.weight_decay=-1"], "at least 0"),
         (["recipe.schedule.name=step"], "recipe.schedule.every"),
+        (["recipe.schedule.name=multistep"], "recipe.schedule.milestones"),
         (["recipe.schedule.milestones=[3,1]"], "rising"),
         (["recipe.embedded=3"], "true or false"),
         (["recipe.name=../x"], "folder's name"),
