@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import esdnet
 from benchmark import RainDataModule, RestorationModule, catalog, create_model
@@ -110,8 +111,15 @@ def test_every_kind_of_checkpoint_of_the_suite_is_read(tmp_path: Path, monkeypat
             )
     trained = RestorationModule.load_from_checkpoint(folder / "checkpoints" / "last.ckpt")
     assert trained.recipe.optimizer.lr == 0.5 and trained.tiling[0] is None
+    assert expected.hparams == trained.hparams, "weights have it from the settings beside them"
+    settings, beside = folder / "config.yaml", (folder / "config.yaml").read_text()
+    settings.write_text(beside.replace("seed: 0", "seed: 1"))
+    assert RestorationModule.load_from_checkpoint(folder).hparams["lr"] == 1e-3, "of another run"
+    settings.write_text("recipe: {")
+    with pytest.raises(UserError, match=r"config\.yaml: not the settings of a run"):
+        RestorationModule.load_from_checkpoint(folder)
     torch.save(create_model("prenet", **SMALL).state_dict(), tmp_path / "theirs.pth")
-    with pytest.raises(UserError, match="does not say of which network"):
+    with pytest.raises(UserError, match="does not say of which network it is: give network="):
         RestorationModule.load_from_checkpoint(tmp_path / "theirs.pth")
     theirs = RestorationModule.load_from_checkpoint(tmp_path / "theirs.pth", network="prenet", options=SMALL)
     assert type(theirs.network).__name__ == "PReNet"
@@ -132,6 +140,8 @@ def test_a_network_of_the_users_own(tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, max_steps=2)
     trainer.fit(module, datamodule=_data())
     trainer.save_checkpoint(tmp_path / "mine.ckpt")
+    with pytest.raises(UserError, match=r"a network of your own \(Mine\): give network="):
+        RestorationModule.load_from_checkpoint(tmp_path / "mine.ckpt")
     again = RestorationModule.load_from_checkpoint(tmp_path / "mine.ckpt", network=Mine())
     assert torch.equal(again.network.last.weight, module.network.last.weight) and again.recipe.loss == "l1"
 
@@ -144,13 +154,81 @@ def test_a_network_of_the_users_own(tmp_path: Path) -> None:
         ({"loss": "sim"}, "did you mean 'ssim'"),
         ({"optimizer": "adamm"}, "did you mean 'adam'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
-        ({"lr": 0.0}, "greater than 0"),
-        ({"tile": "wholee"}, "authors"),
+        ({"lr": 0.0}, "^lr=0.0: must be greater than 0"),
+        ({"betas": (2.0, 3.0)}, r"^betas=\[2.0, 3.0\]: two numbers"),
+        ({"schedule": "step"}, "^schedule=step needs every"),
+        ({"schedule": "multistep"}, "^schedule=multistep needs milestones"),
+        ({"tile": "wholee"}, "did you mean 'whole'"),
+        ({"tile": 0}, "tile 0: tiles must be at least 16 pixels"),
+        ({"tile": 13}, "tile 13: tiles must be at least 16 pixels"),
+        ({"tile": 32, "overlap": 64}, "overlap 64"),
+        ({"network": nn.Identity(), "tile": -4}, "tile -4"),
     ],
 )
 def test_a_mistake_is_answered_by_the_nearest(arguments: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=said) as refused:
         RestorationModule(**arguments)
+    assert "recipe." not in str(refused.value), "the module has no such setting"
+
+
+@pytest.mark.parametrize(("tile", "pixels"), [("whole", None), ("80", 80), (None, None), (48, 48)])
+def test_tiles_are_given_as_on_the_command_line(tile: int | str | None, pixels: int | None) -> None:
+    assert RestorationModule("prenet", SMALL, tile=tile).tiling == (pixels, 8)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of `ESDNetModule`."""
+    folder = tmp_path_factory.mktemp("kept")
+    trainer = _trainer(folder, max_steps=0)
+    trainer.strategy.connect(ESDNetModule(**TINY, lr=2e-3))
+    trainer.save_checkpoint(folder / "kept.ckpt")
+    return folder / "kept.ckpt"
+
+
+def test_esdnets_module_has_its_own_arguments(kept: Path, tmp_path: Path) -> None:
+    module = ESDNetModule.load_from_checkpoint(kept)
+    assert module.hparams["dim"] == 4 and module.hparams["beta"] == 0.5 and module.hparams["lr"] == 2e-3
+    assert {"network", "options"}.isdisjoint(module.hparams)
+    assert ESDNetModule(**module.hparams).hparams == module.hparams
+    changed = ESDNetModule.load_from_checkpoint(kept, beta=0.25, lr=1e-4, tile="whole")
+    assert (changed.hparams["beta"], changed.hparams["lr"], changed.tiling[0]) == (0.25, 1e-4, None)
+    general = RestorationModule.load_from_checkpoint(kept)
+    assert general.hparams["lr"] == 2e-3 and general.hparams["options"]["dim"] == 4
+    # as they were kept before: the arguments of RestorationModule
+    checkpoint = torch.load(kept, weights_only=True)
+    checkpoint["hyper_parameters"] = dict(general.hparams)
+    torch.save(checkpoint, tmp_path / "before.ckpt")
+    assert ESDNetModule.load_from_checkpoint(tmp_path / "before.ckpt").hparams == module.hparams
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"lrr": 1.0}, "unknown argument 'lrr': did you mean 'lr'"),
+        ({"time_step": 3}, "did you mean 'time_steps'"),
+        ({"strict": False}, "strict=False: all weights fit"),
+        ({"hparams_file": "h.yaml"}, r"hparams_file=h\.yaml"),
+        ({"map_location": {"cuda:0": "cpu"}}, "such as cpu or cuda:0"),
+        ({"map_location": lambda storage, place: storage}, "such as cpu or cuda:0"),
+        ({"map_location": "cpuu"}, "map_location=cpuu"),
+    ],
+)
+def test_what_loading_does_not_take_is_told_in_a_line(kept: Path, arguments: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        ESDNetModule.load_from_checkpoint(kept, **arguments)
+
+
+def test_what_a_trainer_passes_is_taken(kept: Path) -> None:
+    ESDNetModule.load_from_checkpoint(kept, map_location="cpu", hparams_file=None, strict=None)
+
+
+def test_pictures_without_names_are_restored(tmp_path: Path) -> None:
+    pictures = DataLoader(TensorDataset(torch.rand(2, 3, 20, 24)))
+    restored = _trainer(tmp_path).predict(RestorationModule("prenet", SMALL), pictures)
+    assert restored is not None and [tuple(r.shape) for r in restored] == [(1, 3, 20, 24)] * 2
+    with pytest.raises(UserError, match="a batch to predict is"):
+        RestorationModule("prenet", SMALL).predict_step({"picture": torch.rand(1, 3, 20, 24)}, 0)
 
 
 def test_a_mistake_of_esdnets_is_answered_too() -> None:
@@ -179,22 +257,31 @@ def test_esdnet_is_usable_without_the_suite(tmp_path: Path) -> None:
 
 CLI = """
 from pytorch_lightning.cli import LightningCLI
-from benchmark import ESDNetModule, RainDataModule
-LightningCLI(ESDNetModule, RainDataModule)
+from benchmark import ESDNetModule, RainDataModule, RestorationModule
+LightningCLI(CLASS, RainDataModule)
 """
 
 
-def test_lightning_cli_drives_both_from_a_yaml(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["ESDNetModule", "RestorationModule"])
+def test_lightning_cli_drives_both_from_a_yaml(tmp_path: Path, module: str) -> None:
     pytest.importorskip("jsonargparse")
+    trainer = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "limit_test_batches": 1}
+    network = TINY if module == "ESDNetModule" else {"network": "prenet", "options": SMALL}
     settings = {
-        "trainer": {"max_steps": 2, "accelerator": "cpu", "logger": False, "enable_progress_bar": False},
-        "model": {**TINY, "lr": 2e-3},
+        "trainer": {"max_steps": 2, **trainer},
+        "model": {**network, "lr": 2e-3},
         "data": {"dataset": "embedded-light", "patch": 16, "batch": 2, "steps_per_epoch": 2},
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-    (tmp_path / "cli.py").write_text(CLI)
-    words = [sys.executable, "cli.py", "fit", "--config", "c.yaml"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    (tmp_path / "cli.py").write_text(CLI.replace("CLASS", module))
+
+    def run(*words: str) -> str:
+        words = (sys.executable, "cli.py", *words, "--config", "c.yaml")
+        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    run("fit")
     (kept,) = tmp_path.rglob("*.ckpt")
     assert RestorationModule.load_from_checkpoint(kept).hparams["lr"] == 2e-3
+    assert "test/psnr_y" in run("test", "--ckpt_path", str(kept))
