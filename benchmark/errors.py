@@ -24,6 +24,15 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, its kind where it says nothing: for a line that names it.
+
+    >>> first_line(ValueError("a\\nb")), first_line(TimeoutError())
+    ('a', 'TimeoutError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def speak_any_name() -> None:
     """Let standard output and error spell (`+/-`, `\\xe9`) what the terminal's encoding has no character for."""
     for stream in (sys.stdout, sys.stderr):

@@ -17,6 +17,7 @@ from typing import Any
 from benchmark.bench.case import Body, Case, NotMeasured, Peer, Setting, load, missing
 from benchmark.bench.memory import peak_memory
 from benchmark.bench.results import load_average
+from benchmark.errors import first_line
 
 Row = dict[str, Any]
 """One line of the table: a case beside one of its peers. `results.py` says what is in it."""
@@ -113,7 +114,7 @@ def measure(
                 rows[peer.name]["reason"] = str(error)
                 continue
             except (RuntimeError, ImportError, OSError, AssertionError) as error:
-                rows[peer.name]["reason"] = f"failed: {str(error).strip().splitlines()[0][:200]}"
+                rows[peer.name]["reason"] = f"failed: {first_line(error)[:200]}"
                 continue
             rows[peer.name]["difference"] = (
                 _difference(result, theirs) if peer.agreement is not None else None

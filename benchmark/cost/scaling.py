@@ -14,6 +14,7 @@ from benchmark.cost.compare import load_target
 from benchmark.cost.counter import measure_cost
 from benchmark.cost.pictures import Images
 from benchmark.cost.result import Cost
+from benchmark.errors import first_line
 from benchmark.resident import forget_peak, resident
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _forward(target: str, size: int, answer: Any) -> None:
         )
         answer.send(Run(seconds, memory, name))
     except Exception as error:
-        answer.send(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        answer.send(f"{type(error).__name__}: {first_line(error)}")
 
 
 def _held(device: Any) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, first_line, unknown
 from benchmark.files import home
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def named_metric(name: str) -> NamedMetric:
     except UserError:
         raise
     except Exception as error:  # what goes wrong in a package's forty networks has no common type
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise UserError(f"metric {name} cannot be made: {type(error).__name__}: {reason[:160]}") from None
+        raise UserError(
+            f"metric {name} cannot be made: {type(error).__name__}: {first_line(error)[:160]}"
+        ) from None
     weights = hashlib.sha256()
     held = [*network.named_parameters(), *network.named_buffers()]
     for key, tensor in held:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from benchmark import catalog
 from benchmark import reading as read
-from benchmark.errors import UserError, unknown
+from benchmark.errors import UserError, first_line, unknown
 from benchmark.spec import rules
 from benchmark.spec.identities import default_options, listed
 from benchmark.spec.schema import RecipeSpec, RunSpec, leaves
@@ -272,7 +272,7 @@ def from_plain(data: Mapping[str, Any]) -> RunSpec:
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"not a configuration of a run: {where}: {first['msg']}") from None
     except ValueError as error:
-        raise UserError(f"not a configuration of a run: {str(error).splitlines()[0]}") from None
+        raise UserError(f"not a configuration of a run: {first_line(error)}") from None
 
 
 def model_option(entry: catalog.Network, option: str, text: str) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.specs import dataset_spec
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import UserError, WorkError, first_line
 from benchmark.files import write_json
 from benchmark.reading import json_of
 from benchmark.resident import keep_freed_memory
@@ -87,7 +87,7 @@ class Forecaster:
                 self.measured[key] = measure_step(run.spec, self.threads)
                 write_json(self.path, {"format": 1, "steps": self.measured})
             except (UserError, WorkError, RuntimeError, MemoryError) as error:
-                self.measured[key] = {"failed": (str(error) or type(error).__name__).splitlines()[0]}
+                self.measured[key] = {"failed": first_line(error)}
         found = self.measured[key]
         if "failed" in found:
             return Forecast(source=f"a step failed: {found['failed']}")

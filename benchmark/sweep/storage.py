@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, first_line
 from benchmark.files import LEFTOVER_PREFIX, make_folder, temporary_name
 from benchmark.run.claims import Holder, claim_number, claimant
 from benchmark.run.records import RECORD
@@ -38,9 +38,7 @@ def require_storage(url: str) -> None:
         else:
             system.exists(path)
     except Exception as error:  # each kind of storage has its own
-        raise UserError(
-            f"executor.storage={url}: {str(error).splitlines()[0] or type(error).__name__}"
-        ) from None
+        raise UserError(f"executor.storage={url}: {first_line(error)}") from None
 
 
 def _require_bucket(system: Any, name: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, first_line
 from benchmark.run.claims import Holder, holder
 from benchmark.run.ends import End
 from benchmark.run.states import FAILED, INTERRUPTED, OUT_OF_MEMORY
@@ -121,7 +121,7 @@ class RayExecutor:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"executor.address={config.address}: no Ray cluster answers there ({str(error).splitlines()[0]})"
+                f"executor.address={config.address}: no Ray cluster answers there ({first_line(error)})"
             ) from None
         self._ray = ray
         if not self._fitting():

@@ -18,6 +18,7 @@ from benchmark.cli import main
 from benchmark.errors import UserError
 from benchmark.run.claims import Claim
 from benchmark.run.records import RECORD, read_record
+from benchmark.sweep import storage as storage_module
 from benchmark.sweep.child import Order
 from benchmark.sweep.driver import drive
 from benchmark.sweep.executors import ExecutorConfig
@@ -43,6 +44,15 @@ def _run_folder(path: Path, **files: str) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
     return folder
+
+
+def test_an_error_without_words_is_named_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(url: str) -> Any:
+        raise TimeoutError
+
+    monkeypatch.setattr(storage_module, "_opened", silent)
+    with pytest.raises(UserError, match=r"executor\.storage=s3://a: TimeoutError"):
+        require_storage("s3://a")
 
 
 def test_what_changes_is_put_and_what_goes_is_removed(url: str, tmp_path: Path) -> None:
