@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import snntorch
@@ -40,6 +41,27 @@ class SequenceNeuron(snntorch.Leaky):
             self.register_buffer(name, value, persistent=False)
 
 
+_REFUSED = {
+    "init_hidden": "this neuron takes all steps in one call and keeps no membrane between two",
+    "reset_delay": "a reset comes a step after its spike, as snnTorch's own default has it",
+    "inhibition": "each neuron fires for itself",
+    "state_quant": "membranes are not quantised",
+    "surrogate_disable": "detach the spikes, or call it under torch.no_grad",
+    "graded_spikes_factor": "spikes are 0 and 1",
+    "learn_graded_spikes_factor": "spikes are 0 and 1",
+}
+
+
+def _refuse(options: Mapping[str, object]) -> None:
+    """Refuse options of `snntorch.Leaky` that this neuron has not, unless they are as snnTorch has them by itself."""
+    defaults = inspect.signature(snntorch.Leaky).parameters
+    for name, value in options.items():
+        if name not in _REFUSED:
+            raise TypeError(f"LeakySequence has no option {name!r}")
+        if name not in defaults or value != defaults[name].default:
+            raise ValueError(f"{name}: {_REFUSED[name]}; leave it out")
+
+
 class LeakySequence(SequenceNeuron):
     """Leaky integrate-and-fire over a sequence (ESDNet, eq. 2 and 5).
 
@@ -70,10 +92,12 @@ class LeakySequence(SequenceNeuron):
             such as `snntorch.surrogate.atan()`, instead of `surrogate` and `alpha`. It is stepped in
             torch's operations: slower, with more memory, and as it says at the threshold itself.
         output: answer with (spikes, membranes before the reset), both (T, N, ...).
-        init_hidden: refused, since nothing is kept between two calls.
+        of_snntorch: further options of `snntorch.Leaky`, refused where they ask for something: nothing is kept
+            between two calls, a reset comes a step after its spike, and neurons know nothing of each other.
 
     Raises:
-        ValueError: no such surrogate or reset mechanism, or `init_hidden`.
+        ValueError: no such surrogate or reset mechanism, a `spike_grad` that is no function, or an option of
+            snnTorch's that this neuron has not.
     """
 
     def __init__(
@@ -90,11 +114,13 @@ class LeakySequence(SequenceNeuron):
         v_reset: float = 0.0,
         spike_grad: Callable[[Tensor], Tensor] | None = None,
         output: bool = False,
-        init_hidden: bool = False,
+        **of_snntorch: object,
     ) -> None:
-        if init_hidden:
+        _refuse(of_snntorch)
+        if spike_grad is not None and not callable(spike_grad):
             raise ValueError(
-                "init_hidden: this neuron takes all steps in one call and keeps no membrane between two; leave it out"
+                f"spike_grad must be a function, such as snntorch.surrogate.atan(), not {spike_grad!r}; names go into "
+                "surrogate"
             )
         if surrogate not in kernels.SURROGATES:
             raise ValueError(f"surrogate must be one of {', '.join(kernels.SURROGATES)}, not {surrogate!r}")

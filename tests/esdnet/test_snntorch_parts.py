@@ -58,6 +58,23 @@ def test_hidden_state_is_refused_with_the_reason() -> None:
         LeakySequence(init_hidden=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reset_delay": False}, "reset_delay: a reset comes a step after its spike"),
+        ({"inhibition": True}, "inhibition: each neuron fires for itself"),
+        ({"graded_spikes_factor": 2.0}, "spikes are 0 and 1"),
+        ({"spike_grad": "atan"}, "surrogate.atan"),
+    ],
+)
+def test_what_the_neuron_has_not_is_refused_where_it_is_made(options: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        LeakySequence(**options)
+    LeakySequence(reset_delay=True, inhibition=False)  # as snnTorch has them by itself
+    with pytest.raises(TypeError, match="no option 'thresold'"):
+        LeakySequence(thresold=1.0)
+
+
 def test_snntorchs_utilities_take_it_and_its_networks() -> None:
     network = nn.Sequential(LeakySequence(), snntorch.Leaky(0.5, init_hidden=True))
     current = torch.randn(3, 2, 4)
