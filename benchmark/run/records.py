@@ -166,9 +166,9 @@ def without_folders(command: str) -> str:
 
 
 def without_home(text: str) -> str:
-    """The text with the home folder written as ~."""
+    """The text with the home folder written as ~, whatever stands behind it but more of a name."""
     place = str(home() or "")
-    return re.sub(re.escape(place) + r"(?=[/\s]|$)", "~", text) if place not in ("", "/") else text
+    return re.sub(re.escape(place) + r"(?![\w-]|\.\w)", "~", text) if place not in ("", "/") else text
 
 
 def without_places(told: Mapping[str, Any]) -> dict[str, Any]:

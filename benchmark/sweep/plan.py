@@ -344,7 +344,20 @@ def unique(runs: Iterable[Planned]) -> tuple[Planned, ...]:
             others = len(first.rows) + len(new) - 1
             label = f"{first.label.partition(' (+')[0]} (+{others})"
             found[run.name] = dataclasses.replace(first, rows=(*first.rows, *new), label=label)
-    return tuple(found.values())
+    return _told_apart(tuple(found.values()))
+
+
+def _told_apart(runs: tuple[Planned, ...]) -> tuple[Planned, ...]:
+    """The runs, those of one label with the words in theirs that not all of them have."""
+    alike: dict[str, list[set[str]]] = {}
+    for run in runs:
+        alike.setdefault(run.label, []).append(set(run.words))
+    found = []
+    for run in runs:
+        shared = set.intersection(*alike[run.label])
+        own = [word for word in run.words if word not in shared]
+        found.append(dataclasses.replace(run, label=" ".join([run.label, *own])))
+    return tuple(found)
 
 
 def _look(name: str, root: str | None, splits: Sequence[str] = ()) -> None:

@@ -78,6 +78,16 @@ def test_runs_of_a_study_are_called_by_their_row() -> None:
     assert [r.label for r in runs] == ["table3 SRB seed 0 (+1)", "table3 MS-ResNet seed 0"]
 
 
+def test_runs_that_differ_in_a_setting_alone_are_called_by_it() -> None:
+    plan = Planner(["model=esdnet", "recipe=embedded"])
+    runs = unique(
+        plan.plan([f"recipe.optimizer.lr={lr}"], seed, "a") for lr in (0.01, 0.1) for seed in (0, 1)
+    )
+    assert [r.label for r in runs] == [
+        f"a seed {seed} recipe.optimizer.lr={lr}" for lr in (0.01, 0.1) for seed in (0, 1)
+    ]
+
+
 PLAN = """
 format: 1
 tables: ["1"]
@@ -203,6 +213,11 @@ def test_provenance_names_no_host_and_no_home(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setenv("HOME", "/home/somebody")
     assert without_home("/home/somebody/data /home/somebodyelse") == "~/data /home/somebodyelse"
+    for behind in ("", '"', "'", ",", ":", ";", ")", "]", "}", ">", ".", "\n", '\\"}'):
+        assert without_home(f"at /home/somebody{behind}") == f"at ~{behind}"
+    for more in ("else", "-2", ".old", "_x", "é"):
+        assert without_home(f"/home/somebody{more}/x") == f"/home/somebody{more}/x"
+    assert without_home(json.dumps({"root": "/home/somebody"})) == '{"root": "~"}'
     host = platform.node()
     assert not host or host not in str(provenance())
 
