@@ -145,11 +145,14 @@ def _machine() -> Iterator[Finding]:
 
 
 def _wandb() -> Finding:
-    from benchmark.run.tracking import has_key, unreachable
+    from benchmark.run.tracking import has_key, mode, unreachable
 
-    mode = os.environ.get("WANDB_MODE")
-    if mode in ("disabled", "offline"):
-        return Finding("W&B", LESS, f"WANDB_MODE={mode}")
+    try:
+        asked = mode()
+    except UserError as error:
+        return Finding("W&B", BAD, str(error))
+    if asked in ("disabled", "offline"):
+        return Finding("W&B", LESS, f"WANDB_MODE={asked}")
     if importlib.util.find_spec("wandb") is None:
         return Finding("W&B", LESS, "not installed: runs go on without")
     if not has_key():

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.specs import dataset_spec
-from benchmark.errors import UserError, WorkError
+from benchmark.errors import UserError, WorkError, first_line, unknown
 from benchmark.files import WEIGHTS, home, write_json
 from benchmark.run.records import RECORD, Record, without_home
 from benchmark.spec import RunSpec, settings_of
@@ -96,6 +96,24 @@ def rate_bins() -> NDArray[np.float64]:
 def on_test(dataset: str, metric: str) -> str:
     """The name of a test figure: metric `psnr_y` or `ssim_y`, convention `esdnet`."""
     return f"test/{dataset}/{metric}"
+
+
+_MODES = {"online": "online", "offline": "offline", "disabled": "disabled", "shared": "shared"} | {
+    "run": "online",  # W&B's older names
+    "dryrun": "offline",
+}
+
+
+def mode() -> str | None:
+    """What WANDB_MODE asks for; None where it says nothing.
+
+    Raises:
+        UserError: W&B has no such mode.
+    """
+    asked = os.environ.get("WANDB_MODE", "").strip()
+    if asked and asked not in _MODES:
+        raise unknown("WANDB_MODE", asked, _MODES)
+    return _MODES.get(asked)
 
 
 def project() -> str:
@@ -202,9 +220,7 @@ class Sink:
             yield
         except Exception as error:
             self._on = False
-            print(
-                f"derain: not logged to {self.title} ({_first_line(error)}); the run goes on", file=sys.stderr
-            )
+            print(f"derain: not logged to {self.title} ({_reason(error)}); the run goes on", file=sys.stderr)
 
     def where(self) -> str:
         """Which it is, on- or offline, and where its files lie, in words."""
@@ -256,7 +272,7 @@ class Tracker(Sink):
         super().__init__(config, folder)
         self._run: Any = None
         self._small: dict[tuple[str, str], dict[str, NDArray[np.uint8]]] = {}
-        self._on = "wandb" in config.logger and os.environ.get("WANDB_MODE") != "disabled"
+        self._on = "wandb" in config.logger and mode() != "disabled"
 
     def where(self) -> str:
         """Which it is, on- or offline, and where its files lie, in words."""
@@ -267,14 +283,14 @@ class Tracker(Sink):
 
     @cached_property
     def _mode(self) -> str:
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+        chosen = mode() or ("online" if has_key() else "offline")
         # asked first: an attempt to start online that failed would leave the run's id taken
-        if mode == "online" and (why := unreachable()):
+        if chosen == "online" and (why := unreachable()):
             print(
                 f"derain: W&B is not reached ({why}); logged offline, derain sync sends it", file=sys.stderr
             )
             return "offline"
-        return mode
+        return chosen
 
     def _opened(self) -> Any:
         if self._run is None:
@@ -376,7 +392,7 @@ class Tracker(Sink):
                 run.log({SCORES: table})
             # without the home folder, which a dataset's path may name; relative, as the path is kept
             shown = self.folder / "wandb" / "sent.json"
-            write_json(shown, json.loads(without_home(json.dumps(record))))
+            write_json(shown, json.loads(without_home(json.dumps(record, ensure_ascii=False))))
             artifact = wandb.Artifact(f"record-{record['identity']}", type="record")
             artifact.add_file(os.path.relpath(shown), name=RECORD, policy="immutable")
             run.log_artifact(artifact)
@@ -421,7 +437,7 @@ def unreachable() -> str:
     except urllib.error.URLError as error:
         return str(error.reason)
     except (OSError, ValueError) as error:
-        return _first_line(error)
+        return _reason(error)
     return ""
 
 
@@ -429,8 +445,13 @@ def _server() -> str:
     return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
 
 
-def _first_line(error: Exception) -> str:
-    return without_home(str(error) or type(error).__name__).splitlines()[0]
+def _reason(error: Exception) -> str:
+    """What went wrong, in a line; of pydantic's errors, whose first line counts them alone, what and where."""
+    errors = getattr(error, "errors", None)
+    if callable(errors) and isinstance(found := errors(), list) and found:
+        wrong = found[0]
+        return without_home(f"{'.'.join(map(str, wrong['loc']))}: {first_line(Exception(wrong['msg']))}")
+    return without_home(first_line(error))
 
 
 def samples(config: RunSpec, network: Any, device: Any) -> Iterator[Sample]:

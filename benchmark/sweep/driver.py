@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmark.errors import Interrupted, stop_signals
 from benchmark.files import storage_time
+from benchmark.run import tracking
 from benchmark.run.records import FAILURE, provenance, write_record
 from benchmark.run.states import (
     BROKEN,
@@ -64,7 +65,10 @@ def drive(
 
     Raises:
         Interrupted: a signal came; what was running has saved and stopped, and can be gone on with.
+        UserError: WANDB_MODE is none of W&B's.
     """
+    if any("wandb" in run.spec.logger for run in runs):
+        tracking.mode()  # else each run would be refused for it
     return _Driver(runs, executor, notify, tuple(retry)).drive()
 
 

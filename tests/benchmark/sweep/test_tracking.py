@@ -17,9 +17,10 @@ import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pydantic
 import pytest
 
 from benchmark import catalog
@@ -31,6 +32,8 @@ from benchmark.run.execute import execute
 from benchmark.run.records import RECORD, read_record
 from benchmark.run.tracking import Sample, Tracker, figures, words
 from benchmark.spec import resolve, settings_of
+from benchmark.sweep.driver import drive
+from benchmark.sweep.plan import Planner
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 TINY = [
@@ -317,6 +320,31 @@ def test_nothing_is_opened_without_being_asked_for(fake: Any, tmp_path: Path, mo
     monkeypatch.delenv("WANDB_MODE")
     _tracker(tmp_path).close()
     assert not fake.runs
+
+
+def test_a_mode_that_wandb_does_not_have_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    assert main(["train", *TINY, f"out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown WANDB_MODE 'onlin': did you mean 'online'" in said and said.count("\n") == 1
+    with pytest.raises(UserError, match="WANDB_MODE 'onlin'"):
+        drive([Planner(()).plan([*TINY, f"out={tmp_path}"], 0)], types.SimpleNamespace())
+    assert not list(tmp_path.iterdir())
+    for asked, meant in (("", None), ("dryrun", "offline"), ("run", "online"), ("disabled", "disabled")):
+        monkeypatch.setenv("WANDB_MODE", asked)
+        assert tracking.mode() == meant
+
+
+def test_what_pydantic_refuses_is_said_with_its_reason() -> None:
+    class Settings(pydantic.BaseModel):
+        mode: Literal["online", "offline"]
+
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Settings(mode="onlin")
+    assert tracking._reason(caught.value) == "mode: Input should be 'online' or 'offline'"
+    assert tracking._reason(TimeoutError()) == "TimeoutError"
 
 
 def test_without_a_key_it_is_offline_and_with_one_online(fake: Any, tmp_path: Path, monkeypatch: Any) -> None:
