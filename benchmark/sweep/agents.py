@@ -23,6 +23,7 @@ from benchmark.run.tracking import has_key, project
 from benchmark.sweep import planfile
 from benchmark.sweep.plan import Planned, Planner, unique
 
+METHODS = ("grid", "random", "bayes")
 FOLDER = Path(__file__).resolve().parents[1] / "sweeps"
 _ARGUMENTS = "${args_no_hyphens}"  # in a sweep's command, where W&B's agent puts KEY=VALUE words
 _TABLES = {"table1": "derain table 1", **{f"table{n}": f"derain table {n}" for n in (3, 4, 5)}}
@@ -44,6 +45,7 @@ class Sweep:
         command: of a run, as a list of words with `${args_no_hyphens}` for what differs.
         parameters: by name W&B's description of the values, such as {"values": [0, 1]}.
         most: runs in all, where the file limits them.
+        early: when W&B's server ends a run that is behind the others, such as {"type": "hyperband"}; empty: never.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Sweep:
     command: list[str]
     parameters: Mapping[str, Mapping[str, Any]]
     most: int | None
+    early: Mapping[str, Any]
 
     @staticmethod
     def read(name_or_path: str) -> Sweep:
@@ -71,14 +74,21 @@ class Sweep:
             values = space.get("values", [0]) if isinstance(space, dict) else None
             if not isinstance(values, list) or not values:
                 raise UserError(f"{path}: {name}: has values, value, or min and max")
+        method = str(told.get("method"))
+        if method not in METHODS:
+            raise UserError(f"{path}: {unknown('method', method, METHODS)}")
+        early = told.get("early_terminate") or {}
+        if not isinstance(early, dict):
+            raise UserError(f"{path}: early_terminate: has a type, such as hyperband, and its settings")
         command = told.get("command") or []
         return Sweep(
             path=path,
             title=str(told.get("name") or path.stem),
-            method=str(told.get("method")),
+            method=method,
             command=[str(word) for word in command] if isinstance(command, list) else [],
             parameters=told["parameters"],
             most=told.get("run_cap"),
+            early=early,
         )
 
     @property
@@ -124,12 +134,14 @@ class Sweep:
     def in_words(self) -> str:
         """What W&B would be asked to create, and what each of its agents would do."""
         size = "as many as its agents are left to do" if self.size is None else f"{self.size} runs"
-        width = max(len("each run"), *map(len, self.parameters))
         rows = [("sweep", f"{self.title} ({self.method}, {size}), in the project {project()}")]
         rows += [(name, _values(space)) for name, space in self.parameters.items()]
+        if self.early:
+            rows.append(("ended early", ", ".join(f"{key} {value}" for key, value in self.early.items())))
         command = " ".join(word for word in self.command if word != _ARGUMENTS)
         chosen = " ".join(f"{name}=…" for name in self.parameters)
         rows.append(("each run", f"{command} {chosen}"))
+        width = max(len(key) for key, _ in rows)
         return "\n".join(f"  {key:<{width}}  {what}" for key, what in rows)
 
 

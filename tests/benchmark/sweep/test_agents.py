@@ -167,6 +167,11 @@ def test_what_only_the_server_can_choose_is_said_so(no_key: None, capsys: pytest
     said = capsys.readouterr().out
     assert "(bayes, 40 runs)" in said and "0.0003 to 0.03 (log_uniform_values)" in said
     assert "method: grid" in said and "chooses" in said
+    assert "ended early" not in said
+    sweep = _read(sweeps()["bayes"]) | {"early_terminate": {"type": "hyperband", "min_iter": 3}}
+    Path("mine.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    assert main(["sweep", "mine.yaml"]) == 0
+    assert re.search(r"ended early +type hyperband, min_iter 3\n", capsys.readouterr().out)
     assert main(["sweep", "bayes", "--save-plan", "plan.yaml"]) == 2
     assert "a plan has those of a grid" in capsys.readouterr().err and not Path("plan.yaml").exists()
 
@@ -194,6 +199,8 @@ def test_a_users_grid_is_a_plan_with_the_agents_runs(
     [
         ({"parameters": None}, "it has no parameters"),
         ({"parameters": {"seed": 3}}, "seed: has values"),
+        ({"method": "grod"}, "did you mean 'grid'"),
+        ({"early_terminate": "hyperband"}, "early_terminate: has a type"),
         ({"parameters": {"seed": {"min": 0, "max": 3}}}, "a grid has values"),
         ({"parameters": {"seed": {"values": ["x"]}}}, "not a whole number"),
         ({"parameters": {"sede": {"values": [1]}}}, "did you mean 'seed'"),
