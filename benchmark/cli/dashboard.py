@@ -216,6 +216,7 @@ def sections(measured: Measured, tables: Path) -> Iterator[tuple[str, list[Any]]
             for dataset, pictures in measured.datasets.items()
         ],
     )
+    yield "Scores", [panels.WeavePanelSummaryTable(table_name=tracking.SCORES)]
 
 
 def _bars(table: str, datasets: list[str]) -> list[Any]:

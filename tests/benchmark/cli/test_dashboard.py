@@ -62,7 +62,9 @@ def test_the_workspace_shows_what_runs_log(capsys: Any, tmp_path: Path) -> None:
         "Spike rates",
         "Training",
         "Pictures",
+        "Scores",
     ]
+    assert "scores" in json.dumps(found["Scores"])
     bars = {m for p in found["Table 1, networks"] for m in p["config"].get("metrics", [])}
     assert tracking.on_test("embedded-12", "psnr_y") in bars and len(bars) == 8
     groups = {title: {p["config"].get("groupBy") for p in found[title][1:]} for title in list(found)[:2]}
@@ -113,7 +115,7 @@ def test_there_are_no_panels_of_what_was_not_measured(capsys: Any, tmp_path: Pat
     assert said.count("\n") == 1 and "no run is done" in said and "make table1" in said
     _done(tmp_path, "recipe=embedded", "data=embedded-light", "model=prenet", tested=("embedded-light",))
     found = _panels(capsys, "--runs", str(tmp_path))
-    assert list(found) == ["Table 1, networks", "PSNR against energy", "Training", "Pictures"]
+    assert list(found) == ["Table 1, networks", "PSNR against energy", "Training", "Pictures", "Scores"]
     assert [p["config"]["mediaKeys"] for p in found["Pictures"]] == [
         ["pictures/embedded-light/1", "pictures/embedded-light/2"]
     ]
