@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import catalog
-from benchmark.errors import UserError
+from benchmark.errors import UserError, first_line
 from benchmark.files import WEIGHTS, atomic
 
 CARRIED = "derain"  # what a file of this suite says of itself stands under this key
@@ -98,7 +98,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except UserError:
         raise
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
+        reason = first_line(error).split(". ")[0]
         if "Unsupported global" in str(error) or "GLOBAL" in str(error):
             needs = re.search(r"GLOBAL (\S+)", str(error))
             what = f" ({needs.group(1)})" if needs else ""
@@ -108,8 +108,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             ) from error
         raise UserError(f"checkpoint {path}: not a PyTorch checkpoint ({reason})") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"checkpoint {path}: damaged or not a PyTorch checkpoint ({reason})") from error
+        raise UserError(
+            f"checkpoint {path}: damaged or not a PyTorch checkpoint ({first_line(error)})"
+        ) from error
     if not isinstance(loaded, Mapping):
         raise UserError(f"checkpoint {path}: holds a {type(loaded).__name__}, not a dictionary of tensors")
     return dict(loaded)
@@ -137,6 +138,11 @@ def _of_another_kind(path: Path) -> str | None:
     for beginning, what in _BEGINNINGS:
         if start.startswith(beginning):
             return what
+    if path.suffix.lower() in (".onnx", ".pt2") or (start[:1] == b"\x08" and b"pytorch" in start[:32]):
+        return (
+            "a network that was exported, not weights: benchmark.exported.open_exported(FILE) opens it and "
+            "benchmark.restore(it, picture, tile=…) restores with it; give the weights that it was made of"
+        )
     if re.match(rb"\s*(<!doctype|<html|<\?xml|<head|<!--)", start, re.IGNORECASE):
         return "a web page, not the file that its address promised: download it again"
     if start[257:262] == b"ustar":
