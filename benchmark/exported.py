@@ -1,9 +1,9 @@
 """Networks as files that run without this suite: ONNX (for onnxruntime) and torch's own pt2, and reading them back.
 
 A file takes one size, or any of the network's multiple, as its metadata says (key `derain`, JSON): `size` [H, W] or
-null, `multiple`, `range`, `tile` and `overlap` that the authors test with, the network's `name` and `options`, and
-what made it. Any picture is restored with it in tiles of a size that it takes: `restore(open_exported(FILE), picture,
-tile=…)` does that.
+null, `multiple`, `range`, `tile` and `overlap` that the authors test with, the network's `name` and `options`, what
+made it, and how far it was from the network when it was tried (`tried`). Any picture is restored with it in tiles of
+a size that it takes: `restore(open_exported(FILE), picture, tile=…)` does that.
 """
 
 from __future__ import annotations
@@ -14,20 +14,28 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import UserError, WorkError
-from benchmark.files import atomic
+from benchmark.errors import UserError, WorkError, first_line
 from esdnet.native import portable
+from esdnet.sizes import crop_to, pad_to_multiple
 
 KEY = "derain"
 TOLERANCE = 1e-4  # of the [0, 1] of pictures
 _INPUT, _OUTPUT = "rainy", "restored"
 _LEAST, _MOST = 16, 8192  # px a side, of files for any size
+_FOLDED = (
+    1024  # values of a constant that stands for an operation: frames of indices are larger than the network
+)
+_BRIGHTEST = 2.0  # what resampling overshoots stays below, pictures of 0 to 255 do not
+
+Save = Callable[[Path, Mapping[str, Any]], None]
+"""Writes a network that was translated to a file, with its metadata."""
 
 
 class Exported(nn.Module):
@@ -43,27 +51,38 @@ class Exported(nn.Module):
         self._run, self.about = run, dict(about)
 
     def forward(self, rainy: Tensor) -> Tensor:
-        """Restored pictures.
+        """Restored pictures; a file for any size pads them to its multiple by reflection, as the network does.
 
         Raises:
-            UserError: pictures of another size than the file is for.
+            UserError: pictures of another size than the file is for, or not floating point in [0, 1].
         """
         self._require_size(tuple(rainy.shape))
-        return torch.cat([self._run(one[None].float()) for one in rainy]).to(rainy.dtype)
+        self._require_range(rainy)
+        padded = pad_to_multiple(rainy, int(self.about["multiple"])) if self.about["size"] is None else rainy
+        restored = torch.cat([self._run(one[None].float()) for one in padded])
+        return crop_to(restored, *rainy.shape[-2:]).to(rainy.dtype)
 
     def _require_size(self, shape: tuple[int, ...]) -> None:
-        title, size, multiple = (self.about[key] for key in ("title", "size", "multiple"))
+        title, size = self.about["title"], self.about["size"]
         if size is not None:
             if len(shape) != 4 or shape[1:] != (3, *size):
                 raise UserError(
                     f"{title} was exported for pictures of (N, 3, {size[0]}, {size[1]}), not {shape}: restore in "
                     "tiles of that size, or export it with --size"
                 )
-        elif len(shape) != 4 or shape[1] != 3 or any(n < _LEAST or n % multiple for n in shape[2:]):
+        elif len(shape) != 4 or shape[1] != 3 or not all(_LEAST <= n <= _MOST for n in shape[2:]):
             raise UserError(
-                f"{title} was exported for pictures of (N, 3, H, W), H and W multiples of {multiple} of at least "
-                f"{_LEAST}, not {shape}"
+                f"{title} was exported for pictures of (N, 3, H, W), H and W from {_LEAST} to {_MOST}, not {shape}"
             )
+
+    def _require_range(self, rainy: Tensor) -> None:
+        title = self.about["title"]
+        if not rainy.is_floating_point():
+            raise UserError(
+                f"{title} takes pictures of floating point in [0, 1], not {rainy.dtype}: divide by 255?"
+            )
+        if rainy.numel() and float(highest := rainy.max()) > _BRIGHTEST:
+            raise UserError(f"{title} takes pictures in [0, 1], not up to {float(highest):g}: divide by 255?")
 
 
 def _sizes(about: Mapping[str, Any]) -> Any:
@@ -78,15 +97,15 @@ def _sizes(about: Mapping[str, Any]) -> Any:
     return ({2: sides[0], 3: sides[1]},)
 
 
-def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[str, Any]) -> None:
-    """Write ONNX by torch's exporter of traced graphs (dynamo).
+def to_onnx(network: nn.Module, example: Tensor, about: Mapping[str, Any]) -> Save:
+    """Translate to ONNX by torch's exporter of traced graphs (dynamo).
 
     Raises:
         UserError: onnx or onnxscript is not installed.
         WorkError: the network cannot be written so.
     """
     try:
-        import onnxscript  # noqa: F401
+        from onnxscript import optimizer
     except ImportError:
         raise UserError(
             "ONNX needs onnx, onnxscript and onnxruntime: pip install onnx onnxscript onnxruntime"
@@ -110,20 +129,21 @@ def write_onnx(network: nn.Module, path: Path, example: Tensor, about: Mapping[s
         try:
             program = traced()
             try:
-                program.optimize()
-            except (
-                Exception
-            ):  # onnxscript's own faults, which leave a graph half rewritten; runtimes optimise too
+                optimizer.optimize(program.model, output_size_limit=_FOLDED)
+            except Exception:  # onnxscript's own faults leave a graph half rewritten; runtimes optimise too
                 program = traced()
         except Exception as error:
             raise WorkError(f"{about['title']} cannot be written as ONNX: {_first(error)}") from error
-    program.model.metadata_props[KEY] = json.dumps(about)
-    with atomic(path) as temporary:
-        program.save(str(temporary), external_data=False)
+
+    def save(path: Path, told: Mapping[str, Any]) -> None:
+        program.model.metadata_props[KEY] = json.dumps(told)
+        program.save(str(path), external_data=False)
+
+    return save
 
 
-def write_pt2(network: nn.Module, path: Path, example: Tensor, about: Mapping[str, Any]) -> None:
-    """Write torch's own format, which `torch.export.load` reads.
+def to_pt2(network: nn.Module, example: Tensor, about: Mapping[str, Any]) -> Save:
+    """Translate to torch's own format, which `torch.export.load` reads.
 
     Raises:
         WorkError: the network cannot be written so.
@@ -133,15 +153,19 @@ def write_pt2(network: nn.Module, path: Path, example: Tensor, about: Mapping[st
             program = torch.export.export(network, (example,), dynamic_shapes=_sizes(about))
         except Exception as error:
             raise WorkError(f"{about['title']} cannot be written as pt2: {_first(error)}") from error
+
+    def save(path: Path, told: Mapping[str, Any]) -> None:
         buffer = io.BytesIO()
-        torch.export.save(program, buffer, extra_files={KEY: json.dumps(about)})
-    with atomic(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        with _quiet():
+            torch.export.save(program, buffer, extra_files={KEY: json.dumps(told)})
+        path.write_bytes(buffer.getbuffer())
+
+    return save
 
 
-WRITERS: dict[str, Callable[[nn.Module, Path, Tensor, Mapping[str, Any]], None]] = {
-    "onnx": write_onnx,
-    "pt2": write_pt2,
+TRANSLATORS: dict[str, Callable[[nn.Module, Tensor, Mapping[str, Any]], Save]] = {
+    "onnx": to_onnx,
+    "pt2": to_pt2,
 }
 
 
@@ -154,7 +178,7 @@ def open_exported(path: str | Path) -> Exported:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    open_one = {".onnx": _open_onnx, ".pt2": _open_pt2}.get(path.suffix)
+    open_one = READERS.get(path.suffix.lower().removeprefix("."))
     if open_one is None:
         raise UserError(f"{path}: neither .onnx nor .pt2")
     return open_one(path)
@@ -193,6 +217,9 @@ def _open_pt2(path: Path) -> Exported:
     return Exported(run, _about(path, extra[KEY]))
 
 
+READERS: dict[str, Callable[[Path], Exported]] = {"onnx": _open_onnx, "pt2": _open_pt2}
+
+
 def _about(path: Path, text: Any) -> dict[str, Any]:
     try:
         about = json.loads(text)
@@ -204,16 +231,36 @@ def _about(path: Path, text: Any) -> dict[str, Any]:
         ) from None
 
 
-def largest_difference(network: nn.Module, exported: nn.Module, example: Tensor) -> float:
-    """The largest difference between what a network and its file make of a picture, of the [0, 1] of pictures."""
+@dataclass(frozen=True)
+class Difference:
+    """How far a file's pictures are from its network's.
+
+    Attributes:
+        largest: of all values, of the [0, 1] of pictures.
+        share: of the values, those further apart than `TOLERANCE`, or no numbers, in [0, 1].
+    """
+
+    largest: float
+    share: float
+
+
+def difference(network: nn.Module, exported: nn.Module, pictures: Tensor) -> Difference:
+    """What a network and its file make of pictures, compared.
+
+    Args:
+        network: at test time (`eval`).
+        exported: the file.
+        pictures: (N, 3, H, W) in [0, 1], of a size that both take; they get one at a time.
+    """
     with torch.no_grad():
-        return float((network(example) - exported(example)).abs().max())
+        apart = torch.cat([(network(one[None]) - exported(one[None])).abs() for one in pictures])
+    return Difference(float(apart.max()), float((~(apart <= TOLERANCE)).float().mean()))
 
 
 def _first(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)[:200]
 
 
 @contextlib.contextmanager
@@ -232,4 +279,4 @@ def _quiet() -> Any:
                 logger.setLevel(level)
 
 
-__all__ = ["TOLERANCE", "WRITERS", "Exported", "largest_difference", "open_exported"]
+__all__ = ["READERS", "TOLERANCE", "TRANSLATORS", "Difference", "Exported", "difference", "open_exported"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.bench.case import Body, Setting
-from benchmark.exported import open_exported, write_onnx
+from benchmark.exported import open_exported, to_onnx
 from benchmark.models import create_model
 
 _SIDE = 256
@@ -35,7 +35,7 @@ def _ours(name: str) -> Body:
 def _theirs(name: str, setting: Setting) -> Body:
     path = setting.scratch / f"{name}.onnx"
     about: dict[str, Any] = {"title": name, "size": [_SIDE, _SIDE], "multiple": 1}
-    write_onnx(create_model(name, pretrained="general"), path, _example(), about)
+    to_onnx(create_model(name, pretrained="general"), _example(), about)(path, about)
     return _restores(open_exported(path))
 
 

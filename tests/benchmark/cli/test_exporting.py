@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from benchmark import catalog, create_model, restore
+from benchmark.checkpoints import read_checkpoint
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.exported import TOLERANCE, largest_difference, open_exported
+from benchmark.exported import TOLERANCE, Difference, difference, open_exported, to_onnx
+from esdnet.neurons import IntegerSequence, LeakySequence
 
 PRENET = {"stages": 1, "channels": 4, "residual_blocks": 1}
 ESDNET = {
@@ -49,17 +51,30 @@ def test_a_file_does_what_the_network_does(
     path, network = _weights(tmp_path, name, options)
     out = tmp_path / f"net.{form}"
     assert _export(path, name, options, out, "--format", form, "--size", "32x48") == 0
-    assert "differs from the network" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (
+        "on a picture of noise it differs from the network by" in said and "on a rainy photograph by" in said
+    )
     exported = open_exported(out)
     about = exported.about
+    assert about["tried"]["noise"]["largest"] <= TOLERANCE and set(about["tried"]["photograph"]) == {
+        "largest",
+        "share",
+    }
+    assert out.stat().st_size < 2**20  # no frames of indices, which took several
+    assert [p.name for p in tmp_path.iterdir() if p.suffix not in (".safetensors", f".{form}")] == []
     assert about["size"] == [32, 48] and about["range"] == [0.0, 1.0] and about["name"] == name
     assert about["tile"] == (catalog.network(name).tile or (None,))[0]
     rainy = torch.rand(2, 3, 32, 48)
-    assert largest_difference(network, exported, rainy) <= TOLERANCE
+    assert difference(network, exported, rainy).largest <= TOLERANCE
     with torch.no_grad():
         assert (network(rainy) - rainy).abs().max() > 1e-3  # it does something
     with pytest.raises(UserError, match=r"exported for pictures of \(N, 3, 32, 48\), not \(1, 3, 48, 32\)"):
         exported(torch.rand(1, 3, 48, 32))
+    with pytest.raises(UserError, match=r"floating point in \[0, 1\], not torch.uint8: divide by 255"):
+        exported((255 * rainy).to(torch.uint8))
+    with pytest.raises(UserError, match=r"in \[0, 1\], not up to 2.*: divide by 255"):
+        exported(255 * rainy)
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
@@ -71,10 +86,12 @@ def test_a_file_for_any_size_takes_those_that_fit(form: str, tmp_path: Path, cap
     assert "sides of multiples of 2 pixels" in capsys.readouterr().out
     exported = open_exported(out)
     assert exported.about["size"] is None and exported.about["multiple"] == 2
-    for size in ((16, 42), (70, 18)):
-        assert largest_difference(network, exported, torch.rand(1, 3, *size)) <= TOLERANCE
-    with pytest.raises(UserError, match=r"multiples of 2 of at least 16, not \(1, 3, 17, 32\)"):
-        exported(torch.rand(1, 3, 17, 32))
+    for size in ((16, 42), (70, 18), (17, 33)):
+        assert difference(network, exported, torch.rand(1, 3, *size)).largest <= TOLERANCE
+    with pytest.raises(UserError, match=r"H and W from 16 to 8192, not \(1, 3, 15, 32\)"):
+        exported(torch.rand(1, 3, 15, 32))
+    picture = torch.rand(3, 9, 31)
+    assert torch.allclose(restore(exported, picture), restore(network, picture), atol=TOLERANCE)
     assert _export(path, "nafnet", options, tmp_path / "net.nir", "--format", "nir", "--size", "any") == 2
     assert "a NIR graph has one size" in capsys.readouterr().err
 
@@ -113,6 +130,41 @@ def test_mistakes(words: list[str], said: str, tmp_path: Path, monkeypatch, caps
     ).read_bytes() == b"mine"
 
 
+def test_a_file_is_there_once_it_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = _weights(tmp_path, "prenet", PRENET)
+    monkeypatch.setattr("benchmark.exported.difference", lambda *_: Difference(0.1, 0.2))
+    assert _export(path, "prenet", PRENET, tmp_path / "net.pt2", "--format", "pt2", "--size", "32") == 1
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_an_exported_file_is_no_checkpoint(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"net{suffix}").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    with pytest.raises(UserError, match="exported, not weights"):
+        read_checkpoint(tmp_path / f"net{suffix}")
+
+
+@pytest.mark.parametrize(
+    "neuron", [LeakySequence(), LeakySequence(reset_mechanism="subtract"), IntegerSequence()]
+)
+def test_neurons_fire_alike_in_a_file(neuron: torch.nn.Module, tmp_path: Path) -> None:
+    class Fires(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.neuron = neuron
+
+        def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+            return self.neuron(torch.stack([rainy, 2 * rainy - 0.5, rainy])).mean(0)
+
+    about = {"title": "neurons", "size": [16, 16], "multiple": 1}
+    rainy = torch.rand(1, 3, 16, 16)
+    to_onnx(Fires().eval(), rainy, about)(tmp_path / "net.onnx", about)
+    with torch.no_grad():
+        expected = Fires()(rainy)
+    assert 0 < expected.mean() < 1
+    assert torch.equal((3 * open_exported(tmp_path / "net.onnx")(rainy)).round(), (3 * expected).round())
+
+
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     for name in ("a.onnx", "a.pt2", "a.png"):
         (tmp_path / name).write_bytes(b"no such thing")
@@ -131,6 +183,6 @@ def test_every_network_can_be_exported(name: str, any_size: bool, tmp_path: Path
     words = ("--size", "any" if any_size else str(side))
     assert _export(path, name, dict(entry.embedded), tmp_path / "net.onnx", *words) == 0
     assert (
-        largest_difference(network, open_exported(tmp_path / "net.onnx"), torch.rand(1, 3, side, side))
+        difference(network, open_exported(tmp_path / "net.onnx"), torch.rand(1, 3, side, side)).largest
         <= TOLERANCE
     )
