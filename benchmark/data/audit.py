@@ -17,13 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.cgroup import cores
 from benchmark.data.cache import cache_folder, content_key, read_pair
-from benchmark.data.datasets import Files, PairedImages, open_pairs
 from benchmark.data.images import image_size, list_images, read_image, write_image
 from benchmark.data.layouts import (
     ARCHIVES,
@@ -46,6 +46,9 @@ from benchmark.means import mean_of
 from benchmark.reading import json_of
 from benchmark.sources import code_digest
 from benchmark.text.progress import Bar, bar
+
+if TYPE_CHECKING:
+    from benchmark.data.datasets import PairedImages
 
 Picture = NDArray[np.uint8]
 Bits = NDArray[np.bool_]
@@ -298,6 +301,8 @@ def scenes_trained_on(
     Raises:
         UserError: there is no training split.
     """
+    from benchmark.data.datasets import Files, open_pairs
+
     if spec.rendered:
         trains = pairs_of(spec, root, "train", exclude=exclude)
     else:
@@ -361,6 +366,8 @@ def _upright(looked: Iterable[_Looked]) -> dict[str, bytes]:
 
 
 def _look_at_test(images: PairedImages, index: int) -> _Looked | str:
+    from benchmark.data.datasets import Files
+
     label = f"{images.spec.name}/{images.names[index]}"
     if isinstance(images.source, Files):
         clean = images.source.pairs[index].clean

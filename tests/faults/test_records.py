@@ -218,7 +218,7 @@ def test_versions_of_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_machine_and_nothing_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, str | None] = {"text": "flags : a\nmodel name\t: Some CPU: 3 GHz\nmodel name\t: other\n"}
 
-    def read_text(path: Path) -> str:
+    def read_text(path: Path, **how: str) -> str:
         if told["text"] is None:
             raise FileNotFoundError
         assert str(path) == "/proc/cpuinfo"

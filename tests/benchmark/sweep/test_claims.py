@@ -467,7 +467,7 @@ def test_temporary_files_of_another_machine_of_this_name_are_left_alone(
         files._here.cache_clear()
         with monkeypatch.context() as patch:
             if boot:
-                patch.setattr(Path, "read_text", lambda path, boot=boot: boot)
+                patch.setattr(Path, "read_text", lambda path, boot=boot, **how: boot)
             temporary_name(folder).touch()
     files.this_machine.cache_clear()
     files._here.cache_clear()

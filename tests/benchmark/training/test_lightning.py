@@ -258,7 +258,7 @@ def test_esdnet_is_usable_without_the_suite(tmp_path: Path) -> None:
 CLI = """
 from pytorch_lightning.cli import LightningCLI
 from benchmark import ESDNetModule, RainDataModule, RestorationModule
-LightningCLI(CLASS, RainDataModule)
+LightningCLI(CLASS, RainDataModule, save_config_callback=None)
 """
 
 
