@@ -231,7 +231,8 @@ class AtScore:
 def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -> list[AtScore]:
     """Every spiking network of S1 at every width, against `AGAINST` at the same score; by energy.
 
-    Between two widths the logarithm of the energy of `AGAINST` is taken as linear in its score.
+    Between two widths the logarithm of the energy of `AGAINST` is taken as linear in its score. Of the seeds that all
+    its widths have.
 
     Args:
         study: what is kept.
@@ -239,6 +240,9 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
         silent: energy in µJ without any spike, by row; rows that are not in it are left out.
     """
     rows = {part: _by_seed(study, part, convention) for part in study.rows(*S1)}
+    widths = [told for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told]
+    seeds = set.intersection(*map(set, widths)) if widths else set()
+    rows = {part: {s: at for s, at in told.items() if s in seeds} for part, told in rows.items()}
     points = {part: told for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told}
     others = list(points.values())
     means = [_mean_point(told) for told in others]
@@ -255,7 +259,7 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
             for seed, (score, own) in told.items()
         ]
         ratios = [own / other for own, other in by_seed if other is not None]
-        rate = float(np.mean([run["cost"]["rate"] for run in study.of(*part)]))
+        rate = float(np.mean([run["cost"]["rate"] for run in study.of(*part) if run["seed"] in seeds]))
         meets = None
         if against is not None and against >= silent[row]:
             meets = rate * (against - silent[row]) / (energy - silent[row])

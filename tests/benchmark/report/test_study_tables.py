@@ -339,6 +339,10 @@ def test_a_spiking_network_is_set_beside_the_width_of_nafnet_that_scores_as_high
     assert ours.less is not None and ours.less.mean == pytest.approx(-2, abs=0.1) and ours.width == 20
     assert (above.width, above.less) == (None, None)
     assert below.bounded and below.against_uj == pytest.approx(400) and above.against_uj is None
+    more = kept([["networks", "esdnet"]], "esdnet", 3, 30.0)  # a seed that NAFNet's widths have not
+    more["cost"] = {"energy_uj": 1.0, "energy_lemaire_uj": 1.0, "rate": 1.0}
+    (same,) = (o for o in at_equal_score(Study([*runs, more], SETS), "45nm", silent) if o.label == "ESDNet")
+    assert (same.psnr, same.energy_uj, same.rate) == (whole.psnr, whole.energy_uj, whole.rate)
     table = equal_score_table(of, dict.fromkeys(("45nm", "lemaire"), silent))
     cells = {row.label: row.cells for row in table.rows}
     assert "without any spike" in cells["ESDNet"]["45nm_meets"].reason
