@@ -51,7 +51,7 @@ class Exported(nn.Module):
         self._run, self.about = run, dict(about)
 
     def forward(self, rainy: Tensor) -> Tensor:
-        """Restored pictures; a file for any size pads them to its multiple by reflection, as the network does.
+        """Restored pictures; a file for any size pads them to its multiple by reflection (NAFNet itself: zeros).
 
         Raises:
             UserError: pictures of another size than the file is for, or not floating point in [0, 1].

@@ -25,6 +25,7 @@ from benchmark.files import require_writable
 from benchmark.means import counted
 from benchmark.report import figures as draw
 from benchmark.report.paper import printed
+from benchmark.report.rows import INPUT
 from benchmark.run.costs import counted_costs, full_costs
 from benchmark.run.current import require_current
 from benchmark.run.records import Record
@@ -276,7 +277,7 @@ def comparison_panels(
     """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records, the highest PSNR-Y as the best."""
     rows = {r.title: _row(r, dataset, name) for r in there}
     first = next(iter(rows.values()))
-    panels = [draw.Panel("Rainy input", pair[0], _caption(first, "rainy_"))]
+    panels = [draw.Panel(INPUT, pair[0], _caption(first, "rainy_"))]
     scores = {title: float(rows[title].get("psnr_esdnet", "nan")) for title in restored}
     best = max((s for s in scores.values() if s == s), default=None)
     panels += [

@@ -9,6 +9,7 @@ within `_NEAR` bits and under the eight turns and mirrorings.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -322,8 +323,8 @@ def scenes_trained_on(
         problems = _told(kept)
         if problems is None:
             with _pool(None) as pool:
-                looks = (pool.submit(_look_at_test, images, i) for i in range(len(images)))
-                good, problems = _read_all((look.result() for look in list(looks)), Bar())
+                looks = pool.map(functools.partial(_look_at_test, images), range(len(images)))
+                good, problems = _read_all(looks, Bar())
             scenes = _scenes(_kept(cache, f"scenes {trained_on}"), trains, progress)
             problems += _shown_in_both(images.spec.title, good, scenes)
             write_json(kept, {"problems": problems})

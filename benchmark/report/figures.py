@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.report.rows import INPUT
 from benchmark.report.style import (
     BEST,
     DPI,
@@ -398,7 +399,7 @@ def distributions(
         The files.
     """
     ranked = sorted(rows, key=lambda row: -float(np.mean(row.psnr)))
-    every = [*ranked, Scores("Rainy input", "", rainy)]
+    every = [*ranked, Scores(INPUT, "", rainy)]
     rng = np.random.default_rng(0)  # the dots' jitter
     with drawing(WIDTH, 1.1 + 0.24 * len(every)) as figure:
         axes = figure.add_subplot()

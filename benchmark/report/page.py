@@ -529,9 +529,9 @@ def _drawings(figures: Sequence[Drawn], left: int) -> tuple[dict[Path, dict[str,
             continue
         svg, pdf = figure.path.with_suffix(".svg"), figure.path.with_suffix(".pdf")
         form, src = _looked_at(figure.path, svg)
-        beside = [f"figures/{svg.name}"] if svg.is_file() and form != "svg" else []
+        beside = [_named(svg)] if svg.is_file() and form != "svg" else []
         if len(src) > left:
-            form, src, beside = "", "", [f"figures/{figure.path.name}", *beside]
+            form, src, beside = "", "", [_named(figure.path), *beside]
         left -= len(src)
         found[figure.path] = {**_FIGURE, "src": src, "name": figure.path.stem, "form": form, "beside": beside}
         if pdf.is_file():
@@ -539,12 +539,16 @@ def _drawings(figures: Sequence[Drawn], left: int) -> tuple[dict[Path, dict[str,
     room = left // 4
     for path, data in sorted(pdfs.items(), key=lambda item: len(item[1])):
         if len(data) > room:
-            found[path]["beside"].append(f"figures/{path.stem}.pdf")
+            found[path]["beside"].append(_named(path.with_suffix(".pdf")))
             continue
         room -= len(data)
         left -= len(data)
         found[path]["pdf"] = data
     return found, left
+
+
+def _named(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
 
 
 def _looked_at(png: Path, svg: Path) -> tuple[str, str]:

@@ -240,17 +240,16 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
         silent: energy in µJ without any spike, by row; rows that are not in it are left out.
     """
     rows = {part: _by_seed(study, part, convention) for part in study.rows(*S1)}
-    widths = [told for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told]
-    seeds = set.intersection(*map(set, widths)) if widths else set()
+    widths = [part for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told]
+    seeds = set.intersection(*(set(rows[part]) for part in widths)) if widths else set()
     rows = {part: {s: at for s, at in told.items() if s in seeds} for part, told in rows.items()}
-    points = {part: told for part, told in rows.items() if part[1].partition("@")[0] == AGAINST and told}
-    others = list(points.values())
+    others = [rows[part] for part in widths if seeds]
     means = [_mean_point(told) for told in others]
-    by_energy = sorted(points, key=lambda part: _mean_point(points[part])[1])
+    by_energy = sorted(zip(means, widths, strict=False), key=lambda at: at[0][1])
     found = []
     for part, told in rows.items():
         row = part[1]
-        if row not in silent or not told or not points:
+        if row not in silent or not told:
             continue
         psnr, energy = _mean_point(told)
         against, bounded = _energy_at(means, psnr)
@@ -264,7 +263,7 @@ def at_equal_score(study: Study, convention: str, silent: Mapping[str, float]) -
         if against is not None and against >= silent[row]:
             meets = rate * (against - silent[row]) / (energy - silent[row])
         ends = (min(ratios), max(ratios)) if len(ratios) > 1 else None
-        above = next((other for other in by_energy if _mean_point(points[other])[0] >= psnr), None)
+        above = next((part for (score, _), part in by_energy if score >= psnr), None)
         width = study.of(*above)[0]["options"]["width"] if above else None
         less = study.contrast({part: 1.0, above: -1.0}) if above else None
         found.append(

@@ -352,10 +352,10 @@ def _told_apart(runs: tuple[Planned, ...]) -> tuple[Planned, ...]:
     alike: dict[str, list[set[str]]] = {}
     for run in runs:
         alike.setdefault(run.label, []).append(set(run.words))
+    shared = {label: set.intersection(*words) for label, words in alike.items()}
     found = []
     for run in runs:
-        shared = set.intersection(*alike[run.label])
-        own = [word for word in run.words if word not in shared]
+        own = [word for word in run.words if word not in shared[run.label]]
         found.append(dataclasses.replace(run, label=" ".join([run.label, *own])))
     return tuple(found)
 
