@@ -186,6 +186,7 @@ def measure_dataset(
     """
     from benchmark.cost.inspection import rain_rates, together
     from benchmark.data import DATASETS, open_pairs
+    from benchmark.run.records import shared_provenance, without_folders
 
     embedded = data in DATASETS and DATASETS[data].embedded
     if data in DATASETS and not embedded and not Path(data).exists():
@@ -212,31 +213,56 @@ def measure_dataset(
     lines.append(_line(whole, len(rates)))
     rows = _rows([*rates, whole])
     heads = [Head(title) for title in ("on rain", "background", "ratio", "layers")]
-    found = {"layers": rows, "pairs": of_pairs.tolist()}
+    scenes = pairs.groups[: len(chosen)]
+    differences = {
+        "background": _difference(of_pairs[:, 0] - of_pairs[:, 1], scenes),
+        "without_rain": _difference(of_pairs[:, 0] - of_pairs[:, 2], scenes),
+    }
+    found = {
+        "data": without_folders(data),
+        "tile": tile,
+        "above": above,
+        "share_of_rain": share,
+        "layers": rows,
+        "pairs": [
+            dict(zip(("rain", "background", "without_rain"), pair, strict=True)) for pair in of_pairs.tolist()
+        ],
+        "rain_less": differences,
+        **shared_provenance(),
+    }
     output.give(found, output.frame_of(rows), lambda: grid("", heads, lines))
     more = sum(r.rain > r.background for r in rates)
     print(f"{more} of {len(rates)} layers fire more on rain than on the background")
-    scenes = pairs.groups[: len(chosen)]
-    print(f"rain less background, by picture: {_difference(of_pairs[:, 0] - of_pairs[:, 1], scenes)}")
-    print(f"rain less the same places without it: {_difference(of_pairs[:, 0] - of_pairs[:, 2], scenes)}")
+    print(f"rain less background, by picture: {_told(differences['background'])}")
+    print(f"rain less the same places without it: {_told(differences['without_rain'])}")
 
 
-def _difference(values: NDArray[np.float64], scenes: Sequence[str]) -> str:
-    """A mean over pictures in percentage points, with its interval over scenes."""
+def _difference(values: NDArray[np.float64], scenes: Sequence[str]) -> dict[str, Any] | None:
+    """A mean over pictures in percentage points, with its interval over scenes; None where no picture has both."""
     from benchmark.report.intervals import mean_interval
 
     there = values == values  # NaN: no such place
     own = [scene for scene, has in zip(scenes, there, strict=True) if has]
     if not own:
-        return "no picture has both"
+        return None
     found = mean_interval(100 * values[there], own)
-    told = (
-        found.withheld
-        if found.low is None or found.high is None
-        else f"95 % interval {found.low:+.2f} to {found.high:+.2f}"
-    )
-    several = "" if found.scenes == len(own) else f" of {found.scenes} scenes"
-    return f"{found.mean:+.2f} points ({len(own)} pictures{several}; {told})"
+    return {
+        "points": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "pictures": len(own),
+        "scenes": found.scenes,
+        "withheld": found.withheld,
+    }
+
+
+def _told(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "no picture has both"
+    low, high = found["low"], found["high"]
+    bounds = found["withheld"] if low is None else f"95 % interval {low:+.2f} to {high:+.2f}"
+    several = "" if found["scenes"] == found["pictures"] else f" of {found['scenes']} scenes"
+    return f"{found['points']:+.2f} points ({found['pictures']} pictures{several}; {bounds})"
 
 
 def _line(rate: Rates, layers: int) -> Line:

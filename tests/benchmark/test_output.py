@@ -92,6 +92,28 @@ def test_evaluate_score_inspect_and_cost(checkpoint: Path, small_set: Path, caps
     assert len(layers["names"]) > 20
 
 
+def test_spike_rates_on_rain_hand_over_each_picture_and_what_made_them(capsys) -> None:
+    small = ["dim=2", "time_steps=2", "encoder_blocks=[1,1,1]", "bottleneck_blocks=1", "decoder_blocks=[1,1]"]
+    words = [
+        "inspect",
+        "--model",
+        "esdnet",
+        "--set",
+        *small,
+        "--data",
+        "embedded-light",
+        "--limit",
+        "2",
+        "--json",
+    ]
+    found = _json(capsys, *words)
+    assert len(found["pairs"]) == 1 and set(found["pairs"][0]) == {"rain", "background", "without_rain"}
+    means = [100 * (p["rain"] - p["background"]) for p in found["pairs"]]
+    assert found["rain_less"]["background"]["points"] == pytest.approx(means[0])
+    assert found["rain_less"]["background"]["pictures"] == 1
+    assert found["commit"] and found["command"] and found["machine"]
+
+
 def test_a_training_hands_over_its_figures(tmp_path: Path, capsys) -> None:
     words = ["train", "model=prenet", "data=embedded-light", *TINY, f"out={tmp_path}"]
     found = _json(capsys, *words, "--json")
