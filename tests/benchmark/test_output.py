@@ -103,7 +103,7 @@ def test_spike_rates_on_rain_hand_over_each_picture_and_what_made_them(capsys) -
         "--data",
         "embedded-light",
         "--limit",
-        "2",
+        "1",
         "--json",
     ]
     found = _json(capsys, *words)
