@@ -78,6 +78,12 @@ def _provenance(threads: int) -> dict[str, Any]:
 
 
 def _list(cases: Sequence[Case], studies: Iterable[str]) -> None:
+    rows = [{"case": c.name, "device": c.device, "what": c.what} for c in cases]
+    rows += [{"case": name, "device": "", "what": STUDIES[name]} for name in studies]
+    output.give({"cases": rows}, output.frame_of(rows), lambda: _show_list(cases, studies))
+
+
+def _show_list(cases: Sequence[Case], studies: Iterable[str]) -> None:
     for case in cases:
         wanted = [f"{p.name}{f' ≥ {p.asked:g}×' if p.asked is not None else ''}" for p in case.peers]
         if case.limit is not None:
@@ -175,11 +181,10 @@ def _show(rows: Sequence[results.Row]) -> None:
         for row in rows
     ]
     grid("case", heads, lines)
-    for note in results.notes(rows):
-        print(note)
+    output.remark(*results.notes(rows))
     open_rows = [row for row in rows if row["reached"] is False and not row["profile"]]
     if open_rows:
-        print("What was asked for and not reached is explained by a profile: derain bench --profile")
+        output.remark("What was asked for and not reached is explained by a profile: derain bench --profile")
 
 
 def _study(

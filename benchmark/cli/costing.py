@@ -59,7 +59,9 @@ def cost(options: Namespace) -> int:
     model = _model(options)
     measured = measure_cost(model, options.size, conventions[0], options.images, limit=options.limit)
     weights = f"weights of {options.checkpoint}" if options.checkpoint else "untrained weights"
-    print(f"{options.model} at {options.size}×{options.size}; spike rates on {measured.images}, {weights}")
+    output.remark(
+        f"{options.model} at {options.size}×{options.size}; spike rates on {measured.images}, {weights}"
+    )
     if options.per_layer:
         table = measured.sorted(options.sort) if options.sort else measured.layers
         _give(table, table[list(_SCREEN)].rename(columns=_SCREEN))
@@ -67,14 +69,13 @@ def cost(options: Namespace) -> int:
         table = by_convention(measured, conventions)
         _give(table)
     output.give({"neurobench": measured.neurobench(model)}, None, lambda: None)
-    for line in _remarks(measured, options.model):
-        print(line)
+    output.remark(*_remarks(measured, options.model))
     for form, suffix in (("json", ".json"), ("latex", ".tex")):
         path = getattr(options, form)
         if path is not None and path != output.STDOUT:
             if path.suffix != suffix:
                 raise UserError(f"--{form} {path}: the name must end in {suffix}")
-            print(f"wrote {write(table, path)}")
+            output.wrote([write(table, path)])
     if options.plot is not None:
         _plot(measured, options.plot)
     return 0
@@ -159,7 +160,7 @@ def _plot(measured: Cost, folder: Path) -> None:
     drawn = costs.shares(measured, folder, "energy-shares")
     if measured.accumulates:
         drawn += costs.rates(measured, folder, "spike-rates")
-    print("\n".join(f"wrote {path}" for path in drawn))
+    output.wrote(drawn)
 
 
 def _networks(options: Namespace) -> int:
@@ -187,8 +188,7 @@ def _networks(options: Namespace) -> int:
     import pandas as pd
 
     _give(pd.read_csv(folder / "table1.csv"))
-    for path in [*paths, folder / "provenance.json"]:
-        print(f"wrote {path}")
+    output.wrote([*paths, folder / "provenance.json"])
     return 0
 
 
@@ -280,11 +280,9 @@ def _scalability(options: Namespace) -> int:
         f"Made by `{made['command']}`, commit {commit_in_words(made['commit'])}, on {in_words(made['machine'])}, "
         f"torch {made['versions']['torch']}, {made['date'][:10]}."
     )
-    for suffix in (".md", ".csv", ".tex"):
-        print(f"wrote {write(table, folder / f'scalability{suffix}', preface)}")
+    output.wrote(write(table, folder / f"scalability{suffix}", preface) for suffix in (".md", ".csv", ".tex"))
     families = {n.title: n.family for n in catalog.networks().values()}
-    for path in costs.growth(table, families, folder, "scalability"):
-        print(f"wrote {path}")
+    output.wrote(costs.growth(table, families, folder, "scalability"))
     write_json(folder / "scalability-provenance.json", made)
     kept.forget()
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 from benchmark.cli.loading import asked, listed, loaded
 from benchmark.errors import DiskFull, UserError, printable
 from benchmark.means import identical_note
+from benchmark.text import output
 
 
 def evaluate(options: Namespace) -> int:
@@ -113,8 +114,6 @@ def _give_means(
     tiling: tuple[int | None, int],
     conventions: Iterable[str],
 ) -> None:
-    from benchmark.text import output
-
     tile, overlap = tiling
     how = f"tiles of {tile}, overlap {overlap}" if tile else "whole images"
     output.give(
@@ -193,10 +192,10 @@ def _dry_evaluate(options: Namespace) -> int:
     _require_outputs(options)
     _row_of(options)
     pairs = list_pairs(dataset_spec("folder"), options.data, "test")
-    print(
-        f"{len(pairs)} pairs would be measured, {f'in tiles of {tile}, overlap {overlap}' if tile else 'whole'}"
-    )
+    found = {"pairs": len(pairs), "tile": tile, "overlap": overlap if tile else None}
+    how = f"in tiles of {tile}, overlap {overlap}" if tile else "whole"
+    output.give(found, None, lambda: print(f"{len(pairs)} pairs would be measured, {how}"))
     for what, path in (("one row an image", options.csv), ("the restored pictures", options.save)):
         if path:
-            print(f"{what} would be written to {printable(path)}")
+            output.remark(f"{what} would be written to {printable(path)}")
     return 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
 from benchmark.errors import UserError, WorkError, printable, unknown
+from benchmark.text import output
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,7 +64,7 @@ def export(options: Namespace) -> int:
     if not any_size:
         _require_size(entry, size)
     if weights is None:
-        print("no --checkpoint, and no weights of it ship: random ones, as training starts with")
+        output.remark("no --checkpoint, and no weights of it ship: random ones, as training starts with")
     return _write(options, network, entry, made, None if any_size else size, (tile, overlap), weights)
 
 
@@ -143,40 +144,63 @@ def _write(
     generator = torch.Generator().manual_seed(0)
     example, other = (torch.rand(1, 3, *sides, generator=generator) for sides in (traced, tried))
     if options.format == "nir":
-        return _write_nir(options.out, network, about, example)
-    _say(f"translating {entry.title}: {_sides(size, multiple)}")
+        return _write_nir(options, network, about, example)
+    output.remark(f"translating {entry.title}: {_sides(size, multiple)}")
     save = TRANSLATORS[options.format](network, example, about)
     with atomic(options.out) as temporary:  # which has its name once it was tried
         save(temporary, about)
+        found: dict[str, Difference] = {}
         try:
             exported = READERS[options.format](temporary)
         except UserError as error:
             untried = str(error).replace(str(temporary), str(options.out))
         else:
             untried = ""
-            _say("trying it against the network on a picture of noise and on a rainy photograph")
+            output.remark("trying it against the network on a picture of noise and on a rainy photograph")
             photograph = _tiles(size, multiple)
-            found = {"noise": difference(network, exported, other)}
+            found["noise"] = difference(network, exported, other)
             if entry.family != "Spiking" or found["noise"].share > _OTHER:
                 _require_same(options.out, found["noise"])
             if photograph is not None:
                 found["photograph"] = difference(network, exported, photograph)
-            told = {what: {"largest": f.largest, "share": f.share} for what, f in found.items()}
-            save(temporary, {**about, "tried": {"tolerance": TOLERANCE, **told}})
+            save(temporary, {**about, "tried": {"tolerance": TOLERANCE, **_figures(found)}})
     _tell(options.out, size, multiple)
-    if untried:
-        print(f"not tried: {untried}")
-        return 0
-    print(f"on a picture of noise it differs from the network by {_apart(found['noise'])}")
-    if "photograph" in found:
-        print(f"on a rainy photograph by {_apart(found['photograph'])}")
+
+    def show() -> None:
+        if untried:
+            print(f"not tried: {untried}")
+            return
+        print(f"on a picture of noise it differs from the network by {_apart(found['noise'])}")
+        if "photograph" in found:
+            print(f"on a rainy photograph by {_apart(found['photograph'])}")
+
+    rows = [{"picture": what, **figures, "tolerance": TOLERANCE} for what, figures in _figures(found).items()]
+    tried = {"tolerance": TOLERANCE, **_figures(found)} if found else None
+    _give(options, about, {"tried": tried, "not_tried": untried or None}, rows, show)
     if entry.family == "Spiking" and any(f.share for f in found.values()):
-        print("a neuron whose potential is at its threshold fires or not by how the last bit is rounded")
+        output.remark(
+            "a neuron whose potential is at its threshold fires or not by how the last bit is rounded"
+        )
     return 0
 
 
-def _say(words: str) -> None:
-    print(words, flush=True)
+def _figures(found: Mapping[str, Difference]) -> dict[str, dict[str, float]]:
+    return {what: {"largest": f.largest, "share": f.share} for what, f in found.items()}
+
+
+def _give(
+    options: Namespace,
+    about: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    show: Callable[[], None],
+) -> None:
+    """What was written and how far it is from the network: one row a picture that it was tried on, at least one."""
+    file = {"file": str(options.out), "format": options.format, "bytes": options.out.stat().st_size}
+    told = {key: about[key] for key in ("name", "options", "weights", "size", "multiple") if key in about}
+    output.give(
+        {**file, **told, **measured}, output.frame_of([{**file, **row} for row in rows or [{}]]), show
+    )
 
 
 def _require_same(path: Path, found: Difference) -> None:
@@ -205,7 +229,7 @@ def _tiles(size: Sequence[int] | None, multiple: int) -> Tensor | None:
     try:
         split = render_split(_PHOTOGRAPH[0], "test")
     except UserError as error:
-        print(f"not tried on a photograph: {error}")
+        output.remark(f"not tried on a photograph: {error}")
         return None
     rainy = torch.tensor(split.rainy[split.groups.index(_PHOTOGRAPH[1])]).permute(2, 0, 1)[None] / 255
     if size is None:
@@ -217,23 +241,23 @@ def _tiles(size: Sequence[int] | None, multiple: int) -> Tensor | None:
 
 
 def _tell(path: Path, size: Sequence[int] | None, multiple: int = 1) -> None:
-    print(f"wrote {printable(path)}: {path.stat().st_size / 2**20:.1f} MiB, {_sides(size, multiple)}")
+    output.remark(f"wrote {printable(path)}: {path.stat().st_size / 2**20:.1f} MiB, {_sides(size, multiple)}")
 
 
 def _sides(size: Sequence[int] | None, multiple: int) -> str:
     return f"{size[0]}×{size[1]} pixels" if size is not None else f"sides of multiples of {multiple} pixels"
 
 
-def _write_nir(path: Path, network: nn.Module, about: dict[str, Any], example: Tensor) -> int:
+def _write_nir(options: Namespace, network: nn.Module, about: dict[str, Any], example: Tensor) -> int:
     from benchmark.files import atomic
     from benchmark.neuromorphic import differing_spikes, encoder_graph, write_nir
 
-    height, width = example.shape[-2:]
+    path, (height, width) = options.out, example.shape[-2:]
     graph = encoder_graph(network, (height, width), about)
     differ, of, untried = 0, 0, ""
     with atomic(path) as temporary:  # which has its name once it was tried
         write_nir(graph, temporary)
-        _say("trying it against the network on a picture of noise")
+        output.remark("trying it against the network on a picture of noise")
         try:
             differ, of = differing_spikes(network, temporary, example)
         except UserError as error:
@@ -243,12 +267,15 @@ def _write_nir(path: Path, network: nn.Module, about: dict[str, Any], example: T
                 f"{path}: not written, as {differ:,} of {of:,} spikes differ from the network's on a picture of noise"
             )
     _tell(path, (height, width))
-    print(
+    output.remark(
         "it is the encoder, from the picture to its three levels: NIR has no primitive for what enlarges them"
     )
-    print(
+    tried = None if untried else {"picture": "noise", "spikes": of, "differ": differ}
+    said = (
         f"not tried: {untried}"
         if untried
         else f"on a picture of noise {differ:,} of {of:,} spikes differ from the network's, by snnTorch's reader"
     )
+    rows = [] if tried is None else [tried]
+    _give(options, about, {"tried": tried, "not_tried": untried or None}, rows, lambda: print(said))
     return 0

@@ -38,7 +38,7 @@ def inspect(options: Namespace) -> int:
         require_output("--csv", options.csv, ".csv", inputs)
     network, _, tile, _ = loaded(options)
     if options.checkpoint is None:
-        print("no --checkpoint: the weights are random ones, as training starts with")
+        output.remark("no --checkpoint: the weights are random ones, as training starts with")
     if options.layers:
         return list_layers(network)
     if options.image:
@@ -129,10 +129,27 @@ def draw_image(
     where = f"{rainy_path.name}, {size} × {size} px at ({left}, {top})"
     patches = [("rainy", wet), (title, dry)]
     form = out.suffix[1:]
-    for title_of, seen in draw_patches(network, patches, layer, where, out.parent, out.stem, [form])[0]:
-        steps = ", ".join(f"{r:.1%}" for r in seen.rates.mean((1, 2)))
-        print(f"{title_of:<9} spike rate {seen.rates.mean():.1%} in {seen.layer} (by step: {steps})")
-    print(f"drawn to {out}")
+    done = draw_patches(network, patches, layer, where, out.parent, out.stem, [form])[0]
+    rows: list[dict[str, Any]] = [
+        {
+            "layer": seen.layer,
+            "patch": of,
+            "left": left,
+            "top": top,
+            "size": size,
+            "rate": float(seen.rates.mean()),
+            **{f"rate_{t}": float(rate) for t, rate in enumerate(seen.rates.mean((1, 2)), 1)},
+        }
+        for of, seen in done
+    ]
+
+    def show() -> None:
+        for of, seen in done:
+            steps = ", ".join(f"{r:.1%}" for r in seen.rates.mean((1, 2)))
+            print(f"{of:<9} spike rate {seen.rates.mean():.1%} in {seen.layer} (by step: {steps})")
+
+    output.give({"patches": rows}, output.frame_of(rows), show)
+    output.remark(f"drawn to {out}")
 
 
 def draw_patches(
@@ -201,7 +218,7 @@ def measure_dataset(
         raise UserError(
             f"{data}: {nothing} in it where rain is a difference above {above} of 255; try another --above"
         )
-    print(
+    output.remark(
         f"{data}: {len(chosen)} pairs, {f'windows of {tile} px' if tile else 'whole pictures'}; rain is a difference "
         f"above {above} of 255, {share:.1%} of the pixels"
     )
@@ -230,11 +247,15 @@ def measure_dataset(
         "rain_less": differences,
         **shared_provenance(),
     }
-    output.give(found, output.frame_of(rows), lambda: grid("", heads, lines))
     more = sum(r.rain > r.background for r in rates)
-    print(f"{more} of {len(rates)} layers fire more on rain than on the background")
-    print(f"rain less background, by picture: {_told(differences['background'])}")
-    print(f"rain less the same places without it: {_told(differences['without_rain'])}")
+
+    def show() -> None:
+        grid("", heads, lines)
+        print(f"{more} of {len(rates)} layers fire more on rain than on the background")
+        print(f"rain less background, by picture: {_told(differences['background'])}")
+        print(f"rain less the same places without it: {_told(differences['without_rain'])}")
+
+    output.give(found, output.frame_of(rows), show)
 
 
 def _difference(values: NDArray[np.float64], scenes: Sequence[str]) -> dict[str, Any] | None:

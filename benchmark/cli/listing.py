@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import printable
+from benchmark.text import output
+
+if TYPE_CHECKING:
+    from benchmark.data.audit import Report
+    from benchmark.data.specs import Dataset
 
 
 def models(options: Namespace) -> int:
     """`derain models`."""
     from benchmark import catalog
     from benchmark.report import models as pages
-    from benchmark.text import output
 
     entries = [catalog.network(options.name)] if options.name else list(catalog.networks().values())
 
@@ -31,7 +36,7 @@ def models(options: Namespace) -> int:
 
 
 def data(options: Namespace) -> int:
-    """`derain data check`, `derain data import` and `derain data render`."""
+    """`derain data check`, `derain data list`, `derain data import` and `derain data render`."""
     from benchmark import data as datasets
 
     if options.action == "import":
@@ -44,21 +49,101 @@ def data(options: Namespace) -> int:
         )
         done = "would be written" if options.dry_run else "written"
         out = printable(options.out)
-        print(f"{count} pairs {done} to {out}/input and {out}/target")
+        found = {"pairs": count, "out": str(options.out), "written": not options.dry_run}
+        output.give(
+            found,
+            output.frame_of([found]),
+            lambda: print(f"{count} pairs {done} to {out}/input and {out}/target"),
+        )
         return 0
     report = datasets.check(options.path)
-    print("\n".join(report.lines()))
+    checked = _checked(report)
+    output.give(checked, _parts(checked), lambda: print("\n".join(report.lines())))
     return 1 if report.problems else 0
+
+
+def _checked(report: Report) -> dict[str, Any]:
+    """What an audit found, as plain data."""
+    parts = [
+        {
+            "folder": str(part.folder),
+            "dataset": part.dataset,
+            "split": part.split,
+            "count": part.count,
+            "paired": part.paired,
+            "psnr_y": part.psnr_y,
+            "sizes": [
+                {"width": width, "height": height, "count": count}
+                for (height, width), count in sorted(part.sizes.items(), key=lambda item: -item[1])
+            ],
+        }
+        for part in report.parts
+    ]
+    return {
+        "folder": str(report.path),
+        "dataset": report.dataset,
+        "parts": parts,
+        "problems": report.problems,
+        "remarks": report.remarks,
+        "passed_over": report.passed_over,
+    }
+
+
+def _parts(checked: dict[str, Any]) -> Any:
+    """One row a folder of pairs, its sizes in words."""
+    rows = [
+        {**part, "sizes": " ".join(f"{s['width']}x{s['height']}:{s['count']}" for s in part["sizes"])}
+        for part in checked["parts"]
+    ]
+    return output.frame_of(rows)
 
 
 def _list_datasets(name: str | None) -> int:
     from benchmark.data.specs import DATASETS, OURS, READ, dataset_spec
 
-    if name is None:
-        for entry in DATASETS.values():
+    entries = list(DATASETS.values()) if name is None else [dataset_spec(name)]
+    rows = [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "about": entry.about,
+            "embedded": entry.embedded,
+            "paired": entry.paired,
+            "splits": list(entry.splits),
+            "counts": dict(entry.published),
+            "counts_stated": entry.counts,
+            "trained_on": entry.training,
+            "layout": entry.layout,
+            "overlaps": entry.overlaps,
+            "terms": entry.terms,
+            "where": entry.where,
+            "read": READ if entry.name in OURS and entry.where else None,
+        }
+        for entry in entries
+    ]
+    flat = [
+        {
+            **row,
+            "splits": " ".join(entry.splits),
+            "counts": " ".join(f"{split}:{count}" for split, count in entry.published.items()),
+        }
+        for row, entry in zip(rows, entries, strict=True)
+    ]
+
+    def show() -> None:
+        if name is not None:
+            _show_dataset(entries[0])
+            return
+        for entry in entries:
             print(f"{entry.name:<15} {entry.about}")
-        return 0
-    entry = dataset_spec(name)
+
+    output.give({"datasets": rows}, output.frame_of(flat), show)
+    return 0
+
+
+def _show_dataset(entry: Dataset) -> None:
+    from benchmark.data.specs import OURS, READ
+
     counts = ", ".join(f"{split} {count:,}" for split, count in entry.published.items())
     unknown = "not stated"
     print(f"{entry.title}: {entry.about}")
@@ -69,10 +154,9 @@ def _list_datasets(name: str | None) -> int:
         ("model", f"trained on {entry.training}"),
         ("overlaps", entry.overlaps or "none known"),
         ("terms", entry.terms or unknown),
-        ("where", entry.where + f" (read {READ})" * (name in OURS) if entry.where else unknown),
+        ("where", entry.where + f" (read {READ})" * (entry.name in OURS) if entry.where else unknown),
     ):
         print(f"  {key:<9} {value}")
-    return 0
 
 
 def _import(options: Namespace) -> int:
@@ -81,9 +165,20 @@ def _import(options: Namespace) -> int:
     limits = Limits(int(options.max_size * 2**30), options.max_files, options.max_ratio)
     found = import_archive(options.archive, options.out, limits, dry_run=options.dry_run)
     done = "would be unpacked" if options.dry_run else "unpacked"
-    print(f"{found.files} files, {found.size / 2**20:.1f} MiB, {done} to {printable(options.out)}")
-    if found.report is None:
+    about: dict[str, Any] = {
+        "files": found.files,
+        "bytes": found.size,
+        "out": str(options.out),
+        "unpacked": found.report is not None,
+    }
+    as_data = {**about, "folders": found.folders, "report": found.report and _checked(found.report)}
+
+    def show() -> None:
+        print(f"{found.files} files, {found.size / 2**20:.1f} MiB, {done} to {printable(options.out)}")
+        if found.report is not None:
+            print("\n".join(found.report.lines()))
+            return
         print("\n".join(f"  {printable(folder)}: {count} files" for folder, count in found.folders.items()))
-        return 0
-    print("\n".join(found.report.lines()))
-    return 1 if found.report.problems else 0
+
+    output.give(as_data, output.frame_of([about]), show)
+    return 1 if found.report is not None and found.report.problems else 0

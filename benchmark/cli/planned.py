@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmark.cli.loading import listed
 from benchmark.errors import UserError
+from benchmark.text import output
 
 if TYPE_CHECKING:
     from benchmark.cli.tables import Request
@@ -47,9 +48,21 @@ def ablations(options: Namespace) -> int:
     from benchmark.cli.tables import make_ablations
 
     if options.list:
-        for name in catalog.studies():
-            study = catalog.study(name)
-            print(f"{name:<12} {study.title}: {', '.join(v.label for v in study.variants)}")
+        studies = [catalog.study(name) for name in catalog.studies()]
+        rows = [
+            {"name": s.name, "title": s.title, "model": s.model, "rows": [v.label for v in s.variants]}
+            for s in studies
+        ]
+        flat = [
+            {**row, "rows": " | ".join(v.label for v in s.variants)}
+            for row, s in zip(rows, studies, strict=True)
+        ]
+
+        def show() -> None:
+            for s in studies:
+                print(f"{s.name:<12} {s.title}: {', '.join(v.label for v in s.variants)}")
+
+        output.give({"studies": rows}, output.frame_of(flat), show)
         return 0
     settings = [word for word in options.settings if "=" in word]
     names = [word for word in options.settings if "=" not in word]
@@ -90,7 +103,7 @@ def study(options: Namespace) -> int:
             raise UserError(
                 "derain study PHOTOGRAPHS: the folder of BSDS500; or --draw --out FOLDER of a study"
             )
-        print("\n".join(f"wrote {path}" for path in draw(folder, declared())))
+        output.wrote(draw(folder, declared()))
         return 0
     from benchmark.reading import path
 

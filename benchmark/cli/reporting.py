@@ -21,6 +21,7 @@ from benchmark.report.page import Shown as Look
 from benchmark.report.paper import results
 from benchmark.report.rows import INPUT
 from benchmark.report.rows import about as about_rows
+from benchmark.text import output
 from benchmark.text.table import Table, read_table
 from benchmark.text.words import commit_in_words, several
 
@@ -45,7 +46,7 @@ def make_report(runs: str, recipe: str, models: Sequence[str], out: Path | None)
     path = folder / "report.html"
     write_text(path, page(report))
     size = path.stat().st_size
-    print(f"wrote {path} ({size / 1e6:.1f} MB, one file, nothing else is needed)")
+    output.remark(f"wrote {path} ({size / 1e6:.1f} MB, one file, nothing else is needed)")
     if size > LIMIT:
         problems.append(f"{path} has more than {LIMIT / 1e6:g} MB: fewer networks (--models) make it smaller")
     for problem in problems:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cli.loading import asked, device_named, loaded
 from benchmark.errors import UserError, printable
+from benchmark.text import output
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from benchmark.restoration.restoring import Outcome
     from benchmark.restoration.videos import Encoding
     from benchmark.shipped import Shipped
 
@@ -54,25 +56,60 @@ def restore(options: Namespace) -> int:
         encoding=encoding,
         by=_by(options, ship),
     )
-    for path in outcome.written[:_LISTED] if options.out is None else []:
-        print(printable(path))
-    more = outcome.written[_LISTED:] if options.out is None else []
-    count = f"{len(outcome.written)} restored" + (f" to {printable(options.out)}" if options.out else "")
-    print(f"{count} ({len(more)} more than these)" if more else count)
+    _give(options, outcome, ship)
     for path, used in outcome.tiled.items():
         what = "the whole" if automatic else f"tiles of {tile}"
         insists = " (--tile whole insists)" if automatic else ""
-        print(f"{printable(path)}: in tiles of {used}, as {what} did not fit into memory{insists}")
+        output.remark(f"{printable(path)}: in tiles of {used}, as {what} did not fit into memory{insists}")
     if outcome.passed_over:
-        print(f"passed over, by name neither picture nor video: {_some(outcome.passed_over)}")
+        output.remark(f"passed over, by name neither picture nor video: {_some(outcome.passed_over)}")
     for path, words in outcome.remarks:
-        print(f"{printable(path)}: {words}")
+        output.remark(f"{printable(path)}: {words}")
     for path, reason in [*outcome.lost, *outcome.failed]:
         told = printable(path)
         print(f"derain: {reason if told in reason else f'{told}: {reason}'}", file=sys.stderr)
     if ship is not None:
-        print("\n".join(ship.in_words(automatic and bool(outcome.tiled))))
+        output.remark(*ship.in_words(automatic and bool(outcome.tiled)))
     return 1 if outcome.failed or outcome.lost else 0
+
+
+def _give(options: Namespace, outcome: Outcome, ship: Shipped | None) -> None:
+    """What was restored: names and how many for people, as data with sizes in pixels and bytes, and seconds."""
+    rows = [
+        {
+            "input": str(one.source),
+            "output": str(one.destination),
+            "width": one.width,
+            "height": one.height,
+            "frames": one.frames,
+            "tile": one.tile,
+            "seconds": round(one.seconds, 3),
+            "bytes": one.destination.stat().st_size,
+        }
+        for one in outcome.done
+    ]
+    found = {
+        "network": options.model if ship is None else ship.network,
+        "weights": str(options.checkpoint) if ship is None else ship.name,
+        "restored": rows,
+        "failed": _told(outcome.failed),
+        "lost": _told(outcome.lost),
+        "remarks": _told(outcome.remarks),
+        "passed_over": [str(path) for path in outcome.passed_over],
+    }
+
+    def show() -> None:
+        for path in outcome.written[:_LISTED] if options.out is None else []:
+            print(printable(path))
+        more = outcome.written[_LISTED:] if options.out is None else []
+        count = f"{len(outcome.written)} restored" + (f" to {printable(options.out)}" if options.out else "")
+        print(f"{count} ({len(more)} more than these)" if more else count)
+
+    output.give(found, output.frame_of(rows), show)
+
+
+def _told(lines: Sequence[tuple[Path, str]]) -> list[dict[str, str]]:
+    return [{"input": str(path), "reason": words} for path, words in lines]
 
 
 def _encoding(options: Namespace) -> Encoding:
@@ -103,9 +140,10 @@ def _by(options: Namespace, ship: Shipped | None) -> str:
 
 
 def _dry_restore(options: Namespace, ship: Shipped | None) -> int:
-    from benchmark.restoration.restoring import planned
+    from benchmark.restoration.places import planned
 
     asked(options)
+    rows, lines = [], []
     for source, destination in planned(options.inputs, options.out, _encoding(options), _by(options, ship)):
         there = "" if not destination.exists() else ", which would be replaced"
         if there and options.only_missing:
@@ -114,7 +152,9 @@ def _dry_restore(options: Namespace, ship: Shipped | None) -> int:
             raise UserError(
                 f"{destination} exists already: give another output folder, --overwrite or --only-missing"
             )
-        print(f"{printable(source)} would be restored to {printable(destination)}{there}")
+        rows.append({"input": str(source), "output": str(destination), "replaced": bool(there)})
+        lines.append(f"{printable(source)} would be restored to {printable(destination)}{there}")
+    output.give({"planned": rows}, output.frame_of(rows), lambda: print("\n".join(lines)))
     return 0
 
 

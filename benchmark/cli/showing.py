@@ -31,6 +31,7 @@ from benchmark.run.current import require_current
 from benchmark.run.records import Record
 from benchmark.sweep.plan import table_datasets
 from benchmark.sweep.rows import FOLDER as RELEASED
+from benchmark.text import output
 
 COMPARED = 2  # test pictures of each set that comparisons show
 
@@ -136,7 +137,7 @@ def make_figures(runs: str, recipe: str, models: Sequence[str], out: Path | None
     folder = out or Path(runs) / "figures" / recipe
     require_writable(folder)
     paths, problems = figures(found, Path(runs), folder)
-    print("\n".join(f"wrote {p}" for p in paths))
+    output.wrote(paths)
     for problem in problems:
         print(f"derain: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -27,6 +27,7 @@ from benchmark.run.records import FAILURE, read_record, without_folders
 from benchmark.run.states import DONE
 from benchmark.spec import STUDY
 from benchmark.sweep.plan import Plan, Planned, Planner, unique, words_of
+from benchmark.text import output
 from benchmark.text.escapes import write_csv
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ def make_study(
         return 0
     states = {} if only_draw else do(plan, request)
     keep(every, request.folder)
-    print("\n".join(f"wrote {path}" for path in draw(request.folder, study)))
+    output.wrote(draw(request.folder, study))
     return int(any(state.name != DONE for state in states.values()))
 
 

@@ -450,7 +450,7 @@ def _make(request: Request, heading: planfile.Heading, plan: plans.Plan) -> int:
     if request.save_plan is not None:
         planfile.save(request.save_plan, heading, plan.runs, f"Made by: {command_line()}")
         rows = f" and {len(asked.rows)} rows that nobody trained here" if asked is not None else ""
-        print(
+        output.remark(
             f"wrote {request.save_plan}: {len(plan.runs)} runs{rows}; to do it: derain run {request.save_plan}"
         )
         return 0
@@ -461,12 +461,12 @@ def _make(request: Request, heading: planfile.Heading, plan: plans.Plan) -> int:
         if plan.runs:
             show_plan(plan, request.executor, Path(request.runs), request.retry, request.measure)
         if asked is not None:
-            print("\n".join(given_rows.in_words(asked)))
+            output.remark(*given_rows.in_words(asked))
         return 0
     require_writable(request.folder)
     states = do(plan, request)
     measured = given_rows.do(asked) if asked is not None else Measured()
-    print("\n".join(f"wrote {p}" for p in _draw(request, heading, plan, asked, measured)))
+    output.wrote(_draw(request, heading, plan, asked, measured))
     return max(_report(plan, states), int(bool(measured.failures)))
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import Stop, UserError, stop_signals
 from benchmark.launch import require_loggers
+from benchmark.text import output
 from benchmark.text.progress import bar
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def config(options: Namespace) -> int:
     if getattr(options, "schema", False):  # `derain train --dry-run` shows what this does
         from benchmark.spec.resolve import schema
 
-        print(json.dumps(schema(), indent=1, ensure_ascii=False))
+        found = schema()
+        output.give(found, None, lambda: print(json.dumps(found, indent=1, ensure_ascii=False)))
         return 0
     of_file = _words_of_file(options)
     resolved = resolve([*of_file, *options.settings])
@@ -37,9 +39,14 @@ def config(options: Namespace) -> int:
     values |= {k: os.environ[w.split()[1]] for k, w in where.items() if w.startswith("environment ")}
     words = {key: f"{key}={written(value)}" for key, value in values.items()}
     width = max(map(len, words.values()))
-    print(f"# identity {resolved.identity}")
-    for key, word in words.items():
-        print(f"{word:<{width}}  # {where[key]}")
+    rows = [{"setting": key, "value": written(value), "from": where[key]} for key, value in values.items()]
+
+    def show() -> None:
+        print(f"# identity {resolved.identity}")
+        for key, word in words.items():
+            print(f"{word:<{width}}  # {where[key]}")
+
+    output.give({"identity": resolved.identity, "settings": rows}, output.frame_of(rows), show)
     return 0
 
 
@@ -60,7 +67,9 @@ def train(options: Namespace) -> int:
         folder = resolved.folder
         begun = (folder / "checkpoints" / "last.ckpt").is_file()
         state = "is done in" if find_record(resolved) else "would go on in" if begun else "would be done in"
-        print(f"# this run {state} {folder}")
+        output.give(
+            {"run": state, "folder": str(folder)}, None, lambda: print(f"# this run {state} {folder}")
+        )
         return config(options)
     _require_root(resolved)
     require_loggers(resolved)
@@ -68,8 +77,6 @@ def train(options: Namespace) -> int:
 
     with _stopping(), _training_bar() as (progress, log):
         record = execute(resolved, progress, log=log)
-    from benchmark.text import output
-
     place = resolved.folder / RECORD
     means = {dataset: result["mean"] for dataset, result in record["results"].items()}
 
@@ -85,8 +92,8 @@ def train(options: Namespace) -> int:
         {"results": means, "missing": record["missing"], "record": str(place)}, output.frame_of(rows), show
     )
     for dataset, reason in record["missing"].items():
-        print(f"{dataset}: not tested: {reason}")
-    print(f"record: {place}")
+        output.remark(f"{dataset}: not tested: {reason}")
+    output.remark(f"record: {place}")
     return 0
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.errors import DiskFull, OutOfMemory, UserError, WorkError, out_of_memory, printable
-from benchmark.files import real
 from benchmark.metrics.fidelity import to_8_bit
 from benchmark.restoration.memory import OVERLAP, choose_tile, looks_at_all
+from benchmark.restoration.places import Job, is_video, plan_of, refuse_overwriting
 from benchmark.restoration.tiling import SMALLEST, Progress, restore
 from benchmark.restoration.together import fits_together, restore_together, times_the_whole
-from benchmark.restoration.videos import VIDEO_EXTENSIONS, Encoding, look_through, restore_video
+from benchmark.restoration.videos import Encoding, look_through, restore_video
 from benchmark.restoration.writing import write_restored
 from benchmark.text.words import duration
 
@@ -31,9 +28,6 @@ if TYPE_CHECKING:
 
 Picture = NDArray[np.uint8]
 Tile = int | Literal["auto"] | None
-
-RESULT = "-derained"
-"""What is put to the name of an input to make that of its result beside it, before it perhaps who made it."""
 
 # tried in turn when a whole picture does not fit into memory
 _SMALLER_TILES = (768, 384, 192, 96)
@@ -45,12 +39,34 @@ _LARGE, _TELLING = (
 _GAP = 8  # pixels of white between the two pictures of a comparison
 
 
+@dataclass(frozen=True)
+class Done:
+    """A picture or video that was restored.
+
+    Attributes:
+        source: the input.
+        destination: the result, which was written now or, with `only_missing`, before.
+        width, height: pixels as it is seen, upright.
+        frames: of a video; None: a picture.
+        tile: side of the tiles in pixels; None: whole.
+        seconds: from its reading to its writing.
+    """
+
+    source: Path
+    destination: Path
+    width: int
+    height: int
+    frames: int | None
+    tile: int | None
+    seconds: float
+
+
 @dataclass
 class Outcome:
     """What `restore_files` did: the pictures written, and the inputs that failed with the reason in one
     line."""
 
-    written: list[Path] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     tiled: dict[Path, int] = field(
         default_factory=dict
@@ -63,18 +79,10 @@ class Outcome:
         default_factory=list
     )  # in input folders: by name no picture, or not listed
 
-
-@dataclass(frozen=True)
-class _Job:
-    """A picture or video, where its result goes, and where the comparison goes if there is one."""
-
-    source: Path
-    destination: Path
-    beside: Path
-
-    def results(self, compare: bool) -> list[Path]:
-        """What it writes."""
-        return [self.destination, self.beside] if compare else [self.destination]
+    @property
+    def written(self) -> list[Path]:
+        """The results."""
+        return [one.destination for one in self.done]
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ def restore_files(
 
     outcome = Outcome()
     encoding = encoding or Encoding()
-    jobs, roots = _plan(inputs, None if out is None else Path(out), encoding, outcome.passed_over, by)
+    jobs, roots = plan_of(inputs, None if out is None else Path(out), encoding, outcome.passed_over, by)
     how = _How(tile, overlap, batch, overwrite, only_missing, compare, encoding)
     if compare:
         clash = {job.destination for job in jobs} & {job.beside for job in jobs}
@@ -155,19 +163,23 @@ def restore_files(
             )
     if only_missing:
         jobs = [job for job in jobs if not all(path.exists() for path in job.results(compare))]
-    _refuse_overwriting(jobs, overwrite, compare, only_missing)
+    refuse_overwriting(jobs, overwrite, compare, only_missing)
     for root in roots:
         require_writable(root)
     if device is not None:
         model = model.to(device)
     with _Bars(progress, jobs) as bars:
         for position, job in enumerate(jobs):
+            began = time.perf_counter()
             try:
-                if _is_video(job.source):
-                    used = _restore_video(model, job, how, bars, bars.begin(position, "frame"), outcome)
+                if is_video(job.source):
+                    size, used = _restore_video(model, job, how, bars, bars.begin(position, "frame"), outcome)
                 else:
                     expected = bars.expected(model, job, how)
-                    used = _restore_file(model, job, how, bars.begin(position, "tile", expected), outcome)
+                    began = time.perf_counter()
+                    size, used = _restore_file(
+                        model, job, how, bars.begin(position, "tile", expected), outcome
+                    )
             except _Abort as abort:
                 raise _told(abort.cause, jobs, how) from None
             except DiskFull as full:
@@ -179,7 +191,8 @@ def restore_files(
                     raise
                 outcome.failed.append((job.source, "out of memory: make it smaller first"))
             else:
-                outcome.written.append(job.destination)
+                taken = time.perf_counter() - began
+                outcome.done.append(Done(job.source, job.destination, *size, used, taken))
                 if used is not None and used != tile:
                     outcome.tiled[job.source] = used
             bars.end(position)
@@ -189,7 +202,7 @@ def restore_files(
 class _Bars:
     """Bars on standard error: over the inputs, and over the tiles or frames of the one in hand."""
 
-    def __init__(self, shown: bool, jobs: Sequence[_Job]) -> None:
+    def __init__(self, shown: bool, jobs: Sequence[Job]) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -223,7 +236,7 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def expected(self, model: nn.Module, job: _Job, how: _How) -> float:
+    def expected(self, model: nn.Module, job: Job, how: _How) -> float:
         """Seconds that a picture will take, 0 where that is not known or not worth knowing."""
         from benchmark.data.images import image_size
 
@@ -276,142 +289,6 @@ class _Bars:
             self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def _is_video(source: Path) -> bool:
-    return source.suffix.lower() in VIDEO_EXTENSIONS
-
-
-def planned(
-    inputs: Iterable[Path | str], out: Path | None = None, encoding: Encoding | None = None, by: str = ""
-) -> list[tuple[Path, Path]]:
-    """Which picture goes where: (source, destination) for every picture and video of `inputs`, each once.
-
-    Pictures inside `out` are left out where `out` lies inside an input folder: they are results.
-
-    Raises:
-        UserError: an input that does not exist, no picture at all, two inputs for one output.
-    """
-    return [
-        (job.source, job.destination) for job in _plan(list(inputs), out, encoding or Encoding(), [], by)[0]
-    ]
-
-
-def _plan(
-    inputs: Sequence[Path | str], out: Path | None, encoding: Encoding, passed_over: list[Path], by: str
-) -> tuple[list[_Job], list[Path]]:
-    """The jobs, and the folders below which they write."""
-    ending = f"-{by}{RESULT}" if by else RESULT
-    sources: dict[Path, Path] = {}  # resolved → as given, so that a picture named twice is restored once
-    places: dict[Path, tuple[Path, Path]] = {}  # resolved → folder of results and name in it
-    for given in inputs:
-        for source, root, name in _pictures(Path(given), out, passed_over, ending):
-            resolved = real(source)
-            if resolved not in sources:
-                sources[resolved], places[resolved] = source, (root, name)
-    if not sources:
-        raise UserError(f"no pictures in {', '.join(map(str, inputs)) or 'nothing'}")
-    taken = Counter(root / name.with_suffix(_extension(name, encoding)) for root, name in places.values())
-    jobs: list[_Job] = []
-    used: dict[Path, Path] = {}
-    for resolved, (root, name) in places.items():
-        extension = _extension(name, encoding)
-        short = name.with_suffix(extension)
-        if taken[root / short] > 1:
-            short = name.with_name(f"{name.name}{extension}")
-        if out is None and root == sources[resolved].parent:  # a file by itself, not one of a folder
-            destination = root / short.with_stem(short.stem + ending)
-            beside = root / short.with_stem(f"{short.stem}-compare{ending}")
-        else:
-            destination, beside = root / short, root / "compare" / short
-        if destination in used:
-            raise UserError(
-                f"{used[destination]} and {sources[resolved]} would both be written to {destination}: "
-                "restore them into different folders"
-            )
-        used[destination] = sources[resolved]
-        jobs.append(_Job(sources[resolved], destination, beside))
-    if out is None:  # `derain restore *`, a second time, by whatever network
-        given_names = {job.source.parent / n for job in jobs for n in (job.source.stem, job.source.name)}
-        jobs = [job for job in jobs if not _made_of(job.source, given_names)]
-    return jobs, list(dict.fromkeys(root for root, _ in places.values()))
-
-
-def _made_of(source: Path, others: Collection[Path]) -> bool:
-    """Whether a picture has the name of a result of one of the others: theirs, more words perhaps, `-derained`."""
-    if not source.stem.endswith(RESULT):
-        return False
-    words = source.stem.removesuffix(RESULT).split("-")
-    return any(source.with_name("-".join(words[:n])) in others for n in range(1, len(words) + 1))
-
-
-def _extension(name: Path, encoding: Encoding) -> str:
-    return encoding.extension if _is_video(name) else ".png"
-
-
-def _pictures(
-    given: Path, out: Path | None, passed_over: list[Path], ending: str
-) -> list[tuple[Path, Path, Path]]:
-    """The pictures that an argument stands for, each with its folder of results and its name in there."""
-    from benchmark.data.images import EXTENSIONS, natural_key
-
-    if given.is_dir():
-        if out is not None and real(out) == real(given):
-            raise UserError(
-                f"{out} is an input folder, where results would be taken for inputs the next time: "
-                "give another --out, or none (they go beside it)"
-            )
-        found: list[Path] = []
-        unreadable: Callable[[OSError], None] = lambda e: passed_over.append(Path(e.filename))  # noqa: E731
-        for folder, subfolders, files in os.walk(given, onerror=unreadable):
-            here = Path(folder)
-            subfolders[:] = [
-                s
-                for s in sorted(subfolders)
-                if not s.startswith(".")
-                and not s.endswith(RESULT)
-                and (out is None or real(here / s) != real(out))
-            ]
-            for name in sorted(files):
-                path = here / name
-                if name.startswith(".") or path.stem.endswith(RESULT):
-                    continue
-                (found if path.suffix.lower() in EXTENSIONS | VIDEO_EXTENSIONS else passed_over).append(path)
-        if not found:
-            raise UserError(f"{given}: no pictures in this folder")
-        found.sort(key=lambda path: natural_key(str(path)))
-        root = _folder_beside(given, ending) if out is None else out
-        return [(path, root, path.relative_to(given)) for path in found]
-    if given.exists() or given.is_symlink():  # a link to nothing is told when its turn comes
-        return [(given, given.parent if out is None else out, Path(given.name))]
-    matches = sorted(glob.glob(str(given), recursive=True), key=natural_key)  # noqa: PTH207
-    if not matches:
-        raise UserError(f"{given}: no such file or folder")
-    chosen = [m for m in map(Path, matches) if not (m.stem.endswith(RESULT) and len(matches) > 1)]
-    return [picture for match in chosen for picture in _pictures(match, out, passed_over, ending)]
-
-
-def _folder_beside(given: Path, ending: str) -> Path:
-    """Where the results of a folder go."""
-    folder = given if given.name not in ("", "..") else real(given)
-    if not folder.name:
-        raise UserError(f"{given}: there is no place beside this folder: give --out FOLDER")
-    return folder.with_name(folder.name + ending)
-
-
-def _refuse_overwriting(jobs: Sequence[_Job], overwrite: bool, compare: bool, only_missing: bool) -> None:
-    sources = {real(job.source) for job in jobs}
-    written = [path for job in jobs for path in job.results(compare)]
-    existing = [path for path in written if path.exists()]
-    for path in existing:
-        if real(path) in sources:
-            raise UserError(f"{path} is an input and would be overwritten: give another output folder")
-    if existing and not (overwrite or only_missing):
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UserError(
-            f"{existing[0]}{more} exists already: give another output folder, --overwrite to replace it, or "
-            "--only-missing to restore the others"
-        )
-
-
 class _Abort(Exception):  # noqa: N818
     """Going on makes no sense: the disk is full."""
 
@@ -419,7 +296,7 @@ class _Abort(Exception):  # noqa: N818
         self.cause = cause
 
 
-def _told(error: WorkError, jobs: Sequence[_Job], how: _How) -> WorkError:
+def _told(error: WorkError, jobs: Sequence[Job], how: _How) -> WorkError:
     """A full disk, with words that work once there is room: what was restored would be in the way."""
     done = sum(job.destination.exists() for job in jobs)
     if not isinstance(error, DiskFull) or how.overwrite or not done:
@@ -427,8 +304,13 @@ def _told(error: WorkError, jobs: Sequence[_Job], how: _How) -> WorkError:
     return error.then(f"run it again with --only-missing ({done} of {len(jobs)} are restored)")
 
 
-def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress, outcome: Outcome) -> int | None:
-    """Restore a picture; returns the tile that was used."""
+_Size = tuple[int, int, int | None]  # width, height, and a video's frames
+
+
+def _restore_file(
+    model: nn.Module, job: Job, how: _How, progress: Progress, outcome: Outcome
+) -> tuple[_Size, int | None]:
+    """Restore a picture; returns its size and the tile that was used."""
     from benchmark.data.images import read_content, write_image
 
     source, destination = job.source, job.destination
@@ -442,7 +324,7 @@ def _restore_file(model: nn.Module, job: _Job, how: _How, progress: Progress, ou
     except WorkError as error:
         raise _Abort(error) from error
     outcome.remarks += [(source, words) for words in made.remarks]
-    return made.tile
+    return (made.rainy.shape[1], made.rainy.shape[0], None), made.tile
 
 
 @dataclass(frozen=True)
@@ -518,13 +400,13 @@ def _apart(model: nn.Module, pixels: Picture, tile: int) -> bool:
 
 def _restore_video(
     model: nn.Module,
-    job: _Job,
+    job: Job,
     how: _How,
     bars: _Bars,
     progress: Callable[[float, int], None],
     outcome: Outcome,
-) -> int | None:
-    """Restore a video frame by frame; returns the tile that was used."""
+) -> tuple[_Size, int | None]:
+    """Restore a video frame by frame; returns its size and the tile that was used."""
     clip = look_through(job.source, progress)
     speed = _speed(model, how, clip.height, clip.width) * _times(model, how, clip.height, clip.width)
     taken = duration(speed * clip.height * clip.width * clip.frames)
@@ -552,7 +434,7 @@ def _restore_video(
     lost = restore_video(clip, job.destination, one, how.encoding, beside, side_by_side)
     outcome.lost += [(job.source, words) for words in lost]
     outcome.remarks += [(job.source, words) for words in clip.remarks]
-    return tile if isinstance(tile, int) else None
+    return (clip.width, clip.height, done), tile if isinstance(tile, int) else None
 
 
 def _speed(model: nn.Module, how: _How, height: int, width: int) -> float:

@@ -22,6 +22,7 @@ from benchmark.run.records import command_line
 from benchmark.run.tracking import has_key, project
 from benchmark.sweep import planfile
 from benchmark.sweep.plan import Planned, Planner, unique
+from benchmark.text.output import remark
 
 METHODS = ("grid", "random", "bayes")
 FOLDER = Path(__file__).resolve().parents[1] / "sweeps"
@@ -203,5 +204,5 @@ def save_plan(name_or_path: str, path: Path) -> int:
         tables=[], data=None, recipe=recipes.pop() if len(recipes) == 1 else "embedded"
     )
     planfile.save(path, heading, runs, f"Made by: {command_line()}")
-    print(f"wrote {path}: {len(runs)} runs; to do it: derain run {path}")
+    remark(f"wrote {path}: {len(runs)} runs; to do it: derain run {path}")
     return 0

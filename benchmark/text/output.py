@@ -1,4 +1,4 @@
-"""Where a command's figures go: printed for people, or as JSON or CSV, alone on the standard output."""
+"""Where a command's figures go: for people, or as JSON or CSV alone on the standard output; and its remarks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -28,9 +28,14 @@ _BEGINNINGS = {  # what the tables of commands begin with, by which one is known
     "evaluate": ("name,width,height,",),
     "inspect": ("layer",),
     "bench": ("case,",),
-    "train": ("dataset,",),
+    "ablations": ("name,title,", *_TABLE),
+    "train": ("dataset,", "setting,"),
+    "config": ("setting,",),
     "cost": ("convention,", "name,", "network,"),
-    **dict.fromkeys(("table", "ablations", "run", "study"), _TABLE),
+    "data": ("folder,", "name,title,", "files,", "pairs,"),
+    "restore": ("input,",),
+    "export": ("file,",),
+    **dict.fromkeys(("table", "run", "study"), _TABLE),
 }
 
 
@@ -39,6 +44,7 @@ class _Figures:
     """What a command has given out."""
 
     machine: bool  # whether the standard output is for JSON or CSV alone
+    quiet: bool = False  # whether nothing beside the figures is wanted
     values: dict[str, Any] = field(default_factory=dict)
     rows: Callable[[], pd.DataFrame] | None = None
 
@@ -63,7 +69,7 @@ def output(options: Namespace) -> Iterator[None]:
         from benchmark.files import require_table
 
         require_table(csv, f"derain {options.command}", *_BEGINNINGS.get(options.command, ()))
-    found = _Figures(as_json or csv == STDOUT)
+    found = _Figures(as_json or csv == STDOUT, getattr(options, "quiet", False))
     token = _figures.set(found)
     stdout = sys.stdout
     try:
@@ -87,7 +93,8 @@ def _write(found: _Figures, as_json: bool, csv: Path | None, stdout: Any) -> Non
             stdout.write(text)
         else:
             write_text(csv, text)
-            print(f"wrote {printable(csv)}", file=sys.stderr if found.machine else stdout)
+            if not found.quiet:
+                print(f"wrote {printable(csv)}", file=sys.stderr if found.machine else stdout)
     if as_json:
         from benchmark.files import plain
 
@@ -114,8 +121,24 @@ def give(values: dict[str, Any], rows: Callable[[], pd.DataFrame] | None, show: 
     show()
 
 
+def remark(*lines: str) -> None:
+    """Lines beside the figures, for people: on the standard output; where that is for JSON or CSV, on the error.
+
+    With --quiet they are not wanted.
+    """
+    found = _figures.get()
+    if found is None or not found.quiet:
+        for line in lines:
+            print(line, flush=True)
+
+
+def wrote(paths: Iterable[Path]) -> None:
+    """Remark on the files that were written."""
+    remark(*(f"wrote {printable(path)}" for path in paths))
+
+
 def tables(shown: Sequence[Table]) -> None:
-    """Tables of figures, the main one first: that is the one of --csv."""
+    """Tables of figures, the main one first: that is the one of --csv. With --quiet without the notes beneath them."""
     from benchmark.text.table import frame
     from benchmark.text.terminal import show
 
@@ -124,7 +147,7 @@ def tables(shown: Sequence[Table]) -> None:
 
     def print_all() -> None:
         for table in shown:
-            show(table)
+            show(dataclasses.replace(table, notes=()) if found is not None and found.quiet else table)
 
     as_data = [dataclasses.asdict(table) for table in shown]
     give({"tables": [*before, *as_data]}, (lambda: frame(shown[0])) if shown else None, print_all)
@@ -146,4 +169,4 @@ def is_output(path: Path | None) -> bool:
     return path is not None and path != STDOUT
 
 
-__all__ = ["STDOUT", "frame_of", "give", "is_output", "output", "tables"]
+__all__ = ["STDOUT", "frame_of", "give", "is_output", "output", "remark", "tables", "wrote"]

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.files import write_failure
-from benchmark.restoration.restoring import planned
+from benchmark.restoration.places import planned
 
 
 def picture(path: Path, height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:

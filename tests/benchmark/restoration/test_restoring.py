@@ -10,8 +10,9 @@ from PIL import Image, ImageCms
 from torch import nn
 
 from benchmark.errors import UserError, WorkError
-from benchmark.restoration import restoring
-from benchmark.restoration.restoring import planned, restore_files
+from benchmark.restoration import places, restoring
+from benchmark.restoration.places import planned
+from benchmark.restoration.restoring import restore_files
 
 
 class Invert(nn.Module):
@@ -235,7 +236,7 @@ def test_a_whole_picture_has_a_time_left_too(tmp_path: Path, monkeypatch: pytest
         picture(tmp_path / name, 1000, width)
     (tmp_path / "bad.png").write_bytes(b"no picture")
     jobs = [
-        restoring._Job(tmp_path / n, tmp_path / "out" / n, tmp_path / n)
+        places.Job(tmp_path / n, tmp_path / "out" / n, tmp_path / n)
         for n in ("large.png", "small.png", "bad.png")
     ]
     how = restoring._How(None, 8, None, False, False, False, restoring.Encoding())
