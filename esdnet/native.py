@@ -126,6 +126,10 @@ def compiler() -> str | None:
     return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
+asked: dict[str, bool] = {}
+"""The C files that this process asked for, and whether their compiled functions serve."""
+
+
 @functools.cache
 def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     """The functions of one C file beside this, or None. `DERAIN_NATIVE=0` keeps them from being used.
@@ -133,6 +137,12 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
     What was compiled is kept in a folder of this user's own (`esdnet.owned`), with a digest; what is not whole, or
     might be somebody else's, is compiled anew. Where there is no such folder it is compiled for this process alone.
     """
+    found = _compiled(file, options)
+    asked[Path(file).name] = asked.get(Path(file).name, False) or found is not None
+    return found
+
+
+def _compiled(file: str, options: tuple[str, ...]) -> ctypes.CDLL | None:
     with_what = compiler()
     if os.environ.get("DERAIN_NATIVE") == "0" or not with_what:
         return None
@@ -147,7 +157,7 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
         warnings.warn(
             f"{owned.cache() or 'no home'}: no folder there that this user alone can write to: kernels are compiled "
             "anew in every process (DERAIN_CACHE names another)",
-            stacklevel=2,
+            stacklevel=3,
         )
     try:
         code = None if kept is None else owned.unsealed(key, kept)
@@ -157,7 +167,7 @@ def compiled(file: str, *options: str) -> ctypes.CDLL | None:
                 _keep(kept, owned.seal(key, code))
         return owned.load(code, folder)
     except (OSError, subprocess.SubprocessError) as error:
-        warnings.warn(f"{file} is not compiled, torch's operations serve: {with_what}: {error}", stacklevel=2)
+        warnings.warn(f"{file} is not compiled, torch's operations serve: {with_what}: {error}", stacklevel=3)
         return None
 
 

@@ -203,25 +203,47 @@ def told() -> Iterator[None]:
         yield
     finally:
         said = [f"took {time.monotonic() - began:.1f} s"]
-        peak = _peak()
+        peak, others = _peak()
         if peak:
             said.append(f"at most {peak / _GIB:.2f} GiB of memory")
+        if others > _SMALL:
+            said.append(f"at most {others / _GIB:.2f} GiB in a process that it started")
         torch = sys.modules.get("torch")
         if torch is not None:
             where = "a GPU seen" if torch.cuda.is_available() else "no GPU"
             said.append(f"torch {torch.__version__}, {several(torch.get_num_threads(), 'thread')}, {where}")
-            native = sys.modules.get("esdnet.native")
-            if native is not None:
-                made = native.compiled.cache_info().currsize
-                said.append(f"{made} compiled kernels asked for" if made else "no compiled kernel asked for")
+            said.append(_kernels_used())
         print("derain: " + "; ".join(said), file=sys.stderr)
 
 
-def _peak() -> int | None:
-    """Bytes of main memory that this process held at most."""
+_SMALL = 2**27  # bytes: a compiler, git
+_KERNELS = {
+    "native.c": "neurons",
+    "winograd.c": "convolutions",
+    "attention.c": "attention",
+    "metrics.c": "metrics",
+}
+
+
+def _kernels_used() -> str:
+    """Which compiled kernels this process asked for, in words."""
+    native = sys.modules.get("esdnet.native")
+    asked = {} if native is None else native.asked
+    served = [_KERNELS.get(file, file) for file, there in asked.items() if there]
+    missing = [_KERNELS.get(file, file) for file, there in asked.items() if not there]
+    parts = [f"kernels: {', '.join(served)}"] if served else []
+    parts += [f"torch's operations instead of the kernels for {', '.join(missing)}"] if missing else []
+    return "; ".join(parts) or "no kernels asked for"
+
+
+def _peak() -> tuple[int, int]:
+    """Bytes of main memory that this process held at most, and the largest of those it started; 0: not known."""
     try:
         import resource
     except ImportError:  # not on Windows
-        return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+        return 0, 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    own, others = (
+        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own * unit, others * unit

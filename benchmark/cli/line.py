@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = _resource(error)
         if told is None:
             raise
+        if getattr(options, "verbose", False):
+            traceback.print_exc()
         print(f"derain: {told}", file=sys.stderr)
         return told.status
     except KeyboardInterrupt:

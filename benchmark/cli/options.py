@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
         for flags, what in (
-            (("-q", "--quiet"), "print results and errors, no progress and no remarks"),
+            (("-q", "--quiet"), "print results and errors alone: no progress, no remarks, no notes"),
             (
                 ("-v", "--verbose"),
                 "also say where an error came from, and at the end time, memory and kernels",

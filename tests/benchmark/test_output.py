@@ -7,13 +7,15 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmark import catalog, create_model
-from benchmark.cli import main
+from benchmark.cli import build_parser, main
 from benchmark.text import output
 
 SMALL = ["stages=1", "channels=4", "residual_blocks=1"]
@@ -42,10 +44,21 @@ def _rows(capsys, *words: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
 
 
-def test_the_table_alone_stands_on_the_output(tmp_path: Path, capsys) -> None:
-    words = ["table", "1", *TINY, "--models", "prenet", "--runs", str(tmp_path), "--workers", "1"]
-    plan = _json(capsys, *words, "--plan", "--dry-run", "--json")
+TABLE = ["table", "1", *TINY, "--models", "prenet", "--workers", "1"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of `TABLE`, done."""
+    folder = tmp_path_factory.mktemp("table") / "runs"
+    assert main([*TABLE, "--runs", str(folder)]) == 0
+    return folder
+
+
+def test_the_table_alone_stands_on_the_output(runs: Path, tmp_path: Path, capsys) -> None:
+    plan = _json(capsys, *TABLE, "--runs", str(tmp_path), "--plan", "--dry-run", "--json")
     assert [r["state"] for r in plan["runs"]] == ["waiting"]
+    words = [*TABLE, "--runs", str(runs)]
     found = _json(capsys, *words, "--json", "--csv", str(tmp_path / "t.csv"))
     (table,) = found["tables"]
     assert [r["label"] for r in table["rows"]] == ["Rainy input", "PReNet"]
@@ -133,6 +146,110 @@ def test_quiet_keeps_results_and_errors(small_set: Path, tmp_path: Path, checkpo
     assert main([*train, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
     assert main(["models", "-q", "-v"]) == 2
+
+
+def test_quiet_leaves_the_table_alone(runs: Path, tmp_path: Path, capsys) -> None:
+    words = [*TABLE, "--runs", str(runs)]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "wrote " in told and "Made by" in told
+    assert main([*words, "-q", "--csv", str(tmp_path / "t.csv")]) == 0
+    told = capsys.readouterr()
+    assert "PReNet" in told.out and told.err == "" and (tmp_path / "t.csv").is_file()
+    assert not any(words in told.out for words in ("wrote ", "Made by", "Held out"))
+    assert main([*words, "-q", "--save-plan", str(tmp_path / "plan.yaml")]) == 0
+    assert main(["-q", "cost", "--model", "prenet", "--set", *SMALL, "--size", "32"]) == 0
+    told = capsys.readouterr().out
+    assert "45nm" in told and "untrained" not in told and "note:" not in told
+
+
+def test_verbose_says_which_kernels_served(checkpoint: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from esdnet import native
+
+    monkeypatch.setattr(native, "asked", {"winograd.c": True, "metrics.c": False})
+    assert main(["data", "list", "-v"]) == 0
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "kernels: convolutions" in told and "instead of the kernels for metrics" in told
+    from benchmark.cli import listing
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "x"))
+
+    monkeypatch.setattr(listing, "_list_datasets", broken)
+    for words, traced in ((["data", "list"], False), (["data", "list", "-v"], True)):
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        assert ("Traceback" in told) is traced and "derain: " in told.splitlines()[-1]
+
+
+NO_FIGURES = {"completion", "dashboard", "demo", "figures", "report", "ship", "sweep", "sync"}
+
+
+def test_every_command_that_prints_figures_gives_them_as_data() -> None:
+    commands = build_parser()._subparsers._group_actions[0].choices
+    actions = commands.pop("data")._subparsers._group_actions[0].choices
+    parsers = {**commands, **{f"data {name}": parser for name, parser in actions.items()}}
+    without = {
+        name
+        for name, parser in parsers.items()
+        if not {"--json", "--csv"} <= {flag for action in parser._actions for flag in action.option_strings}
+    }
+    assert without == NO_FIGURES
+
+
+def test_data_as_data(small_set: Path, tmp_path: Path, capsys) -> None:
+    for path in (small_set / "input").iterdir():
+        with Image.open(path) as picture:
+            wet = picture.point(lambda level: min(255, level + 60))
+        wet.save(path)
+    found = _json(capsys, "data", "check", str(small_set), "--json")
+    (part,) = found["parts"]
+    assert (part["count"], part["paired"], found["problems"]) == (2, True, [])
+    assert sum(size["count"] for size in part["sizes"]) == 2 and part["psnr_y"] > 0
+    (row,) = _rows(capsys, "data", "check", str(small_set), "--csv", "-")
+    assert float(row["psnr_y"]) == part["psnr_y"]
+    (small_set / "input" / "broken.png").write_bytes(b"no picture")
+    assert _json(capsys, "data", "check", str(small_set), "--json", status=1)["problems"]
+    names = [d["name"] for d in _json(capsys, "data", "list", "--json")["datasets"]]
+    assert names == [row["name"] for row in _rows(capsys, "data", "list", "--csv", "-")]
+    (one,) = _json(capsys, "data", "list", "rain12", "--json")["datasets"]
+    assert one["counts"] == {"test": 12} and one["trained_on"] == "rain200l"
+    words = ["data", "render", str(small_set / "target"), "-o", str(tmp_path / "made"), "--json"]
+    assert _json(capsys, *words, "--dry-run") == {"pairs": 2, "out": str(tmp_path / "made"), "written": False}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in (small_set / "target").iterdir():
+            archive.write(path, f"set/{path.name}")
+    words = ["data", "import", str(tmp_path / "a.zip"), "-o", str(tmp_path / "out"), "--json"]
+    assert _json(capsys, *words, "--dry-run")["report"] is None
+    found = _json(capsys, *words)
+    assert found["unpacked"] and found["files"] == 2 and found["report"]["parts"][0]["count"] == 2
+
+
+def test_restored_pictures_as_data(small_set: Path, checkpoint: Path, tmp_path: Path, capsys) -> None:
+    (small_set / "input" / "broken.png").write_bytes(b"no picture")
+    words = ["restore", str(small_set / "input"), "--model", "prenet", "--checkpoint", str(checkpoint)]
+    words += ["--set", *SMALL, "-o", str(tmp_path / "out")]
+    planned = _json(capsys, *words, "--dry-run", "--json")["planned"]
+    assert len(planned) == 3 and not any(row["replaced"] for row in planned)
+    found = _json(capsys, *words, "--json", "--csv", str(tmp_path / "r.csv"), status=1)
+    assert [Path(f["input"]).name for f in found["failed"]] == ["broken.png"] and found["network"] == "prenet"
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert [row["output"] for row in rows] == [row["output"] for row in found["restored"]]
+    for row in found["restored"]:
+        with Image.open(row["output"]) as picture:
+            assert picture.size == (row["width"], row["height"])
+        assert row["bytes"] == Path(row["output"]).stat().st_size and row["seconds"] > 0
+
+
+def test_drawings_settings_and_lists_as_data(small_set: Path, tmp_path: Path, capsys) -> None:
+    (picture, _) = sorted((small_set / "input").iterdir())
+    words = ["inspect", "--model", "esdnet", "--image", str(picture), "-o", str(tmp_path / "i.png"), "--json"]
+    rainy, restored = _json(capsys, *words, "--set", "dim=4")["patches"]
+    assert rainy["patch"] == "rainy" and restored["layer"] == rainy["layer"] and 0 < rainy["rate"] < 1
+    (row,) = [r for r in _rows(capsys, "config", "seed=3", "--csv", "-") if r["setting"] == "seed"]
+    assert (row["value"], row["from"]) == ("3", "command line")
+    assert _json(capsys, "train", "data=embedded-light", "--dry-run", "--json")["run"] == "would be done in"
+    assert _json(capsys, "ablations", "--list", "--json")["studies"][0]["name"] == "table3"
 
 
 def test_verbose_says_where_an_error_came_from_and_what_a_command_took(capsys) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 from pathlib import Path
 
@@ -100,9 +102,18 @@ def test_a_file_for_any_size_takes_those_that_fit(form: str, tmp_path: Path, cap
     assert "a NIR graph has one size" in capsys.readouterr().err
 
 
-def test_a_photograph_is_restored_in_its_tiles(tmp_path: Path) -> None:
+def test_a_photograph_is_restored_in_its_tiles(tmp_path: Path, capsys) -> None:
     path, network = _weights(tmp_path, "prenet", PRENET)
-    assert _export(path, "prenet", PRENET, tmp_path / "net.onnx", "--size", "40") == 0
+    table = tmp_path / "tried.csv"
+    words = ("--size", "40", "--json", "--csv", str(table))
+    assert _export(path, "prenet", PRENET, tmp_path / "net.onnx", *words) == 0
+    found = json.loads(capsys.readouterr().out)  # nothing else may stand there
+    assert found["bytes"] == (tmp_path / "net.onnx").stat().st_size and found["size"] == [40, 40]
+    rows = list(csv.DictReader(table.open()))
+    assert [row["picture"] for row in rows] == ["noise", "photograph"] and found["not_tried"] is None
+    assert [float(row["largest"]) for row in rows] == [
+        found["tried"][row["picture"]]["largest"] for row in rows
+    ]
     photograph = torch.rand(3, 75, 103)
     tiled = restore(open_exported(tmp_path / "net.onnx"), photograph, tile=40, overlap=8)
     assert tiled.shape == photograph.shape
