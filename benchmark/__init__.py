@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from benchmark.data import RainDataModule as RainDataModule
     from benchmark.lightning import ESDNetModule as ESDNetModule
     from benchmark.lightning import RestorationModule as RestorationModule
+    from benchmark.lightning_cli import DerainCLI as DerainCLI
     from benchmark.metrics import metaiqa as metaiqa
     from benchmark.metrics import piqe as piqe
     from benchmark.metrics import psnr_y as psnr_y
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cost": ["measure_cost"],
         "data": ["RainDataModule"],
         "lightning": ["ESDNetModule", "RestorationModule"],
+        "lightning_cli": ["DerainCLI"],
         "metrics": ["metaiqa", "piqe", "psnr_y", "ssim_y"],
         "models": ["create_model", "list_models"],
         "restoration": ["restore"],

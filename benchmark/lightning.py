@@ -63,6 +63,8 @@ class RestorationModule(Restoration):
         UserError: a name that does not exist, or a value that cannot be; the nearest is given.
     """
 
+    remedy = "a lower lr, or the Trainer's gradient_clip_val=1"
+
     def __init__(
         self,
         network: str | nn.Module = "esdnet",
@@ -279,6 +281,7 @@ def _names_of_arguments() -> Iterator[None]:
         yield
     except UserError as error:
         told = re.sub(r"\brecipe\.(optimizer|schedule)\.name\b", r"\1", str(error))
+        told = told.replace("unknown model '", "unknown network '", 1)
         raise UserError(re.sub(r"\brecipe\.(optimizer\.|schedule\.)?(?=\w)", "", told)) from None
 
 

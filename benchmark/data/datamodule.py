@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmark.data.audit import scenes_trained_on, training_problems
-from benchmark.data.datasets import PairedImages, RandomCrops, hold_out, open_pairs
+from benchmark.data.datasets import AUGMENTATIONS, PairedImages, RandomCrops, hold_out, open_pairs
 from benchmark.data.layouts import list_pairs
-from benchmark.data.specs import dataset_spec, test_sets
+from benchmark.data.specs import Dataset, dataset_spec, test_sets
 from benchmark.data.wet import WetCrops, WetPictures
-from benchmark.errors import UserError
+from benchmark.errors import UserError, WorkError, unknown
 
 _KEPT = 20  # problems that a record lists
 
@@ -90,6 +93,33 @@ def _only(batch: list[dict[str, Any]]) -> dict[str, Any]:
     return {"rainy": item["rainy"][None], "target": item["target"][None], "name": [item["name"]]}
 
 
+_STRICT = re.compile(r"data\.accept_problems=true(, which the record keeps)?")
+_SETTING = re.compile(
+    r"(?<![\w./-])(?:data|recipe)\."
+    r"(root|cache|workers|exclude|rain|batch|patch|augmentation|steps_per_epoch|validation)\b"
+)
+
+
+@contextmanager
+def _told_of(data: RainDataModule) -> Iterator[None]:
+    """Within the block, what is wrong with a setting (`data.root`) is told of the argument (`root`)."""
+    try:
+        yield
+    except (UserError, WorkError) as error:
+        if not data.of_settings:
+            error.args = (_SETTING.sub(r"\1", _STRICT.sub("strict=False", str(error))),)
+        raise
+
+
+def _by_argument(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def told(self: RainDataModule, *arguments: Any, **named: Any) -> Any:
+        with _told_of(self):
+            return method(self, *arguments, **named)
+
+    return told
+
+
 class RainDataModule(pl.LightningDataModule):
     """Training crops, held-out validation images and test pairs of one dataset.
 
@@ -114,7 +144,12 @@ class RainDataModule(pl.LightningDataModule):
             that `benchmark.data.wet` knows.
         least: pixels that the sides of a picture must have to be judged by.
         also: test sets, or folders of pairs, beside the dataset's own: what they show is not to be trained on either.
+
+    Raises:
+        UserError: no such dataset, or a value that cannot be; the argument is named.
     """
+
+    of_settings = False  # whether messages name the settings of `derain train` that the arguments are from
 
     def __init__(
         self,
@@ -137,10 +172,17 @@ class RainDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.spec = dataset_spec(dataset)
-        if batch < 1:
-            raise UserError(f"recipe.batch must be at least 1, got {batch}")
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise UserError(f"recipe.steps_per_epoch must be at least 1, got {steps_per_epoch}")
+        with _told_of(self):
+            if augmentation not in AUGMENTATIONS:
+                raise unknown("augmentation", augmentation, AUGMENTATIONS)
+            if patch < 1:
+                raise UserError(f"recipe.patch must be at least 1, got {patch}")
+            if batch < 1:
+                raise UserError(f"recipe.batch must be at least 1, got {batch}")
+            if steps_per_epoch is not None and steps_per_epoch < 1:
+                raise UserError(f"recipe.steps_per_epoch must be at least 1, got {steps_per_epoch}")
+            if not 0 <= validation < 1:
+                raise UserError(f"recipe.validation must be at least 0 and below 1, got {validation}")
         self.root, self.patch, self.batch, self.augmentation = root, patch, batch, augmentation
         self.validation, self.seed, self.workers = validation, seed, workers
         self.cache, self.strict, self.progress, self.exclude = cache, strict, progress, exclude
@@ -153,6 +195,7 @@ class RainDataModule(pl.LightningDataModule):
         self.remarks: list[str] = []
         self.problems: list[str] = []
 
+    @_by_argument
     def setup(self, stage: str | None = None) -> None:
         """Read (or render, or decode into the cache) the training split; once.
 
@@ -162,6 +205,7 @@ class RainDataModule(pl.LightningDataModule):
         """
         if self.crops is not None or stage in ("test", "predict"):
             return
+        self._require_root(dataset_spec(self.spec.training))
         self.audit()
         images = open_pairs(
             self.spec.training,
@@ -191,6 +235,11 @@ class RainDataModule(pl.LightningDataModule):
         else:
             self.crops = RandomCrops(train, self.patch, self.augmentation, self.seed)
 
+    def _require_root(self, spec: Dataset) -> None:
+        if not (spec.embedded or spec.root or self.root is None or Path(self.root).is_dir()):
+            raise UserError(f"data.root={self.root}: no such folder")
+
+    @_by_argument
     def audit(self) -> None:
         """Look for what speaks against training; kept for the record where it is accepted.
 
@@ -257,6 +306,7 @@ class RainDataModule(pl.LightningDataModule):
         """For a loop without a Trainer: the step that the next pass over the training loader starts at."""
         self._step = step
 
+    @_by_argument
     def place(self) -> tuple[int, int]:
         """(rank, number of processes) of this process.
 
@@ -286,8 +336,10 @@ class RainDataModule(pl.LightningDataModule):
         own = torch.Generator()  # as in training: validation must not move the global random state
         return DataLoader(self.held_out, batch_size=1, shuffle=False, collate_fn=_only, generator=own)
 
+    @_by_argument
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """The test pairs, whole, one a batch."""
+        self._require_root(self.spec)
         images = open_pairs(self.spec.name, self.root, "test", strict=self.strict)
         return DataLoader(images, batch_size=1, shuffle=False, collate_fn=_only)
 
@@ -317,3 +369,9 @@ class RainDataModule(pl.LightningDataModule):
             "problems": [p.replace(str(self.root), "data.root") for p in self.problems[:_KEPT]],
             "problems_in_all": len(self.problems),
         }
+
+
+class SettingsDataModule(RainDataModule):
+    """`RainDataModule` made of a run's settings, which its messages name (`data.root`, `recipe.batch`)."""
+
+    of_settings = True

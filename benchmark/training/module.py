@@ -31,6 +31,8 @@ class Restoration(pl.LightningModule):
         tiling: tile (None: whole pictures) and overlap in pixels, with which the network will be tested.
     """
 
+    remedy = "a lower recipe.optimizer.lr or recipe.gradient_clip=1"  # for a training that diverged
+
     def __init__(
         self,
         network: nn.Module,
@@ -76,7 +78,7 @@ class Restoration(pl.LightningModule):
         if not torch.isfinite(loss):
             raise Diverged(
                 f"diverged at step {self.global_step}: the loss is {loss.item()}; the last checkpoint is kept "
-                "(try a lower recipe.optimizer.lr or recipe.gradient_clip=1)"
+                f"(try {self.remedy})"
             )
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -136,7 +138,7 @@ class Restoration(pl.LightningModule):
         if bad:
             raise Diverged(
                 f"diverged at step {self.global_step}: {bad[0]} is not finite; the last good checkpoint is kept "
-                "(try a lower recipe.optimizer.lr or recipe.gradient_clip=1)"
+                f"(try {self.remedy})"
             )
         checkpoint["derain"] = self.description
         numpy_state: Any = np.random.get_state()  # noqa: NPY002

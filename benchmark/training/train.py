@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmark.checkpoints import load_checkpoint
 from benchmark.data import RainDataModule
+from benchmark.data.datamodule import SettingsDataModule
 from benchmark.errors import UserError, WorkError
 from benchmark.files import file_digest, require_writable, room_for_sockets
 from benchmark.metrics.fidelity import least_side
@@ -51,7 +52,7 @@ class Trained:
 def training_data(config: RunSpec) -> RainDataModule:
     """What a configuration trains on, with the sets that it tests on besides; nothing is read yet."""
     recipe = config.recipe
-    return RainDataModule(
+    return SettingsDataModule(
         config.data.name,
         root=config.data.root,
         patch=recipe.patch,

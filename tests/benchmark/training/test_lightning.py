@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import esdnet
 from benchmark import RainDataModule, RestorationModule, catalog, create_model
-from benchmark.errors import UserError
+from benchmark.errors import Diverged, UserError
 from benchmark.metrics import psnr_y
 from benchmark.spec import resolve
 from esdnet import ESDNetModule
@@ -101,7 +101,7 @@ def test_every_kind_of_checkpoint_of_the_suite_is_read(tmp_path: Path, monkeypat
     execute(config)
     (folder,) = (tmp_path / "runs").glob("*/*")
     expected = RestorationModule.load_from_checkpoint(folder)
-    assert expected.tiling[0] is None or (folder / "weights.safetensors").is_file()
+    assert expected.tiling == (None, 8) and (folder / "weights.safetensors").is_file()
     for path in [folder / "weights.safetensors", *sorted((folder / "checkpoints").glob("*.ckpt"))]:
         for cls in (RestorationModule, ESDNetModule):
             module = cls.load_from_checkpoint(path)
@@ -114,7 +114,8 @@ def test_every_kind_of_checkpoint_of_the_suite_is_read(tmp_path: Path, monkeypat
     assert expected.hparams == trained.hparams, "weights have it from the settings beside them"
     settings, beside = folder / "config.yaml", (folder / "config.yaml").read_text()
     settings.write_text(beside.replace("seed: 0", "seed: 1"))
-    assert RestorationModule.load_from_checkpoint(folder).hparams["lr"] == 1e-3, "of another run"
+    other = RestorationModule.load_from_checkpoint(folder)
+    assert other.hparams["lr"] == 1e-3 and other.tiling == (80, 8), "of another run"
     settings.write_text("recipe: {")
     with pytest.raises(UserError, match=r"config\.yaml: not the settings of a run"):
         RestorationModule.load_from_checkpoint(folder)
@@ -255,33 +256,85 @@ def test_esdnet_is_usable_without_the_suite(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-CLI = """
-from pytorch_lightning.cli import LightningCLI
-from benchmark import ESDNetModule, RainDataModule, RestorationModule
-LightningCLI(CLASS, RainDataModule, save_config_callback=None)
-"""
-
-
-@pytest.mark.parametrize("module", ["ESDNetModule", "RestorationModule"])
-def test_lightning_cli_drives_both_from_a_yaml(tmp_path: Path, module: str) -> None:
-    pytest.importorskip("jsonargparse")
+def _settings(module: str, **data: object) -> dict[str, dict]:
     trainer = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "limit_test_batches": 1}
     network = TINY if module == "ESDNetModule" else {"network": "prenet", "options": SMALL}
-    settings = {
+    return {
         "trainer": {"max_steps": 2, **trainer},
         "model": {**network, "lr": 2e-3},
-        "data": {"dataset": "embedded-light", "patch": 16, "batch": 2, "steps_per_epoch": 2},
+        "data": {"dataset": "embedded-light", "patch": 16, "batch": 2, "steps_per_epoch": 2, **data},
     }
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-    (tmp_path / "cli.py").write_text(CLI.replace("CLASS", module))
+
+
+@pytest.mark.parametrize("module", [ESDNetModule, RestorationModule])
+def test_lightning_cli_drives_both_from_a_yaml(
+    tmp_path: Path, module: type, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jsonargparse")
+    from pytorch_lightning.cli import LightningCLI
+
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(_settings(module.__name__)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cli.py"])
 
     def run(*words: str) -> str:
-        words = (sys.executable, "cli.py", *words, "--config", "c.yaml")
-        done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
+        args = [*words, "--config", "c.yaml"]
+        LightningCLI(
+            module, RainDataModule, save_config_callback=None, seed_everything_default=False, args=args
+        )
+        return capsys.readouterr().out
 
     run("fit")
     (kept,) = tmp_path.rglob("*.ckpt")
     assert RestorationModule.load_from_checkpoint(kept).hparams["lr"] == 2e-3
     assert "test/psnr_y" in run("test", "--ckpt_path", str(kept))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("model", {"network": "prenett"}, "unknown network 'prenett': did you mean 'prenet'?"),
+        ("model", {"netwrk": "prenet"}, "unknown option 'model.netwrk': did you mean 'model.network'"),
+        ("model", {"options": {"stagez": 1}}, "did you mean 'stages'"),
+        ("model", {"lr": "much"}, 'Parser key "model.lr"'),
+        ("data", {"dataset": "rain200h"}, "dataset 'rain200h' needs root=FOLDER"),
+        ("data", {"dataset": "rain200h", "root": "/no/such"}, "root=/no/such: no such folder"),
+        ("data", {"dataset": "rain201h"}, "did you mean 'rain200h'"),
+        ("data", {"augmentation": "flip"}, "did you mean 'flips'"),
+        ("data", {"batch": 0}, "batch must be at least 1"),
+        ("trainer", {"max_stepz": 1}, "did you mean 'trainer.max_steps'"),
+    ],
+)
+def test_a_mistake_in_a_yaml_is_a_line_and_a_status(
+    part: str, change: dict, said: str, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jsonargparse")
+    from benchmark import DerainCLI
+
+    settings = _settings("RestorationModule")
+    settings[part] |= change
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cli.py"])
+    with pytest.raises(SystemExit) as ended:
+        DerainCLI(
+            save_config_callback=None, seed_everything_default=False, args=["fit", "--config", "c.yaml"]
+        )
+    (line,) = [told for told in capsys.readouterr().err.splitlines() if told.startswith("cli.py: ")]
+    assert ended.value.code == 2 and said in line and "recipe." not in line and "data.root" not in line
+
+
+def test_a_yaml_needs_no_script(tmp_path: Path) -> None:
+    pytest.importorskip("jsonargparse")
+    words = [sys.executable, "-m", "benchmark.lightning_cli", "fit", "--config", "none.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2 and "none.yaml" in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_training_that_diverged_names_what_its_user_gave(tmp_path: Path) -> None:
+    module = RestorationModule("prenet", SMALL, lr=1e3)
+    with torch.no_grad():
+        next(module.parameters()).fill_(float("nan"))
+    with pytest.raises(Diverged, match="try a lower lr, or the Trainer's gradient_clip_val=1"):
+        _trainer(tmp_path, max_steps=1).fit(module, datamodule=_data())
