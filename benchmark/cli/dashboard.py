@@ -6,6 +6,7 @@ read from the records of the runs that are done: of what was not measured there 
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,12 +65,14 @@ class Measured:
         datasets: test sets, those of Table 1 first, with how many pictures of them a run shows.
         tables: names of the tables that have rows of their own, or were drawn.
         spiking: whether a spiking network is among them.
+        levels: of spiking networks, whose spike rates a run logged (`encoder1`), by the name of each.
         validated: whether a checkpoint was chosen on held-out images.
     """
 
     datasets: dict[str, int]
     tables: list[str]
     spiking: bool
+    levels: list[str]
     validated: bool
 
     @staticmethod
@@ -90,8 +93,20 @@ class Measured:
                 or (table in catalog.studies() and len(_rows(table, runs)) > 1)
             ],
             spiking=any(known[run.model].family == "Spiking" for run in runs if run.model in known),
+            levels=sorted({level for run in runs for level in _levels(run)}),
             validated=any(run.record["training"].get("validation_psnr_y") is not None for run in runs),
         )
+
+
+def _levels(run: Run) -> list[str]:
+    """The levels whose spike rates a run logged, by the columns of its metrics.csv; none where it has none."""
+    try:
+        with (run.folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), [])
+    except (OSError, ValueError, csv.Error):
+        return []
+    start = tracking.SPIKE_RATES
+    return [name.removeprefix(start) for name in columns if name.startswith(start) and name != start]
 
 
 def _rows(table: str, runs: list[Run]) -> set[str]:
@@ -195,7 +210,17 @@ def sections(measured: Measured, tables: Path) -> Iterator[tuple[str, list[Any]]
                     title_x=_STEP,
                     title_y="Spike rate (0 to 1)",
                     metric_regex=f"{tracking.SPIKE_RATES}.*",
-                )
+                ),
+                *(
+                    panels.LinePlot(  # of one run at a time: W&B draws the histograms of a run as a map over the steps
+                        title=f"How the spike rates of the channels of {level} are distributed (one run at a time)",
+                        x=tracking.STEP,
+                        y=[f"{tracking.SPIKE_HISTOGRAMS}{level}"],
+                        title_x=_STEP,
+                        title_y="Spike rate (0 to 1)",
+                    )
+                    for level in measured.levels
+                ),
             ],
         )
     yield (

@@ -36,6 +36,12 @@ def _done(runs: Path, *words: str, tested: tuple[str, ...], validated: bool = Fa
     write_record(config.folder, record)
 
 
+def _logged(runs: Path, columns: str) -> None:
+    """What a run logged, by the names of its columns."""
+    (record,) = runs.rglob("record.json")
+    (record.parent / "metrics.csv").write_text(f"{columns}\n")
+
+
 def _panels(capsys: Any, *words: str) -> dict[str, list[dict[str, Any]]]:
     pytest.importorskip("wandb_workspaces")
     assert main(["dashboard", "--dry-run", *words]) == 0
@@ -76,6 +82,21 @@ def test_the_workspace_shows_what_runs_log(capsys: Any, tmp_path: Path) -> None:
     assert "pictures/embedded-light/1" in shown
     lines = {m for p in found["Training"] for m in p["config"]["metrics"]}
     assert lines == {tracking.LOSS, tracking.LEARNING_RATE, *tracking.VALIDATION}
+
+
+def test_spike_rates_that_were_logged_have_their_histograms(capsys: Any, tmp_path: Path) -> None:
+    words = ("recipe=embedded", "data=embedded-light", "model=esdnet")
+    _done(tmp_path, *words, tested=("embedded-light",))
+    (rates,) = _panels(capsys, "--runs", str(tmp_path))["Spike rates"]
+    _logged(tmp_path, "step,train/loss")
+    assert _panels(capsys, "--runs", str(tmp_path))["Spike rates"] == [rates], "none was measured"
+    _logged(tmp_path, "step,train/loss,spike_rate/encoder1,spike_rate/decoder2")
+    _, *histograms = _panels(capsys, "--runs", str(tmp_path))["Spike rates"]
+    shown = [(p["config"]["metrics"], p["config"]["xAxis"], p["config"]["yAxisTitle"]) for p in histograms]
+    assert shown == [
+        ([f"{tracking.SPIKE_HISTOGRAMS}{level}"], "trainer/global_step", "Spike rate (0 to 1)")
+        for level in ("decoder2", "encoder1")
+    ]
 
 
 def test_axes_have_names_and_units(capsys: Any, tmp_path: Path) -> None:
