@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,6 @@ REAL = HERE.parent / "real" / "images"
 AT_ONCE = 4_000_000  # values in memory
 
 Array = np.ndarray
-Draw = Callable[[np.random.Generator, int, int], Array]
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,11 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         _RECORDS,
         "if abs(true - told) >= _ROUNDING * max(1.0, abs(told)):",
     ): "differs where they are apart by the very limit",
+    (
+        _METRICS,
+        "return torch.stack([_mean_similarity(one, other) for one, other in zip(a, b, strict=False)])",
+    ): "shapes were compared before",
+    (_INTERVALS, "@dataclass(frozen=False)"): "nothing sets its fields",
     (_METRICS, "return (0.01, 1.0)"): "the least value is only compared with -1",
     (
         _COMPARISON,
@@ -162,6 +167,10 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "_path(self.folder, lower).unlink(missing_ok=False)",
     ): "who has the highest number alone clears the lower ones",
     (_COUNTER, "self.batch = 2"): "set before every forward",
+    (
+        _COUNTER,
+        "return max(1, lead * self.batch) if lead % self.batch == 0 else 1",
+    ): "pictures go through one by one",
     (
         _COUNTER,
         "if not done or classify(func) == 'unknown':",

@@ -87,9 +87,9 @@ def test_the_workspace_shows_what_runs_log(capsys: Any, tmp_path: Path) -> None:
 def test_spike_rates_that_were_logged_have_their_histograms(capsys: Any, tmp_path: Path) -> None:
     words = ("recipe=embedded", "data=embedded-light", "model=esdnet")
     _done(tmp_path, *words, tested=("embedded-light",))
-    (rates,) = _panels(capsys, "--runs", str(tmp_path))["Spike rates"]
+    assert len(_panels(capsys, "--runs", str(tmp_path))["Spike rates"]) == 1, "no metrics.csv"
     _logged(tmp_path, "step,train/loss")
-    assert _panels(capsys, "--runs", str(tmp_path))["Spike rates"] == [rates], "none was measured"
+    assert len(_panels(capsys, "--runs", str(tmp_path))["Spike rates"]) == 1, "none was measured"
     _logged(tmp_path, "step,train/loss,spike_rate/encoder1,spike_rate/decoder2")
     _, *histograms = _panels(capsys, "--runs", str(tmp_path))["Spike rates"]
     shown = [(p["config"]["metrics"], p["config"]["xAxis"], p["config"]["yAxisTitle"]) for p in histograms]

@@ -81,6 +81,21 @@ def test_what_is_not_of_the_declared_steps_is_done_once() -> None:
     assert row(cost, "last").macs == 64 * 6
 
 
+def test_what_an_ordinary_network_does_again_is_no_time_step() -> None:
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stage = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for _ in range(3):
+                x = x + self.stage(x)
+            return x
+
+    stage = row(measure_cost(Stages(), 8), "stage")
+    assert (stage.calls, stage.T) == (3, 1)
+
+
 def test_one_step_is_not_said_to_be_several_equal_ones() -> None:
     class Once(nn.Module):
         def __init__(self, steps: int) -> None:

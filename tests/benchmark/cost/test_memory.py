@@ -103,6 +103,15 @@ def test_energies_are_spikingjellys(case: str) -> None:
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("make", [convolutions, without_spikes])
+def test_accesses_are_those_of_one_picture(make: Callable[[Nodes], nn.Module]) -> None:
+    body, one = network(make, 1, {"lif": LIFNode, "if": IFNode}), picture((1, 3, 17, 16))
+    alone = measure_cost(body, images=one, convention="lemaire")
+    thrice = measure_cost(body, images=one.expand(3, -1, -1, -1), convention="lemaire")
+    assert [r.accesses for r in thrice.rows] == [r.accesses for r in alone.rows]
+    assert thrice.energy_uj == pytest.approx(alone.energy_uj)
+
+
 @pytest.mark.skipif(
     not THEIRS, reason="spikingjelly is not installed: pip install thop spikingjelly neurobench"
 )

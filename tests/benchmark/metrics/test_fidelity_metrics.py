@@ -13,6 +13,7 @@ from benchmark.metrics import fidelity as metrics
 from benchmark.metrics.fidelity import (
     CONVENTIONS,
     Convention,
+    _check_range,
     fidelity,
     least_side,
     psnr_y,
@@ -175,6 +176,11 @@ def test_half_a_grey_level_outside_rounds_away() -> None:
     beyond = target.clone()
     beyond[..., :8, :], beyond[..., 8:16, :] = 1 + 0.4 / 255, -0.4 / 255
     assert torch.equal(psnr_y(restored, beyond), psnr_y(restored, beyond.clamp(0, 1)))
+    half = 0.5 / 255  # the limit itself still does
+    _check_range(-half, 1 + half, "target")
+    for low, high in ((math.nextafter(-half, -1), 1.0), (0.0, math.nextafter(1 + half, 2))):
+        with pytest.raises(ValueError, match="must be in"):
+            _check_range(low, high, "target")
 
 
 def test_one_value_that_is_not_finite_is_enough() -> None:

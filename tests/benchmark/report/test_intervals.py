@@ -50,6 +50,13 @@ def test_the_order_of_pictures_does_not_matter() -> None:
     )
 
 
+def test_one_seed_says_nothing_of_seeds() -> None:
+    found = moments(np.array([[1.0, 2.0, 6.0]]), np.full(3, 1 / 3))
+    (scenes,) = found.parts
+    assert found.residual is None and scenes.df == pytest.approx(2)
+    assert float(scenes.variance) == pytest.approx(np.var([1.0, 2.0, 6.0], ddof=1) / 3)
+
+
 def test_seeds_and_scenes_by_hand() -> None:
     """Two of each: V_S = 1, V_G = 2.25, V_E = 0.25, V = 3 with 9 / (1 + 5.0625 + 0.0625) degrees of freedom."""
     found = moments(np.array([[1.0, 3.0], [2.0, 6.0]]), np.array([0.5, 0.5]))

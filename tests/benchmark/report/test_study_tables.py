@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import zlib
 from collections.abc import Callable
@@ -160,6 +161,38 @@ def test_equalities_of_one_hypothesis_are_judged_by_intervals_that_hold_together
     shown, against = row.cells["difference"].interval, above_esdnet(study(), "prenet")
     assert shown is not None and against is not None and against.low is not None and against.high is not None
     assert shown[1] - shown[0] > 1.1 * (against.high - against.low)
+
+
+def test_claims_of_a_hypothesis_are_corrected_by_holm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 0.01, 0.02 and 0.04 Holm makes 0.03, 0.04 and 0.04, Bonferroni 0.03, 0.06 and 0.12."""
+    raw = {("table4", "2"): 0.04, ("table4", "4"): 0.01, ("table4", "6"): 0.02}
+    contrast = Study.contrast
+
+    class Told(Estimate):
+        @property
+        def bound_p(self) -> float:
+            return self.given
+
+    def told(self: Study, weights: dict[tuple[str, str], float], metric: str = "psnr") -> Estimate | None:
+        above = next(key for key, weight in weights.items() if weight > 0)
+        if above not in raw:
+            return None
+        found = contrast(self, {("table4", "4"): 1.0, ("table4", "2"): -1.0})
+        assert found is not None
+        made = Told(**{f.name: getattr(found, f.name) for f in dataclasses.fields(found)})
+        object.__setattr__(made, "given", raw[above])
+        return made
+
+    monkeypatch.setattr(Study, "contrast", told)
+    table, said = claims_table(study())
+    rows = {r.label: r.cells for r in table.rows if r.label.startswith("H5")}
+    assert [cells["p"].value for cells in rows.values()] == pytest.approx([0.04, 0.03, 0.04])
+    assert said.count(SUPPORTED) == 3 and all(SUPPORTED in label for label in rows)
+    raw[("table4", "2")] = 0.03  # after 0.02, which makes 0.04, it is no less; by itself it would be
+    (two, _, _) = [r.cells["p"].value for r in claims_table(study())[0].rows if r.label.startswith("H5")]
+    assert two == pytest.approx(0.04)
+    raw[("table4", "4")] = 0.02  # 3 × 0.02 is above 5 %: so are those that come after it
+    assert claims_table(study())[1].count(SUPPORTED) == 0, "uncorrected all three would be"
 
 
 def test_rows_at_equal_energy_are_set_against_the_whole_network() -> None:
