@@ -2,8 +2,9 @@
 
 `python tests/forked.py SOCKET` serves them; `Forked` in `tests/conftest.py` asks. What is imported takes five seconds
 of a core in every process that is started by itself, and some sixty are started. The fork runs `python -m
-benchmark` to its end as such a process would, in its own environment, folder and session; the runs of a sweep are
-forked from it in the same way in place of Python's fork server, which would import everything as well.
+benchmark` (or a script, where the first word is a .py file, or another module behind `-m`) to its end as such a
+process would, in its own environment, folder and session; the runs of a sweep are forked from it in the same way in
+place of Python's fork server, which would import everything as well.
 """
 
 from __future__ import annotations
@@ -135,7 +136,15 @@ def main() -> None:
         return
     become(asked)
     try:
-        runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
+        module = "benchmark"
+        if sys.argv[1].endswith(".py"):
+            del sys.argv[0]
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            if sys.argv[1] == "-m":
+                del sys.argv[0]
+                module = sys.argv.pop(1)
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
         status: Any = 0
     except SystemExit as exit:
         status = exit.code

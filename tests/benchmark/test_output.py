@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,10 +49,11 @@ TABLE = ["table", "1", *TINY, "--models", "prenet", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, derain: Any) -> Path:
     """The runs of `TABLE`, done."""
     folder = tmp_path_factory.mktemp("table") / "runs"
-    assert main([*TABLE, "--runs", str(folder)]) == 0
+    done = derain.run(*TABLE, "--runs", str(folder))
+    assert done.returncode == 0, done.stderr
     return folder
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,21 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-ALL = """
-import contextlib, io, json, sys
-from benchmark.cli import main
-
-said = []
-for words in json.load(sys.stdin):
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        status = main(words)
-    said.append([status, out.getvalue()])
-json.dump(said, open("said.json", "w"))
-"""
-
-
-def test_every_command_of_the_page_does_what_it_says(place: Path) -> None:
+def test_every_command_of_the_page_does_what_it_says(place: Path, derain: Any) -> None:
     page = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
     lines = [
         line for kind, _, text in _BLOCK.findall(page) if kind == "console" for line in text.splitlines()
@@ -70,19 +54,11 @@ def test_every_command_of_the_page_does_what_it_says(place: Path) -> None:
     path = os.pathsep.join([str(place), str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
 
-    def run(*words: str, given: str = "") -> str:
-        start = [sys.executable, *words]
-        done = subprocess.run(start, cwd=place, env=environment, input=given, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    ours = [line.split()[1:] for line in lines if line.startswith("derain ")]
-    run("-c", ALL, given=json.dumps(ours))
-    told = json.loads((place / "said.json").read_text())
-    assert len(told) == len(ours)
-    for words, (status, text) in zip(ours, told, strict=True):
-        assert status == 0, f"{words}\n{text}"
-    everything = "".join(text for _, text in told)
+    everything = ""
+    for words in [line.split()[1:] for line in lines if line.startswith("derain ")]:
+        done = derain.run(*words, cwd=place, env=environment)
+        assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+        everything += done.stdout + done.stderr
     assert (
         "nowhere yet" in everything and "recipe.loss=own" in everything and "# recipe of small" in everything
     )
@@ -91,4 +67,5 @@ def test_every_command_of_the_page_does_what_it_says(place: Path) -> None:
     study = (place / "runs/tables/embedded/width.md").read_text()
     assert "| narrow |" in study and "| wide |" in study
     (others,) = [line.split()[1:] for line in lines if not line.startswith("derain ")]
-    assert run(*others).endswith(" done\n")
+    done = derain.run(*others, cwd=place, env=environment)
+    assert done.returncode == 0 and done.stdout.endswith(" done\n"), done.stderr

@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +103,9 @@ if __name__ == "__main__":
 """
 
 
-def test_every_way_to_break_is_a_state_and_the_next_run_is_done(site: Path, tmp_path: Path) -> None:
+def test_every_way_to_break_is_a_state_and_the_next_run_is_done(
+    site: Path, tmp_path: Path, derain: Any
+) -> None:
     """Each run in a process of its own: aborted, gone with status 0 and no record, out of memory three ways, NaN."""
     faults = {
         "leaves": ("failed", "ended with status 0 and left no record"),
@@ -123,12 +123,8 @@ def test_every_way_to_break_is_a_state_and_the_next_run_is_done(site: Path, tmp_
     ]
     (tmp_path / "sweep.py").write_text(SWEEP)
     path = os.pathsep.join([str(site), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "sweep.py"), json.dumps(runs)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    script = [str(tmp_path / "sweep.py"), json.dumps(runs)]
+    done = derain.run(*script, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
     outcomes = dict(zip(faults, json.loads(done.stdout.splitlines()[-1]), strict=True))
     for fault, (state, words) in faults.items():
