@@ -2,7 +2,8 @@
 
 A file takes one size, or any of the network's multiple, as its metadata says (key `derain`, JSON): `size` [H, W] or
 null, `multiple`, `range`, `tile` and `overlap` that the authors test with, the network's `name` and `options`, what
-made it, and how far it was from the network when it was tried (`tried`). Any picture is restored with it in tiles of
+made it, and how far it was from the network when it was tried (`tried`; `kernels` there: how far this suite's kernels
+took the network itself from torch's operations on the photograph). Any picture is restored with it in tiles of
 a size that it takes: `restore(open_exported(FILE), picture, tile=…)` does that.
 """
 
@@ -231,9 +232,28 @@ def _about(path: Path, text: Any) -> dict[str, Any]:
         ) from None
 
 
+class WithoutKernels(nn.Module):
+    """A network in torch's own operations, as it is where nothing can be compiled (`DERAIN_NATIVE=0`) and in a file.
+
+    This suite's kernels add in another order: of a spiking network's neurons, one in millions then fires or not.
+
+    Args:
+        network: at test time (`eval`).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, rainy: Tensor) -> Tensor:
+        """As the network."""
+        with portable():
+            return self._network(rainy)
+
+
 @dataclass(frozen=True)
 class Difference:
-    """How far a file's pictures are from its network's.
+    """How far two networks' pictures are apart, a file's from its network's.
 
     Attributes:
         largest: of all values, of the [0, 1] of pictures.
@@ -279,4 +299,13 @@ def _quiet() -> Any:
                 logger.setLevel(level)
 
 
-__all__ = ["READERS", "TOLERANCE", "TRANSLATORS", "Difference", "Exported", "difference", "open_exported"]
+__all__ = [
+    "READERS",
+    "TOLERANCE",
+    "TRANSLATORS",
+    "Difference",
+    "Exported",
+    "WithoutKernels",
+    "difference",
+    "open_exported",
+]

@@ -15,7 +15,8 @@ from benchmark import catalog, create_model, restore
 from benchmark.checkpoints import read_checkpoint
 from benchmark.cli import main
 from benchmark.errors import UserError
-from benchmark.exported import TOLERANCE, Difference, difference, open_exported, to_onnx
+from benchmark.exported import TOLERANCE, Difference, WithoutKernels, difference, open_exported, to_onnx
+from esdnet.native import portable
 from esdnet.neurons import IntegerSequence, LeakySequence
 from esdnet.sizes import pad_to_multiple
 
@@ -26,6 +27,20 @@ ESDNET = {
     "bottleneck_blocks": 0,
     "decoder_blocks": [0, 1],
     "time_steps": 2,
+}
+SMALL = {"dim": 4, "bottleneck_blocks": 0, "time_steps": 2}
+SPIKING = {
+    "esdnet": ESDNET,
+    "esdnet-s": ESDNET,
+    "spikerain": {**SMALL, "encoder_blocks": [1, 0, 0], "decoder_blocks": [0, 1], "layers": 1, "growth": 4},
+    "vlif": {
+        **SMALL,
+        "encoder_blocks": [1, 0, 0],
+        "decoder_blocks": [0, 0],
+        "decoder_units": 0,
+        "threshold": 0.05,
+        "norm": "bn",
+    },
 }
 ALL = os.environ.get("DERAIN_EXPORT_TESTS") == "1"
 
@@ -60,10 +75,11 @@ def test_a_file_does_what_the_network_does(
     )
     exported = open_exported(out)
     about = exported.about
-    assert about["tried"]["noise"]["largest"] <= TOLERANCE and set(about["tried"]["photograph"]) == {
-        "largest",
-        "share",
-    }
+    tried = about["tried"]
+    assert tried["noise"]["largest"] <= TOLERANCE and set(tried["photograph"]) == {"largest", "share"}
+    assert ("kernels" in tried) == ("with the kernels of this machine" in said) == (name == "esdnet")
+    if form == "pt2":  # the same operations of torch, those of the network without kernels
+        assert tried["noise"]["largest"] == tried["photograph"]["largest"] == 0
     assert out.stat().st_size < 2**20  # no frames of indices, which took several
     assert [p.name for p in tmp_path.iterdir() if p.suffix not in (".safetensors", f".{form}")] == []
     assert about["size"] == [32, 48] and about["range"] == [0.0, 1.0] and about["name"] == name
@@ -178,6 +194,50 @@ def test_neurons_fire_alike_in_a_file(neuron: torch.nn.Module, tmp_path: Path) -
         expected = Fires()(rainy)
     assert 0 < expected.mean() < 1
     assert torch.equal((3 * open_exported(tmp_path / "net.onnx")(rainy)).round(), (3 * expected).round())
+
+
+class Watched(torch.nn.Module):
+    """What a network restores, and after it all that its neurons fire, as one list of numbers."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, rainy: torch.Tensor) -> torch.Tensor:
+        fired: list[torch.Tensor] = []
+        neurons = [m for m in self.network.modules() if isinstance(m, (LeakySequence, IntegerSequence))]
+        handles = [m.register_forward_hook(lambda *seen: fired.append(seen[-1])) for m in neurons]
+        try:
+            restored = self.network(rainy)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.cat([made.flatten() for made in (restored, *fired)])
+
+
+@pytest.mark.parametrize("name", SPIKING)
+def test_a_spiking_network_fires_alike_in_a_file(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = _weights(tmp_path, name, SPIKING[name])[1]
+    rainy, about = torch.rand(1, 3, 16, 16), {"title": name, "size": [16, 16], "multiple": 8}
+    to_onnx(Watched(network).eval(), rainy, about)(tmp_path / "net.onnx", about)
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    made = torch.from_numpy(session.run(None, {"rainy": rainy.numpy()})[0])
+    with torch.no_grad():
+        expected = Watched(network)(rainy)
+    spikes = expected[rainy.numel() :]
+    assert spikes.numel() > 1000 and 0.01 < spikes.count_nonzero() / spikes.numel() < 0.99
+    assert torch.allclose(made[: rainy.numel()], expected[: rainy.numel()], atol=TOLERANCE)
+    assert torch.equal((4 * made[rainy.numel() :]).round(), (4 * spikes).round())
+
+
+def test_without_kernels_a_network_is_torchs_operations(tmp_path: Path) -> None:
+    network = _weights(tmp_path, "esdnet", ESDNET)[1]
+    rainy = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        with portable():
+            expected = network(rainy)
+        assert torch.equal(WithoutKernels(network)(rainy), expected)
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
