@@ -133,7 +133,7 @@ def ablation_table(
         rows.append(_input_row(measured[0], dataset, convention, columns))
     for variant in variants:
         own = figures.get(variant.name, {})
-        reason = _reason(variant, dataset)
+        reason = _reason(variant)
         cells: dict[str, Cell] = {}
         for key in ("psnr", "ssim"):
             values = means_on(variant.records, dataset, f"{key}_{convention}")
@@ -219,7 +219,7 @@ def _input_row(record: Record, dataset: str, convention: str, columns: Sequence[
     return Row(INPUT, cells)
 
 
-def _reason(variant: Variant, dataset: str) -> str:
+def _reason(variant: Variant) -> str:
     for failure in variant.failures:
         return f"{failure['state']}: {failure['reason']}"
     return "not run"

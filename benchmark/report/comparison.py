@@ -401,7 +401,7 @@ def sentences(family: Family, digits: Mapping[str, int], reference: str = "the b
     if reasons:
         of = "" if not family.marks else f" in {sum(reasons.values())} of {len(family.columns)} columns"
         said.append(f"No marks{of}: {'; '.join(reasons)}. Nothing here says which is better.")
-    said += _resolution(family, digits, pairs)
+    said += _resolution(family, digits)
     scenes = sorted({len(set(c.scenes)) for c in family.columns.values()})
     pictures = sorted({len(c.scenes) for c in family.columns.values()})
     said.append(
@@ -415,7 +415,7 @@ def sentences(family: Family, digits: Mapping[str, int], reference: str = "the b
     return said
 
 
-def _resolution(family: Family, digits: Mapping[str, int], pairs: str) -> list[str]:
+def _resolution(family: Family, digits: Mapping[str, int]) -> list[str]:
     def told(found: Mapping[str, tuple[float, float]]) -> str:
         return "; ".join(
             f"{metric} {_small(middle, digits.get(metric, 2))} (median; {_small(most, digits.get(metric, 2))} at most)"

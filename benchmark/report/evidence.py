@@ -242,13 +242,3 @@ def _median(row: Mapping[str, Any], key: str, work: str = "") -> float | None:
         return None
     median = float(value["median"])
     return float(row[work]) / median if work and str(row.get("unit")).endswith("/s") else median
-
-
-def _outcome(row: Mapping[str, Any]) -> str:
-    if row.get("reason"):
-        return f"not measured: {row['reason']}"
-    said = "" if not row.get("asked") else "reached" if row.get("reached") else "not reached"
-    difference, agreement = row.get("difference"), row.get("agreement")
-    if difference is not None and agreement is not None and difference > agreement:
-        said += f"; results differ by {difference:.2g}, asked is at most {agreement:.2g}"
-    return said.removeprefix("; ")
