@@ -70,7 +70,7 @@ def _page(device: str) -> str:
     from benchmark.cli.loading import device_named
     from benchmark.models import create_model
     from benchmark.report.demo import shown_page
-    from benchmark.report.page import Comparison, Shown
+    from benchmark.report.parts import Comparison, Shown
     from benchmark.resident import keep_freed_memory
     from benchmark.restoration.restoring import as_pixels, restore_pixels
     from benchmark.run.evaluate import measure_pictures

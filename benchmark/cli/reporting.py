@@ -16,9 +16,10 @@ from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import evidence
-from benchmark.report.page import LIMIT, Comparison, Drawn, Grid, Report, Section
-from benchmark.report.page import Shown as Look
+from benchmark.report.page import LIMIT
 from benchmark.report.paper import results
+from benchmark.report.parts import Comparison, Drawn, Grid, Report, Section
+from benchmark.report.parts import Shown as Look
 from benchmark.report.rows import INPUT
 from benchmark.report.rows import about as about_rows
 from benchmark.text import output

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from benchmark.report.page import JPEG, Comparison, encoded, in_script
+from benchmark.report.pagepictures import JPEG, encoded, in_script
+from benchmark.report.parts import Comparison
 from benchmark.shipped import Shipped
 
 MARK = '<meta name="generator" content="derain demo">'

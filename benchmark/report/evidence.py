@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.report.page import Grid
 from benchmark.report.paper import results
+from benchmark.report.parts import Grid
 
 
 def _rows(path: str) -> list[dict[str, Any]]:

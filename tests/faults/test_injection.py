@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from benchmark.cost.writing import latex as cost_latex
 from benchmark.cost.writing import markdown as cost_markdown
-from benchmark.report.page import Comparison, Grid, Report, Section, Shown, page
+from benchmark.report.page import page
+from benchmark.report.parts import Comparison, Grid, Report, Section, Shown
 from benchmark.text.escapes import csv_text, in_latex, in_markdown, write_csv
 from benchmark.text.table import Cell, Column, Row, Table, csv, latex, markdown
 from benchmark.text.terminal import show

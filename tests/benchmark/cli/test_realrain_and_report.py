@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.cli import main, realrain, reporting, showing
 from benchmark.cli.gallery import find_runs
 from benchmark.errors import UserError
-from benchmark.report.page import Grid
+from benchmark.report.parts import Grid
 
 TINY = ["recipe.steps=2", "recipe.batch=1", "recipe.patch=16", "trainer.log_every=1"]
 

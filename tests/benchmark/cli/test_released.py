@@ -13,7 +13,7 @@ import torch
 from benchmark import create_model, shipped
 from benchmark.cli import main
 from benchmark.data.images import read_image, write_image
-from benchmark.report.page import Grid
+from benchmark.report.parts import Grid
 from benchmark.run.records import RECORD, Record, read_record
 from benchmark.sweep import rows
 

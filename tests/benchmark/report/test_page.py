@@ -16,8 +16,9 @@ from PIL import Image
 
 from benchmark.report import evidence
 from benchmark.report import page as page_module
-from benchmark.report.page import Comparison, Drawn, Grid, Report, Section, Shown, page
+from benchmark.report.page import page
 from benchmark.report.paper import results
+from benchmark.report.parts import Comparison, Drawn, Grid, Report, Section, Shown
 from benchmark.text.table import Cell, Column, Row, Table
 
 EVIL = '<script>window.evil = 1</script>"&</script>'
