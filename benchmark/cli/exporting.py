@@ -178,9 +178,13 @@ def _write(
         if "photograph" in found:
             print(f"on a rainy photograph by {_apart(found['photograph'])}")
         if "kernels" in found:
-            print(f"there this machine's kernels take the network itself from those by {_apart(found['kernels'])}")
+            print(
+                f"there this machine's kernels take the network itself from those by {_apart(found['kernels'])}"
+            )
 
-    rows = [{"compared": what, **figures, "tolerance": TOLERANCE} for what, figures in _figures(found).items()]
+    rows = [
+        {"compared": what, **figures, "tolerance": TOLERANCE} for what, figures in _figures(found).items()
+    ]
     tried = {"tolerance": TOLERANCE, **_figures(found)} if found else None
     _give(options, about, {"tried": tried, "not_tried": untried or None}, rows, show)
     if entry.family == "Spiking" and any(f.share for f in found.values()):
@@ -276,7 +280,7 @@ def _write_nir(options: Namespace, network: nn.Module, about: dict[str, Any], ex
     output.remark(
         "it is the encoder, from the picture to its three levels: NIR has no primitive for what enlarges them"
     )
-    tried = None if untried else {"picture": "noise", "spikes": of, "differ": differ}
+    tried = None if untried else {"compared": "noise", "spikes": of, "differ": differ}
     said = (
         f"not tried: {untried}"
         if untried

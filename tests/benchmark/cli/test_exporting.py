@@ -126,9 +126,9 @@ def test_a_photograph_is_restored_in_its_tiles(tmp_path: Path, capsys) -> None:
     found = json.loads(capsys.readouterr().out)  # nothing else may stand there
     assert found["bytes"] == (tmp_path / "net.onnx").stat().st_size and found["size"] == [40, 40]
     rows = list(csv.DictReader(table.open()))
-    assert [row["picture"] for row in rows] == ["noise", "photograph"] and found["not_tried"] is None
+    assert [row["compared"] for row in rows] == ["noise", "photograph"] and found["not_tried"] is None
     assert [float(row["largest"]) for row in rows] == [
-        found["tried"][row["picture"]]["largest"] for row in rows
+        found["tried"][row["compared"]]["largest"] for row in rows
     ]
     photograph = torch.rand(3, 75, 103)
     tiled = restore(open_exported(tmp_path / "net.onnx"), photograph, tile=40, overlap=8)
