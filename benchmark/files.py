@@ -237,7 +237,7 @@ def require_output(flag: str, path: Path, suffix: str | None, inputs: Iterable[P
         inputs: files that this command reads.
 
     Raises:
-        UserError: another ending, a folder, or one of the inputs.
+        UserError: another ending, a folder, one of the inputs, or a place that cannot be written to.
     """
     if suffix is not None and path.suffix.lower() != suffix:
         raise UserError(f"{flag} {path}: the name must end in {suffix}")
@@ -247,6 +247,22 @@ def require_output(flag: str, path: Path, suffix: str | None, inputs: Iterable[P
         given is not None and given.exists() and path.samefile(given) for given in inputs
     ):
         raise UserError(f"{flag} {path}: is an input and would be overwritten; give another name")
+    require_place(flag, path)
+
+
+def require_place(flag: str, path: Path) -> None:
+    """Refuse, before any work, a file or folder to be made where none can be; nothing is written.
+
+    Raises:
+        UserError: what there is of the way to it is a file, or may not be written to.
+    """
+    above = path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise UserError(f"{flag} {path}: {above.name} is a file, not a folder; give another place")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {path}: no permission to write there; choose another folder")
 
 
 def require_table(path: Path, command: str, *columns: str, inputs: Iterable[Path | None] = ()) -> None:

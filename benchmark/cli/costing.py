@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark import catalog
 from benchmark.errors import UserError, unknown
-from benchmark.files import require_writable, write_json
+from benchmark.files import require_output, require_place, require_writable, write_json
 from benchmark.reading import path as expanded
 from benchmark.report.paper import printed
 from benchmark.run.costs import KeptForwards
@@ -56,6 +56,7 @@ def cost(options: Namespace) -> int:
     from benchmark.cost.writing import write
 
     conventions = [convention(name) for name in options.convention]
+    _require_outputs(options)
     model = _model(options)
     measured = measure_cost(model, options.size, conventions[0], options.images, limit=options.limit)
     weights = f"weights of {options.checkpoint}" if options.checkpoint else "untrained weights"
@@ -70,15 +71,28 @@ def cost(options: Namespace) -> int:
         _give(table)
     output.give({"neurobench": measured.neurobench(model)}, None, lambda: None)
     output.remark(*_remarks(measured, options.model))
-    for form, suffix in (("json", ".json"), ("latex", ".tex")):
-        path = getattr(options, form)
+    for path in (options.json, options.latex):
         if path is not None and path != output.STDOUT:
-            if path.suffix != suffix:
-                raise UserError(f"--{form} {path}: the name must end in {suffix}")
             output.wrote([write(table, path)])
     if options.plot is not None:
         _plot(measured, options.plot)
     return 0
+
+
+def _require_outputs(options: Namespace) -> None:
+    """Refuse what cannot be written before anything is counted.
+
+    Raises:
+        UserError: another ending, a place that cannot be written to, or a file where --plot needs a folder.
+    """
+    for form, suffix in (("json", ".json"), ("latex", ".tex")):
+        path = getattr(options, form)
+        if path is not None and path != output.STDOUT:
+            require_output(f"--{form}", path, suffix, [options.checkpoint])
+    if options.plot is not None:
+        if options.plot.exists() and not options.plot.is_dir():
+            raise UserError(f"--plot {options.plot}: is a file; give a folder")
+        require_place("--plot", options.plot)
 
 
 def _model(options: Namespace) -> Any:

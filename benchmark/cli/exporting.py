@@ -185,8 +185,8 @@ def _write(
     rows = [
         {"compared": what, **figures, "tolerance": TOLERANCE} for what, figures in _figures(found).items()
     ]
-    tried = {"tolerance": TOLERANCE, **_figures(found)} if found else None
-    _give(options, about, {"tried": tried, "not_tried": untried or None}, rows, show)
+    outcome = {"tolerance": TOLERANCE, **_figures(found)} if found else None
+    _give(options, about, {"tried": outcome, "not_tried": untried or None}, rows, show)
     if entry.family == "Spiking" and any(f.share for f in found.values()):
         output.remark(
             "a neuron whose potential is at its threshold fires or not by how the last bit is rounded"

@@ -37,8 +37,6 @@ def inspect(options: Namespace) -> int:
     if is_output(options.csv):
         require_output("--csv", options.csv, ".csv", inputs)
     network, _, tile, _ = loaded(options)
-    if options.checkpoint is None:
-        output.remark("no --checkpoint: the weights are random ones, as training starts with")
     if options.layers:
         return list_layers(network)
     if options.image:
@@ -46,6 +44,8 @@ def inspect(options: Namespace) -> int:
         draw_image(network, options.image, options.clean, options.layer, patch, tile, options.out)
     if options.data:
         measure_dataset(network, options.model, options.data, tile, options.above, options.limit)
+    if options.checkpoint is None:
+        output.remark("no --checkpoint: the weights are random ones, as training starts with")
     return 0
 
 

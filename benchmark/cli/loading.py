@@ -29,7 +29,11 @@ def asked(options: Namespace) -> tuple[catalog.Network, RunSpec, int | None, int
     ]
     if options.overlap is not None:
         words.append(f"evaluation.overlap={options.overlap}")
-    resolved = resolve(words)
+    try:
+        resolved = resolve(words)
+    except UserError as error:  # tiles have flags of their own here
+        told = str(error).replace("evaluation.tile=", "--tile ").replace("evaluation.overlap=", "--overlap ")
+        raise UserError(told.replace("evaluation.overlap", "--overlap")) from None
     tile, overlap = resolved.tiling
     if options.overlap is not None:
         overlap = options.overlap

@@ -68,7 +68,7 @@ def restore(options: Namespace) -> int:
     for path, reason in [*outcome.lost, *outcome.failed]:
         told = printable(path)
         print(f"derain: {reason if told in reason else f'{told}: {reason}'}", file=sys.stderr)
-    if ship is not None:
+    if ship is not None and outcome.done:
         output.remark(*ship.in_words(automatic and bool(outcome.tiled)))
     return 1 if outcome.failed or outcome.lost else 0
 

@@ -58,6 +58,8 @@ def read_record(folder: Path, filename: str = RECORD) -> Record | None:
             record = orjson.loads(file.read())
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise UserError(f"{folder}: a file stands where a folder of runs is needed; give another") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable record ({error}); remove it to run again") from error
     made = record.get("format") if isinstance(record, dict) else None

@@ -176,7 +176,7 @@ def _tile(config: RunSpec) -> None:
     if not re.fullmatch(r"[1-9][0-9]{0,6}", tile):
         raise UserError(f"evaluation.tile={tile}: 'authors', 'whole' or a number of pixels")
     if int(tile) <= overlap:
-        raise UserError(f"evaluation.tile={tile}: must be larger than evaluation.overlap")
+        raise UserError(f"evaluation.tile={tile}: must be larger than evaluation.overlap ({overlap})")
 
 
 def check_option(entry: catalog.Network, option: str, value: Any) -> None:

@@ -158,7 +158,7 @@ def table1(
         if not by_itself and spec.name not in test_sets(spec.training):
             also.append(name.removesuffix(f"@{spec.training}"))
     if names and not tested:
-        reasons = "; ".join(absent.values())
+        reasons = "; ".join(dict.fromkeys(absent.values()))
         raise UserError(f"no dataset of Table 1 below {root}: {reasons}")
     planner = Planner(common(recipe, root, out), words)
     runs = tuple(

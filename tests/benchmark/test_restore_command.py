@@ -176,7 +176,7 @@ def test_a_dry_run_names_the_results(ships: Path, capsys) -> None:
         (["--model", "nafnett"], "did you mean 'nafnet'"),
         (["--set", "width=8"], "--set width=8: the weights that ship have their own options"),
         (["--overlap", "8"], "--overlap is for --tile PIXELS"),
-        (["--tile", "big"], "evaluation.tile=big"),
+        (["--tile", "big"], "--tile big: "),
     ],
 )
 def test_wrong_words(ships: Path, words: list[str], told: str, capsys) -> None:

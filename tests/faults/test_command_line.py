@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmark.cli import main
 
@@ -37,7 +38,7 @@ WRONG = {
     "evaluate --model prenet --data .": "--checkpoint",
     "evaluate --model prenett --checkpoint x --data .": "did you mean 'prenet'",
     "evaluate --model prenet --checkpoint none.pth --data .": "no such file",
-    "evaluate --model prenet --checkpoint none.pth --data . --tile big": "evaluation.tile=big",
+    "evaluate --model prenet --checkpoint none.pth --data . --tile big": "--tile big",
     "restore --model prenet --checkpoint none.pth a.png -o out": "no such file",
     "restore --model prenet --checkpoint none.pth a.png": "none.pth: no such file",
     "restore": "inputs",
@@ -303,3 +304,32 @@ def test_the_c_locale_without_pythons_utf8_mode(words: str, place: Path) -> None
     )
     assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
     assert done.stdout.decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("restore p.png --csv file/x.csv", "--csv file/x.csv: file is a file, not a folder"),
+        ("restore p.png --tile 3", "--tile 3: must be larger than --overlap (8)"),
+        ("export --model prenet -o file/a.onnx", "-o file/a.onnx: file is a file, not a folder"),
+        ("inspect --model esdnet --image p.png -o file/i.png", "--out file/i.png: file is a file"),
+        ("cost --model prenet --json c.txt", "--json c.txt: the name must end in .json"),
+        ("cost --model prenet --latex file/c.tex", "--latex file/c.tex: file is a file"),
+        ("cost --model prenet --plot file", "--plot file: is a file; give a folder"),
+        ("table 1 --runs file", "a file stands where a folder of runs is needed"),
+        ("train model=prenet data=embedded-light out=file", "a file stands where a folder of runs is needed"),
+        ("table 1 --data nope", "below nope: --data nope: no such folder\n"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_any_work(
+    words: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Image.new("RGB", (24, 24)).save("p.png")
+    assert main(words.split()) == 2
+    said = capsys.readouterr()
+    assert told in said.err and said.err.count("\n") == 1 and not said.out
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "p.png"} and Path(
+        "file"
+    ).read_text() == "mine"
