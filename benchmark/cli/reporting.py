@@ -144,8 +144,8 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             "claims",
             "Claims",
             [
-                "What the papers claim, and what was measured here; the scale says of what networks "
-                "a verdict speaks."
+                "What the papers claim, and what was measured here, of full networks or of small ones. "
+                "`docs/claims.md` has each in full: the words, the scale, intervals, and the command that does it again."
             ],
             [*_some(claims), *forest, *(t for t in study if t.name not in _OF_ENERGY)],
             missing=f"The list of claims is {here} (docs/claims.md).",

@@ -159,7 +159,7 @@ def layer_rates() -> list[Grid]:
 
 
 def claims() -> Grid | None:
-    """What the papers claim, what was measured, and the verdict: the table of docs/claims.md."""
+    """What the papers claim, what came of it, and the verdict: the table of docs/claims.md."""
     place = results("claims.md")
     if not place.is_file():
         place = Path(__file__).resolve().parents[2] / "docs" / "claims.md"
