@@ -145,7 +145,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             "Claims",
             [
                 "What the papers claim, and what was measured here, of full networks or of small ones. "
-                "`docs/claims.md` has each in full: the words, the scale, intervals, and the command that does it again."
+                "`docs/claims.md` has each in full: the words, the scale, intervals, and the command that repeats it."
             ],
             [*_some(claims), *forest, *(t for t in study if t.name not in _OF_ENERGY)],
             missing=f"The list of claims is {here} (docs/claims.md).",

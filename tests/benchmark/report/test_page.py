@@ -261,7 +261,7 @@ def test_what_is_kept_with_the_suite_is_told_as_it_is() -> None:
     assert crops[2] / crops[3] == pytest.approx(crops[5], rel=0.5)  # both are rates: more is faster
     assert len({row[0] for row in speed.rows}) > 10 and all(row[-1] for row in speed.rows)
     claims = evidence.claims()
-    assert claims is not None and claims.columns[:2] == ["claim (where)", "verdict"]
+    assert claims is not None and claims.columns[:2] == ["claim", "verdict"]
     assert len(claims.rows) > 10 and all(row[1] for row in claims.rows)
     assert [grid.rows[0][0] for grid in evidence.costs()][:2] == ["RESCAN", "printed"]
     rates = evidence.rates()
