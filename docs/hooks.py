@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages, the committed results and what lies beside the README."""
     for name, text in (("commands", _commands()), ("settings", _settings())):
         files.append(File.generated(config, f"reference/{name}.md", content=text))
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=_notebook(path)))
     found = [p for p in sorted((ROOT / "results").rglob("*")) if p.suffix in _SHOWN and p.is_file()]
     for path in [*found, *(ROOT / name for name in _BESIDE)]:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
@@ -26,7 +29,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links out of docs/ lead to the copies in the site; links to code, which has no page, become its name."""
+    """Links out of docs/ lead to the copies in the site, notebooks to their pages; code, which has none, is named."""
     source = page.file.src_uri
     inside = not source.startswith("results/") and source not in _BESIDE
     up = "../" * source.count("/")
@@ -35,12 +38,30 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return f"{path}README.md" if path.endswith("/") and (ROOT / path / "README.md").is_file() else path
 
     if inside:
+        markdown = re.sub(r"\]\(notebooks/([\w-]+)\.ipynb\)", r"](notebooks/\1.md)", markdown)
         markdown = _UP.sub(lambda m: f"]({up}{place(m[1])}{m[2]})", markdown)
     else:
         markdown = re.sub(r"\]\(((?:\.\./)*)docs/", rf"]({up}", markdown)
     return re.sub(
         r"\[([^\]]*)\]\((?:\.\./)*(?:benchmark|esdnet|baselines|ablations|tests)/[^)]*\)", r"\1", markdown
     )
+
+
+def _notebook(path: Path) -> str:
+    """A notebook as a page: its words, its code, and what was printed and drawn when it was last run."""
+    lines = [f"[Download this notebook]({path.name})", ""]
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        lines += [source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```", ""]
+        for shown in cell.get("outputs", []):
+            if "image/png" in shown.get("data", {}):
+                lines += [
+                    f"![drawn](data:image/png;base64,{''.join(shown['data']['image/png']).strip()})",
+                    "",
+                ]
+            elif "text" in shown:
+                lines += [f"```text\n{''.join(shown['text']).rstrip()}\n```", ""]
+    return "\n".join(lines)
 
 
 def _commands() -> str:
