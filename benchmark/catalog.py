@@ -89,7 +89,7 @@ class Network:
     size_multiple: int = 1  # forward pads to it (reflection) and crops
     minimum_size: int = 16
     published: bool = True  # False: a design of this suite, in the paper's tables only where it is asked for
-    minimum_batch: int = 1  # patches that one process trains on at once
+    minimum_batch: int = 1  # patches that a step trains on, by all processes together
     tile: tuple[int, int] | None = None
     embedded: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Variant, ...] = ()

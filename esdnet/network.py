@@ -56,7 +56,7 @@ def check_sizes(
         )
 
 
-def check_neuron(beta: float, threshold: float, alpha: float) -> None:
+def check_neuron(threshold: float, beta: float = 0.5, alpha: float = 4.0) -> None:
     """Refuse what no neuron of a network can have.
 
     Raises:
@@ -210,7 +210,7 @@ class ESDNet(EncoderDecoder):
             raise ValueError("block 'ann' has no spikes for rate_weight to price; it must be 0")
         if temporal_reduction < 1:
             raise ValueError(f"temporal_reduction must be at least 1, not {temporal_reduction}")
-        check_neuron(beta, threshold, alpha)
+        check_neuron(threshold, beta, alpha)
         if block == "ann" and norm == "tdbn":
             raise ValueError("block 'ann' has no threshold for tdbn to depend on; norm must be bn")
         whole = block == "srb"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from esdnet.blocks import ConvNorm, EncoderDecoder, Parts, channel_gate, over_time
-from esdnet.network import SKELETON_KEYS, check_sizes, norm_maker, stage
+from esdnet.network import SKELETON_KEYS, check_neuron, check_sizes, norm_maker, stage
 from esdnet.neurons import LeakySequence
 
 
@@ -108,7 +108,7 @@ class SpikeRain(EncoderDecoder):
         start_as_identity: see `EncoderDecoder`.
 
     Raises:
-        ValueError: sizes that the skeleton cannot have, or another norm.
+        ValueError: sizes that the skeleton or numbers that a neuron cannot have, or another norm.
     """
 
     authors_keys: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -149,6 +149,7 @@ class SpikeRain(EncoderDecoder):
         start_as_identity: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
+        check_neuron(threshold, beta, alpha)
         neuron = functools.partial(
             LeakySequence, beta=beta, threshold=threshold, surrogate=surrogate, alpha=alpha
         )

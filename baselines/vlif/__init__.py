@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from esdnet.blocks import ConvNorm, EncoderDecoder, MixedAttention, Parts, PoolGate, SpikeConv, over_time
-from esdnet.network import ATTENTION_KEYS, SKELETON_KEYS, check_sizes, norm_maker, stage
+from esdnet.network import ATTENTION_KEYS, SKELETON_KEYS, check_neuron, check_sizes, norm_maker, stage
 from esdnet.neurons import IntegerSequence, LeakySequence
 
 
@@ -147,7 +147,7 @@ class VLIF(EncoderDecoder):
     NI-LIF rounds up.
 
     Raises:
-        ValueError: sizes that the skeleton cannot have, or another norm.
+        ValueError: sizes that the skeleton or a threshold that a neuron cannot have, or another norm.
     """
 
     size_multiple = 8
@@ -198,6 +198,7 @@ class VLIF(EncoderDecoder):
         start_as_identity: bool = False,
     ) -> None:
         check_sizes(dim, encoder_blocks, bottleneck_blocks, decoder_blocks, time_steps)
+        check_neuron(threshold)
         parts = Parts(functools.partial(LeakySequence, threshold=threshold), norm_maker(norm, threshold))
 
         def make_block(channels: int) -> nn.Module:

@@ -257,7 +257,7 @@ class _Recorder(TorchDispatchMode):
         row = self._row(place)
         row.calls += 1
         row.updates += made.numel() * place.repeats
-        row.leading = max(row.leading, self._leading(made, row))
+        row.leading = max(row.leading, self._leading(made))
         row.needs("potential_bytes", self._frame(made, row))
         row.leaks = not type(place.module).__name__.startswith("IF")
         if self.look:
@@ -295,7 +295,7 @@ class _Recorder(TorchDispatchMode):
             return out
         out = func(*args, **kwargs)
         if self.look:
-            self._origin(func, work, args, out)
+            self._origin(func, args, out)
         if work == "free" or not self.stack:
             return out
         place = self.stack[-1]
@@ -345,7 +345,7 @@ class _Recorder(TorchDispatchMode):
         # what was written to since is no longer known
         return proved if written == self.writes.get(_storage(tensor), 0) else None
 
-    def _origin(self, func: Any, work: str, args: Any, out: Any) -> None:
+    def _origin(self, func: Any, args: Any, out: Any) -> None:
         """Comparisons make spikes; views, copies, concatenations and maxima of spikes are spikes."""
         for place in written_arguments(func):
             for tensor in _tensors(args[place] if place < len(args) else out):
@@ -362,7 +362,7 @@ class _Recorder(TorchDispatchMode):
             for tensor in _tensors(out):
                 self._mark(tensor, proved)
 
-    def _leading(self, tensor: Tensor, row: _Row) -> int:
+    def _leading(self, tensor: Tensor) -> int:
         lead = int(tensor.shape[0]) if tensor.ndim else 1
         return max(1, lead // self.batch) if lead % self.batch == 0 else 1
 
@@ -384,7 +384,7 @@ class _Recorder(TorchDispatchMode):
             if s is not None and _storage(s) not in self.weights and _storage(s) not in self.constants
         ]
         if sides:
-            row.leading = max(row.leading, self._leading(sides[0], row))
+            row.leading = max(row.leading, self._leading(sides[0]))
         self._remember(row, place, product, sides, out, number, factor)
         if not self.look:
             row.unseen += macs
@@ -435,7 +435,7 @@ class _Recorder(TorchDispatchMode):
 
     def _frame(self, tensor: Tensor, row: _Row) -> int:
         """Elements of one step of one image."""
-        return tensor.numel() // (self._leading(tensor, row) * max(1, self.batch))
+        return tensor.numel() // (self._leading(tensor) * max(1, self.batch))
 
     def _remember(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -371,17 +370,3 @@ def kept_rates(path: Path) -> Cost:
             f"{path}: not a table of layers as derain cost --per-layer --csv writes it"
         ) from error
     return Cost(convention(DEFAULT), tuple(rows), images=path.name, spiking=any(row.updates for row in rows))
-
-
-def exact(numerator: int, denominator: int) -> Number:
-    """The quotient, an integer where it is one."""
-    return numerator // denominator if numerator % denominator == 0 else numerator / denominator
-
-
-def total(rows: Sequence[Layer]) -> Mapping[str, Number]:
-    """The counts of several layers together, by the kinds that conventions price."""
-    sums: dict[str, Number] = {}
-    for row in rows:
-        for kind, count in row.counts().items():
-            sums[kind] = sums.get(kind, 0) + count
-    return sums

@@ -69,7 +69,6 @@ class Regime:
     name: str
     about: str
     psnr_y: float  # dB, mean over the rainy pictures that it is calibrated to
-    tolerance: float
     densities: Mapping[str, tuple[Layer, ...]]
     angle: Range = (-30.0, 30.0)  # degrees from the vertical, drawn once a picture
 
@@ -332,14 +331,12 @@ _REGIMES = (
         name="light",
         about="one direction, dashes and streaks of all lengths, dark gaps between: Rain200L",
         psnr_y=26.9,
-        tolerance=1.5,
         densities={"light": _light(cover=1.0, strength=0.97, length=1.0, fineness=1.0)},
     ),
     Regime(
         name="heavy",
         about="dense streaks from several directions: Rain200H",
         psnr_y=13.1,
-        tolerance=1.5,
         densities={
             "heavy": (
                 _heavy((0.3, 1.0), (0, 0)),
@@ -353,7 +350,6 @@ _REGIMES = (
         name="mixed",
         about="fine streaks of one direction in three densities: Rain1200",
         psnr_y=23.6,
-        tolerance=1.5,
         densities={"light": _fine(0.5, 0.85), "medium": _fine(0.9, 0.9), "heavy": _fine(1.5, 1.0)},
         angle=(-40.0, 40.0),
     ),
@@ -361,7 +357,6 @@ _REGIMES = (
         name="twelve",
         about="short, thin, faint streaks: Rain12",
         psnr_y=29.0,
-        tolerance=2.0,
         densities={"light": _light(cover=1.15, strength=0.62, length=0.4, fineness=0.7)},
         angle=(-20.0, 20.0),
     ),

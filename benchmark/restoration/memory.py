@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmark import cgroup
+from benchmark.restoration.tiling import in_eval_mode
 
 WHOLE = (
     640 * 480
@@ -66,19 +66,6 @@ class Live(TorchDispatchMode):
         self.now -= size
 
 
-@contextlib.contextmanager
-def tried(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients, and every module as it was afterwards."""
-    training = [m for m in model.modules() if m.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def looks_at_all(model: nn.Module) -> bool:
     """Whether a pixel's result depends on the whole picture (pooling over it, attention), so that tiles change it.
 
@@ -90,7 +77,7 @@ def looks_at_all(model: nn.Module) -> bool:
         picture = torch.rand((1, 3, _PROBE // 3, _FAR), generator=generator).to(example)
         other = picture.clone()
         other[..., -_PROBE // 3 :] = 1 - other[..., -_PROBE // 3 :]
-        with tried(model):
+        with in_eval_mode(model), torch.no_grad():
             near, changed = (model(p)[..., : _PROBE // 3] for p in (picture, other))
         _far[model] = not torch.equal(near, changed)
     return _far[model]
@@ -105,7 +92,7 @@ def bytes_per_pixel(model: nn.Module) -> float:
     if model not in _needs:
         example = next(model.parameters(), torch.zeros(()))
         picture = torch.full((1, 3, _PROBE, _PROBE), 0.5, device=example.device, dtype=example.dtype)
-        with tried(model), Live() as live:
+        with in_eval_mode(model), torch.no_grad(), Live() as live:
             model(picture)
         _needs[model] = max(1.0, _UNSEEN * live.peak / _PROBE**2)
     return _needs[model]

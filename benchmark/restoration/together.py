@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from benchmark.errors import OutOfMemory, out_of_memory
 from benchmark.resident import hand_back_freed_memory
-from benchmark.restoration.memory import Live, bytes_per_pixel, free_on, looks_at_all, tried
+from benchmark.restoration.memory import Live, bytes_per_pixel, free_on, looks_at_all
 from benchmark.restoration.tiling import Progress, feather_weights, in_eval_mode
 from benchmark.threads import ended
 
@@ -368,7 +368,7 @@ def _tried_out(model: nn.Module) -> _Need | None:
     alive: list[int] = []
     last: list[bool] = []
     before: tuple[Any, int] | None = None  # features of the last pool, and how often they had been changed
-    with tried(model), Live() as live:
+    with in_eval_mode(model), torch.no_grad(), Live() as live:
 
         def pool(features: Tensor, axes: tuple[int, ...], keep: bool, largest: bool) -> Tensor:
             nonlocal before

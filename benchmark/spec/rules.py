@@ -132,7 +132,7 @@ def _patch(config: RunSpec, entry: catalog.Network) -> None:
 
 
 def _batch(config: RunSpec, entry: catalog.Network) -> None:
-    """Every process has an equal share of a batch, of as many patches as the network needs."""
+    """Every process has an equal share of a batch, and all together as many patches as the network needs."""
     batch = config.recipe.batch
     processes = (devices_named(config.trainer.devices) or 1) * config.trainer.nodes
     if batch % processes:
@@ -140,10 +140,9 @@ def _batch(config: RunSpec, entry: catalog.Network) -> None:
             f"recipe.batch={batch}: cannot be shared evenly by {processes} processes "
             f"(trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes})"
         )
-    if batch // processes < entry.minimum_batch:
+    if batch < entry.minimum_batch:
         raise UserError(
             f"recipe.batch={batch}: {entry.title} trains on at least {entry.minimum_batch} patches at once"
-            + f" in each of {processes} processes" * (processes > 1)
         )
 
 

@@ -103,3 +103,18 @@ def test_gradients_reach_every_parameter_and_the_state_round_trips() -> None:
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="encoder_blocks"):
         SpikeRain(encoder_blocks=[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"beta": 2.0}, "beta must be at least 0 and at most 1, not 2.0"),
+        ({"beta": float("nan")}, "beta must be at least 0 and at most 1, not nan"),
+        ({"alpha": 0.0}, "alpha must be above 0 and finite, not 0.0"),
+        ({"threshold": -1.0}, "threshold must be above 0 and finite, not -1.0"),
+        ({"threshold": float("inf")}, "threshold must be above 0 and finite, not inf"),
+    ],
+)
+def test_what_no_neuron_can_have_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SpikeRain(**SMALL, **options)

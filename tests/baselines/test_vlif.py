@@ -103,3 +103,9 @@ def test_every_neuron_fires_at_first_with_the_options_for_short_trainings() -> N
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="decoder_blocks"):
         VLIF(decoder_blocks=[1, 1, 1])
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_threshold_that_no_neuron_can_have_is_refused(threshold: float) -> None:
+    with pytest.raises(ValueError, match=f"threshold must be above 0 and finite, not {threshold}"):
+        VLIF(**SMALL, threshold=threshold)

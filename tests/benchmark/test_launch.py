@@ -75,12 +75,16 @@ def test_every_precision_trains(precision: str, tmp_path: Path) -> None:
         (["trainer.devices=3", "trainer.nodes=3"], "cannot be shared evenly by 9 processes"),
         (["trainer.devices=99999999999999999999"], "trainer.devices="),
         (["model=sfnet", "recipe.batch=1"], "recipe.batch=1: SFNet trains on at least 2 patches"),
-        (["model=sfnet", "recipe.batch=2", "trainer.devices=2"], "at least 2 patches at once in each of 2"),
     ],
 )
 def test_what_cannot_work_anywhere_is_refused(words: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         resolve(words)
+
+
+def test_processes_have_the_least_batch_of_a_network_together() -> None:
+    """Their norms are of the whole batch."""
+    assert resolve(["model=sfnet", "recipe.batch=2", "trainer.devices=2"]).recipe.batch == 2
 
 
 @pytest.mark.parametrize("name", list(catalog.networks()))

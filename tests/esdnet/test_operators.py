@@ -236,6 +236,21 @@ def test_a_portable_network_has_torchs_operations_alone() -> None:
     assert not native.is_portable()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("reset", kernels.RESETS)
+def test_portable_neurons_are_the_same_bits(reset: str, dtype: torch.dtype) -> None:
+    current = (3 * torch.randn(5, 2, 7, 6, 5)).to(dtype)
+    for beta, threshold in ((torch.tensor(0.5), torch.tensor(0.15)), torch.rand(2, 7, 1, 1)):
+        spikes = kernels.leaky_spikes(current, beta, threshold, reset)
+        with native.portable():
+            again = kernels.leaky_spikes(current, beta, threshold, reset)
+        assert torch.equal(again, spikes) and again.dtype == dtype and 0 < spikes.float().mean() < 1
+    graded, mean = kernels.integer_spikes(current, 0.25, 4), kernels.mean_over_time(current)
+    with native.portable():
+        assert torch.equal(kernels.integer_spikes(current, 0.25, 4), graded)
+        assert torch.equal(kernels.mean_over_time(current), mean)
+
+
 def test_operators_serve_where_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     images, weight, bias = learned(2, 48, 6, 5), learned(64, 48, 3, 3), learned(64)
     scale, shift = torch.randn(64), torch.randn(64)

@@ -29,6 +29,8 @@ from benchmark.data.rain import (
 from benchmark.data.specs import DATASETS
 from benchmark.errors import UserError
 
+TOLERANCE = {"light": 1.5, "heavy": 1.5, "mixed": 1.5, "twelve": 2.0}  # dB, of a set's mean
+
 
 def psnr_y(rainy: np.ndarray, clean: np.ndarray) -> float:
     error = (rainy.astype(float) - clean) @ (np.array([65.481, 128.553, 24.966]) / 255)
@@ -73,7 +75,7 @@ def test_embedded_test_sets_are_as_rainy_as_the_published_ones(dataset: str) -> 
     regime = REGIMES[DATASETS[dataset].regime or ""]
     rendered = render_split(dataset, "test")
     mean = np.mean([psnr_y(r, t) for r, t in zip(rendered.rainy, rendered.target, strict=True)])
-    assert abs(mean - regime.psnr_y) <= regime.tolerance
+    assert abs(mean - regime.psnr_y) <= TOLERANCE[regime.name]
     published = {"light": 26.9, "heavy": 13.1, "mixed": 23.6, "twelve": 29.0}
     assert regime.psnr_y == published[regime.name]
 
@@ -83,7 +85,7 @@ def test_dead_leaves_are_as_rainy_as_photographs(name: str) -> None:
     rendered = render_split("embedded", "train")
     pairs = zip(rendered.names, rendered.rainy, rendered.target, strict=True)
     mean = np.mean([psnr_y(r, t) for n, r, t in pairs if n.endswith(f"-{name}")])
-    assert abs(mean - REGIMES[name].psnr_y) <= REGIMES[name].tolerance
+    assert abs(mean - REGIMES[name].psnr_y) <= TOLERANCE[name]
 
 
 @pytest.mark.parametrize("name", sorted(REGIMES))
@@ -94,7 +96,7 @@ def test_calibration_holds_for_other_photographs(shared: Path, name: str) -> Non
     for i, path in enumerate(sorted((shared / "data/clean/bsds500/train").glob("*.jpg"))[::5]):
         clean = read_image(path)
         values.append(psnr_y(rain_over(clean, regime, i, densities[i % len(densities)]), clean))
-    assert abs(np.mean(values) - regime.psnr_y) <= regime.tolerance / 2
+    assert abs(np.mean(values) - regime.psnr_y) <= TOLERANCE[name] / 2
 
 
 ALONG, ACROSS = (2, 4, 8, 16, 32), (1, 2, 3)
