@@ -4,7 +4,10 @@ const compare = (box, set) => {
   const [under, over] = box.querySelectorAll("img");
   const slider = box.querySelector(".slider"), range = box.querySelector("input");
   const [leftName, rightName] = box.querySelectorAll(".slider span");
-  const place = () => slider.style.setProperty("--at", range.value + "%");
+  const place = () => {
+    slider.style.setProperty("--at", range.value + "%");
+    range.setAttribute("aria-valuetext", `${Math.round(range.value)} percent of the width show ${left.value}`);
+  };
   const fill = (select, names, wanted) => {
     select.replaceChildren(...names.map(name => new Option(name, name, false, name === wanted)));
   };
@@ -17,6 +20,7 @@ const compare = (box, set) => {
     const shown = set[which.selectedIndex].shown;
     put(under, leftName, shown[left.selectedIndex]);
     put(over, rightName, shown[right.selectedIndex]);
+    place();
   };
   const names = () => {
     const all = set[which.selectedIndex].shown.map(s => s.name);
@@ -31,7 +35,6 @@ const compare = (box, set) => {
   right.addEventListener("change", show);
   range.addEventListener("input", place);
   names();
-  place();
 };
 // the pictures are kept once, in a script of data, and put where they are looked at
 const kept = document.getElementById("picture-data");

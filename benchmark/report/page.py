@@ -6,14 +6,25 @@ escapes every text, with `report.css` and `report.js`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.report.pagepictures import FIGURE, drawings, fitting, in_script
-from benchmark.report.pagetables import of_grid, of_table, pieces
-from benchmark.report.parts import Comparison, Drawn, Grid, Record, Report, Section
+from benchmark.report.pagepictures import FIGURE, drawings, fitting, in_script, of_crops
+from benchmark.report.pagetables import SUBJECT, of_grid, of_table, pieces
+from benchmark.report.parts import (
+    Choice,
+    Comparison,
+    Crops,
+    Drawn,
+    Folded,
+    Grid,
+    Part,
+    Record,
+    Report,
+)
 from benchmark.report.rows import title_of
+from benchmark.report.style import FAMILIES
 from benchmark.text.table import Table
 from benchmark.text.words import commit_in_words
 
@@ -36,12 +47,13 @@ def page(report: Report) -> str:
     )
     template = environment.get_template("report.html")
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    shown: set[str] = set()
     sections = [
         {
             "key": s.key,
             "title": s.title,
             "about": [pieces(t) for t in s.about],
-            "parts": list(_parts(s, f"{s.key}-table")),
+            "parts": list(_parts(s.parts, f"{s.key}-table", shown)),
             "runs": [_run(r) for r in s.runs],
             "not_run": s.not_run,
             "missing": "" if s.parts or s.runs or s.not_run else s.missing,
@@ -62,28 +74,52 @@ def page(report: Report) -> str:
             left_out=left_out,
             style=style,
             script=script,
+            families=[*FAMILIES],
+            subject=SUBJECT,
+            any_table=any(isinstance(p, Table | Choice) for p in parts),
         )
 
-    comparisons = [p for s in report.sections for p in s.parts if isinstance(p, Comparison)]
-    drawn = [p for s in report.sections for p in s.parts if isinstance(p, Drawn)]
+    parts = list(_all(p for s in report.sections for p in s.parts))
+    comparisons = [p for p in parts if isinstance(p, Comparison)]
+    drawn = [p for p in parts if isinstance(p, Drawn)]
+    drawn += [p.drawn for p in parts if isinstance(p, Crops) and p.drawn is not None]
     nothing = {d.path: FIGURE for d in drawn}
     left = LIMIT - len(rendered(nothing, [], 0, 0).encode()) - _MARGIN
     figures, left = drawings(drawn, left)
     return rendered(figures, *fitting(comparisons, left))
 
 
-def _parts(section: Section, name: str) -> Iterator[dict[str, Any]]:
-    viewer: dict[str, Any] | None = None
-    for number, part in enumerate(section.parts, 1):
+def _parts(parts: Sequence[Part], name: str, shown: set[str]) -> Iterator[dict[str, Any]]:
+    """What the template draws of some parts; `shown` keeps that the viewer is one for all sets."""
+    for number, part in enumerate(parts, 1):
+        place = f"{name}-{number}"
         if isinstance(part, Table):
-            yield {"kind": "table", "id": f"{name}-{number}", **of_table(part)}
+            yield {"kind": "table", "id": place, **of_table(part)}
         elif isinstance(part, Grid):
-            yield {"kind": "table", "id": f"{name}-{number}", **of_grid(part)}
+            yield {"kind": "table", "id": place, **of_grid(part)}
+        elif isinstance(part, Choice):
+            tables = [
+                {"name": own, "means": means, "id": f"{place}-{n}", **of_table(table)}
+                for n, (own, means, table) in enumerate(part.tables, 1)
+            ]
+            yield {"kind": "choice", "label": part.label, "tables": tables}
+        elif isinstance(part, Folded):
+            yield {"kind": "folded", "title": part.title, "parts": list(_parts(part.parts, place, shown))}
         elif isinstance(part, Drawn):
-            yield {"kind": "figure", "path": part.path, "caption": part.caption}
-        elif viewer is None:  # one for all sets
-            viewer = {"kind": "viewer"}
-            yield viewer
+            yield {"kind": "figure", "path": part.path, "caption": part.caption, "seen": part.seen}
+        elif isinstance(part, Crops):
+            yield {"kind": "crops", **of_crops(part)}
+        elif "viewer" not in shown:
+            shown.add("viewer")
+            yield {"kind": "viewer"}
+
+
+def _all(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, and those that are folded into them."""
+    for part in parts:
+        yield part
+        if isinstance(part, Folded):
+            yield from _all(part.parts)
 
 
 def _run(record: Record) -> dict[str, Any]:

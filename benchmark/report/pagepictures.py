@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.report.pagetables import INPUTS
-from benchmark.report.parts import Comparison, Drawn, Picture, Shown
+from benchmark.report.parts import Comparison, Crops, Drawn, Picture, Shown
+from benchmark.report.style import in_the_dark
 
 _QUALITIES = (90, 80, 70, 55)
 _DRAWING = 400_000  # bytes up to which a figure is shown as its own file
@@ -83,6 +84,42 @@ def in_script(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 
+_EXACT = {"format": "WEBP", "lossless": True, "method": 4}
+_WHOLE = {"format": "WEBP", "quality": 90, "method": 4}
+
+
+def of_crops(part: Crops) -> dict[str, Any]:
+    """A rainy picture and enlarged parts of it: the parts are exact, the whole is compressed."""
+    height, width = part.whole.shape[:2]
+    return {
+        "title": part.title,
+        "width": width,
+        "height": height,
+        "whole": encoded(part.whole, _WHOLE),
+        "zoom": part.zoom,
+        "side": part.boxes[0][2] if part.boxes else 0,
+        "boxes": [
+            {
+                "left": 100 * left / width,
+                "top": 100 * top / height,
+                "width": 100 * side / width,
+                "height": 100 * side / height,
+            }
+            for left, top, side in part.boxes
+        ],
+        "panels": [
+            {
+                "name": name,
+                "said": said,
+                "best": name == part.best,
+                "crops": [encoded(c, _EXACT) for c in crops],
+            }
+            for name, said, crops in part.panels
+        ],
+        "path": part.drawn.path if part.drawn else None,
+    }
+
+
 FIGURE: Mapping[str, Any] = {"src": "", "name": "", "form": "", "pdf": "", "beside": ()}
 
 
@@ -126,11 +163,27 @@ def _looked_at(png: Path, svg: Path) -> tuple[str, str]:
     from PIL import Image
 
     if svg.is_file() and svg.stat().st_size <= _DRAWING:
-        return "svg", _file("image/svg+xml", svg)
+        drawing = in_both(svg.read_text(encoding="utf-8"))
+        return "svg", f"data:image/svg+xml;base64,{base64.b64encode(drawing.encode()).decode()}"
     if png.stat().st_size <= _DRAWING:
         return "png", _file("image/png", png)
     with Image.open(png) as opened:
         return "webp", encoded(np.asarray(opened.convert("RGB")), _OF_PHOTOGRAPHS)
+
+
+def in_both(svg: str) -> str:
+    """A drawing of ours with dark colours too, for a page that is dark; `report.js` takes them out of what is saved."""
+    rules = [
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        for light, dark in in_the_dark().items()
+        for what in ("fill", "stroke")
+        if f"{what}: {light}" in svg
+    ]
+    ink = in_the_dark()["#000000"]
+    style = (
+        f'<style id="dark">@media (prefers-color-scheme:dark){{svg{{fill:{ink}}}{"".join(rules)}}}</style>'
+    )
+    return svg.replace("</svg>", f"{style}</svg>")
 
 
 def _file(kind: str, path: Path) -> str:

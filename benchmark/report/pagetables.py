@@ -63,22 +63,20 @@ def of_table(table: Table) -> dict[str, Any]:
     """A table of figures: the best first where it has one column to be sorted by, the input apart."""
     letters = table.reasons()
     families = _families()
-    inputs = [r for r in table.rows if r.label in INPUTS]
-    others = [r for r in table.rows if r.label not in INPUTS]
-    groups = _groups(table.columns)
+    titles = _titles(table.columns)
+    groups = _groups(titles)
+    sets = _sets(table.rows)
+    others = [r for rows in sets.values() for r in rows if not _is_input(r)]
     lead = _lead(table, others)
-    if lead is not None:
-        others = sorted(others, key=lambda r: _order(table.cell(r, lead), _first(lead.title)))
     heads: list[dict[str, Any]] = []
-    for column, group in zip(table.columns, groups, strict=True):
-        rest = column.title.partition("\n")[2]
-        own = rest if group else column.title
+    for column, title, group in zip(table.columns, titles, groups, strict=True):
+        own = title.partition("\n")[2] if group else title
         heads.append(
             {
                 "words": own.replace("`", ""),
                 "group": group,
-                "first": _first(column.title),
-                "sort": _first(column.title) if column is lead else "",
+                "first": _first(title),
+                "sort": _first(title) if column is lead else "",
                 "place": len(heads) + 1,
                 "left": False,
             }
@@ -90,19 +88,34 @@ def of_table(table: Table) -> dict[str, Any]:
         else:
             spans.append({"group": head["group"], "span": 1, "head": head})
     named = [name for name in dict.fromkeys(groups) if name]
+    alone = [title for title, group in zip(titles, groups, strict=True) if not group]
+    rest = "Costs" if all(_COSTS.match(title) for title in alone) else "Others"
 
-    def shown(row: Row) -> dict[str, Any]:
+    def shown(row: Row, name: str) -> dict[str, Any]:
+        label = row.label.removeprefix(f"{name}: ") if name else row.label
         return {
-            "label": row.label,
-            "family": _family(row.label, families),
-            "subject": row.label == SUBJECT,
+            "label": label[:1].upper() + label[1:] if _is_input(row) else label,
+            "family": _family(label, families),
+            "subject": label == SUBJECT,
             "cells": [
-                {**_cell(table.cell(row, c), c, letters), "group": g or (_REST if named else "")}
+                {**_cell(table.cell(row, c), c, letters), "group": g or (rest if named else "")}
                 for c, g in zip(table.columns, groups, strict=True)
             ],
         }
 
-    rows = [shown(r) for r in others]
+    bodies = []
+    for name, own_rows in sets.items():
+        measured_rows = [r for r in own_rows if not _is_input(r)]
+        if lead is not None:
+            measured_rows.sort(key=lambda r: _order(table.cell(r, lead), _first(lead.title)))
+        bodies.append(
+            {
+                "title": name,
+                "input": [shown(r, name) for r in own_rows if _is_input(r)],
+                "rows": [shown(r, name) for r in measured_rows],
+            }
+        )
+    rows = [row for body in bodies for row in body["rows"]]
     notes = [f"{letter}: {reason}" for reason, letter in letters.items()]
     return {
         "title": pieces(table.title),
@@ -111,12 +124,12 @@ def of_table(table: Table) -> dict[str, Any]:
         "heads": heads,
         "spans": spans,
         "grouped": bool(named),
-        "groups": [*named, *([_REST] if not all(groups) else [])] if named else [],
-        "rest": _REST,
-        "preferred": "Average" if "Average" in named else (named[-1] if named else ""),
+        "groups": [*named, *([rest] if alone else [])] if named else [],
+        "rest": rest,
+        "preferred": "Average" if "Average" in named else (named[0] if named else ""),
         "families": sorted({r["family"] for r in rows} - {""}),
-        "input": [shown(r) for r in inputs],
-        "rows": rows,
+        "bodies": bodies,
+        "count": len(rows),
         "printed": any(table.cell(r, c).paper is not None for r in table.rows for c in table.columns),
         "notes": [pieces(note) for note in [*notes, *table.notes]],
         "downloads": _downloads(
@@ -131,12 +144,41 @@ def of_table(table: Table) -> dict[str, Any]:
     }
 
 
-_REST = "Costs"
+_COSTS = re.compile(r"parameters|operations|of them macs|energy|spike rate|flops", re.I)
+_COUNTS = ("Pictures", "Seeds")  # columns that nobody ranks by
+_OF_SETS = f": {INPUT[:1].lower()}{INPUT[1:]}"  # ends the label of a set's input, in tables of several sets
 
 
-def _groups(columns: Sequence[Column]) -> list[str]:
+def _is_input(row: Row) -> bool:
+    return row.label in INPUTS or row.label.endswith(_OF_SETS)
+
+
+def _sets(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each test set, where labels begin with its name; else all under no name."""
+    names = [r.label.removesuffix(_OF_SETS) for r in rows if r.label.endswith(_OF_SETS)]
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        name = next((n for n in names if row.label.startswith(f"{n}: ")), "")
+        found.setdefault(name, []).append(row)
+    return found or {"": []}
+
+
+def _titles(columns: Sequence[Column]) -> list[str]:
+    """Titles of columns; of PSNR-Y and SSIM-Y beside each other with what both are of before them, in one line."""
+    found = [c.title for c in columns]
+    for i in range(len(found) - 1):
+        (one, _, of), (two, _, of_two) = found[i].partition("\n"), found[i + 1].partition("\n")
+        if (one, two) == ("PSNR-Y", "SSIM-Y") and of == of_two and of and not of.startswith("("):
+            name = " ".join(of.replace("`", "").split())
+            found[i : i + 2] = [f"{name}\n{one}", f"{name}\n{two}"]
+        elif (of, found[i + 1]) == ("PSNR-Y", "SSIM-Y"):
+            found[i + 1] = f"{one}\nSSIM-Y"
+    return found
+
+
+def _groups(titles: Sequence[str]) -> list[str]:
     """Names of the groups of columns: a first line that neighbours share; empty for those that stand alone."""
-    lines = [c.title.partition("\n")[0] for c in columns]
+    lines = [title.partition("\n")[0] for title in titles]
     return [
         line if line in (lines[i - 1] if i else "", lines[i + 1] if i + 1 < len(lines) else "") else ""
         for i, line in enumerate(lines)
@@ -144,12 +186,18 @@ def _groups(columns: Sequence[Column]) -> list[str]:
 
 
 def _lead(table: Table, rows: Sequence[Row]) -> Column | None:
-    """The column that rows are sorted by: the average, or the first with figures of most rows; None of several sets."""
-    if not rows or any(r.label.endswith(": rainy input") for r in rows):
+    """The column that rows are sorted by: the average, where most rows have it, else the first of the fullest."""
+    filled = {
+        c.key: sum(table.cell(r, c).value is not None for r in rows)
+        for c in table.columns
+        if c.title not in _COUNTS
+    }
+    most = max(filled.values(), default=0)
+    if not most:
         return None
-    full = [c for c in table.columns if sum(table.cell(r, c).value is not None for r in rows) > len(rows) / 2]
-    averages = [c for c in full if c.key.startswith("average")]
-    return next(iter([*averages, *full]), None)
+    fullest = [c for c in table.columns if filled.get(c.key) == most]
+    averages = [c for c in table.columns if c.key.startswith("average") and filled[c.key] > len(rows) / 2]
+    return [*averages, *fullest][0]
 
 
 def _order(cell: Cell, first: str) -> tuple[bool, float]:
@@ -253,11 +301,11 @@ def of_grid(grid: Grid) -> dict[str, Any]:
         "spans": [],
         "grouped": False,
         "groups": [],
-        "rest": _REST,
+        "rest": "",
         "preferred": "",
         "families": sorted({r["family"] for r in rows} - {""}) if len(rows) > 4 else [],
-        "input": [],
-        "rows": rows,
+        "bodies": [{"title": "", "input": [], "rows": rows}],
+        "count": len(rows),
         "printed": False,
         "notes": [pieces(note) for note in grid.notes],
         "downloads": _downloads(

@@ -35,10 +35,53 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure: its PNG file (PDF and SVG beside it, of the same name, where there are any) and what it shows."""
+    """A figure.
+
+    Attributes:
+        path: its PNG file; PDF and SVG beside it, of the same name, where there are any.
+        caption: what it shows.
+        seen: what is to be seen in it, for those who do not see it; nothing: the caption.
+    """
 
     path: Path
     caption: str
+    seen: str = ""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A rainy picture as a whole, and parts of it enlarged as it is, by every network and without rain.
+
+    Attributes:
+        title: of the picture and its set.
+        whole: the rainy picture.
+        zoom: how many pixels wide and high one of a part is shown.
+        boxes: (left, top, side) of the parts, in pixels.
+        panels: the parts of each, in the boxes' order, with its name and what is said of it.
+        best: name of the panel with the highest score.
+        drawn: the same as a figure, to be taken away.
+    """
+
+    title: str
+    whole: Picture
+    zoom: int
+    boxes: Sequence[tuple[int, int, int]]
+    panels: Sequence[tuple[str, str, Sequence[Picture]]]
+    best: str = ""
+    drawn: Drawn | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Tables of the same rows, of which the reader looks at one; the first is shown first.
+
+    Attributes:
+        label: what is chosen.
+        tables: by the name of the choice, with what it means.
+    """
+
+    label: str
+    tables: Sequence[tuple[str, str, Table]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +93,17 @@ class Grid:
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What is secondary: to be opened by its title."""
+
+    title: str
+    parts: Sequence[Part]
+
+
+Part = Table | Grid | Comparison | Drawn | Crops | Choice | Folded
 
 
 @dataclass(frozen=True)
@@ -69,7 +123,7 @@ class Section:
     key: str
     title: str
     about: Sequence[str] = ()
-    parts: Sequence[Table | Grid | Comparison | Drawn] = ()
+    parts: Sequence[Part] = ()
     runs: Sequence[Record] = ()
     not_run: Sequence[tuple[str, str]] = ()
     missing: str = "Nothing."

@@ -3,31 +3,83 @@ document.documentElement.classList.add("script");
 document.getElementById("theme").addEventListener("change", event => {
   document.documentElement.style.colorScheme = event.target.value;
 });
+// a figure is saved as it is on paper: without the colours that it has where the page is dark
+const light = address => {
+  const [kind, data] = address.split(",");
+  if (!kind.includes("svg")) return address;
+  const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));
+  const drawing = new TextDecoder().decode(bytes).replace(/<style id="dark">.*?<\/style>/s, "");
+  return kind + "," + btoa(Array.from(new TextEncoder().encode(drawing), b => String.fromCharCode(b)).join(""));
+};
 for (const link of document.querySelectorAll("a.of-image")) {
-  link.addEventListener("click", () => { link.href = link.closest("figure").querySelector("img").src; });
+  link.addEventListener("click", () => { link.href = light(link.closest("figure").querySelector("img").src); });
+}
+
+// contents: where one is; a list to open where the page is narrow
+const contents = document.querySelector("nav details"), wide = matchMedia("(min-width: 1300px)");
+const unfold = () => { contents.open = wide.matches; };
+wide.addEventListener("change", unfold);
+unfold();
+contents.addEventListener("click", event => { if (event.target.closest("a") && !wide.matches) contents.open = false; });
+const links = [...contents.querySelectorAll("a")];
+const heads = links.map(link => document.getElementById(link.hash.slice(1)));
+const whereabouts = () => {
+  const above = heads.filter(head => head.getBoundingClientRect().top < innerHeight / 3);
+  const now = links[Math.max(0, above.length - 1)];
+  for (const link of links) link === now ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+  contents.querySelector(".here").textContent = now ? ": " + now.textContent : "";
+};
+addEventListener("scroll", whereabouts, { passive: true });
+whereabouts();
+
+// what is folded is printed too, but for the long lists of layers and runs
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details.more:not([open]), details.notes:not([open])")];
+  for (const one of opened) one.open = true;
+});
+addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+
+// a choice: one of several tables of the same rows
+for (const box of document.querySelectorAll(".choice")) {
+  const tables = [...box.querySelectorAll(":scope > .chosen")];
+  const select = document.createElement("select"), label = document.createElement("label"), tools = document.createElement("div");
+  select.replaceChildren(...tables.map(one => new Option(one.dataset.name)));
+  label.append(box.dataset.label + " ", select);
+  tools.className = "tools";
+  tools.append(label);
+  box.prepend(tools);
+  const choose = () => tables.forEach((one, i) => {
+    one.hidden = i !== select.selectedIndex;
+    if (one.tagName === "DETAILS") one.open = !one.hidden;
+  });
+  select.addEventListener("change", choose);
+  choose();
 }
 
 // tables: a heading sorts, the best first; empty cells stay last, the input stays where it is
 const tableOf = block => {
-  const table = block.querySelector("table"), body = table.querySelector("tbody.body");
+  const table = block.querySelector("table"), bodies = [...table.querySelectorAll("tbody.body")];
   const heads = [...table.tHead.querySelectorAll("th[data-first]")];
+  const rows = bodies.flatMap(body => [...body.rows]);
   const place = head => Number(head.dataset.column || 0);
-  [...body.rows].forEach((row, i) => { row.dataset.first = i; });
+  rows.forEach((row, i) => { row.dataset.first = i; });
   const mark = column => {
-    for (const row of body.rows) [...row.cells].forEach((c, i) => c.classList.toggle("by", i === column && i > 0));
+    for (const row of rows) [...row.cells].forEach((c, i) => c.classList.toggle("by", i === column && i > 0));
   };
   const sort = (head, order) => {
     heads.forEach(other => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", order);
     const sign = order === "ascending" ? 1 : -1, column = place(head);
     const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-    body.append(...[...body.rows].sort((a, b) => {
+    for (const body of bodies) body.append(...[...body.rows].sort((a, b) => {
       const x = key(a), y = key(b);
       if (x === "" || y === "") return (x === "") - (y === "") || a.dataset.first - b.dataset.first;
       const difference = Number(x) - Number(y);
       return sign * (Number.isNaN(difference) ? x.localeCompare(y) : difference) || a.dataset.first - b.dataset.first;
     }));
     mark(column);
+    if (sorter) sorter.value = String(heads.indexOf(head));
   };
   for (const head of heads) {
     head.querySelector("button").addEventListener("click", () => {
@@ -35,16 +87,24 @@ const tableOf = block => {
       sort(head, before === null ? head.dataset.first : before === "ascending" ? "descending" : "ascending");
     });
   }
+  let sorter = null;
   const sorted = heads.find(head => head.hasAttribute("aria-sort"));
   if (sorted) mark(place(sorted));
 
-  const families = [...block.querySelectorAll("fieldset input")];
-  for (const box of families) {
-    box.addEventListener("change", () => {
-      const shown = new Set(families.filter(f => f.checked).map(f => f.value));
-      for (const row of body.rows) row.hidden = row.dataset.family !== undefined && !shown.has(row.dataset.family);
-    });
-  }
+  const families = [...block.querySelectorAll("fieldset input")], find = block.querySelector(".find");
+  const found = block.querySelector(".found");
+  const filter = () => {
+    const shown = new Set(families.filter(f => f.checked).map(f => f.value));
+    const words = find ? find.value.trim().toLowerCase() : "";
+    for (const row of rows) {
+      const family = row.dataset.family !== undefined && families.length > 0 && !shown.has(row.dataset.family);
+      row.hidden = family || !row.cells[0].textContent.toLowerCase().includes(words);
+    }
+    const left = rows.filter(row => !row.hidden).length;
+    found.textContent = left < rows.length ? `${left} of ${rows.length} rows shown` : "";
+  };
+  for (const box of families) box.addEventListener("change", filter);
+  if (find) find.addEventListener("input", filter);
   const printed = block.querySelector(".show-printed");
   if (printed) {
     const show = () => table.classList.toggle("no-printed", !printed.checked);
@@ -53,30 +113,69 @@ const tableOf = block => {
     show();
   }
 
-  // columns: all where they fit the page, else those that say most; whoever chooses gets what was chosen
-  const columns = block.querySelector(".tools select");
-  if (!columns) return;
+  // columns: all where they fit the page, else those that say most; a narrow page has rows as cards
+  const columns = block.querySelector(".tools select[data-preferred]");
   const region = block.querySelector(".fit");
+  const words = head => (head.dataset.group && table.tHead.rows.length > 1 && head.parentElement.rowIndex === 1 ? head.dataset.group + ", " : "") + head.textContent.replace(/\s+/g, " ").trim();
+  const label = () => {
+    if (sorter) return;
+    for (const row of [...rows, ...table.querySelectorAll("tbody.input tr:not(.set)")]) {
+      for (const head of heads) if (place(head)) row.cells[place(head)].dataset.label = words(head);
+    }
+    sorter = document.createElement("select");
+    sorter.replaceChildren(...heads.map((head, i) => new Option(words(head), String(i))));
+    const by = heads.findIndex(head => head.hasAttribute("aria-sort"));
+    sorter.value = by < 0 ? "0" : String(by);
+    const around = document.createElement("label");
+    around.className = "sorter";
+    around.append("Best first by ", sorter);
+    block.querySelector(".tools").prepend(around);
+    sorter.addEventListener("change", () => { const head = heads[Number(sorter.value)]; sort(head, head.dataset.first); });
+    const roles = { THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+    table.setAttribute("role", "table");
+    for (const one of table.querySelectorAll("thead, tbody, tr, td, th")) {
+      one.setAttribute("role", roles[one.tagName] || (one.scope.startsWith("row") ? "rowheader" : "columnheader"));
+    }
+  };
+  const stack = on => {
+    if (on) label();
+    block.classList.toggle("stacked", on);
+    if (sorter) sorter.parentElement.hidden = !on;
+  };
   const show = group => {
+    if (!columns) return;
     columns.value = group;
     block.classList.toggle("one-group", group !== "");
     for (const one of table.querySelectorAll("[data-group]")) one.hidden = group !== "" && one.dataset.group !== group;
   };
+  const over = () => region.scrollWidth > region.clientWidth + 1;
   let chosen = false;
   const fit = () => {
-    if (chosen || !region.clientWidth) return;
-    show("");
-    if (region.scrollWidth > region.clientWidth + 1) show(columns.dataset.preferred);
+    if (!region.clientWidth) return;
+    region.classList.remove("whole");
+    stack(false);
+    if (!chosen) {
+      show("");
+      if (columns && over()) show(columns.dataset.preferred);
+    }
+    if (over() && innerWidth <= 800) stack(true);
+    const scrolls = over();
+    region.classList.toggle("whole", !scrolls);
+    scrolls ? region.setAttribute("tabindex", "0") : region.removeAttribute("tabindex");
   };
-  columns.addEventListener("change", () => {
+  if (columns) columns.addEventListener("change", () => {
     chosen = true;
     show(columns.value);
+    fit();
     const by = heads.find(head => head.hasAttribute("aria-sort"));
     const first = heads.find(head => head.dataset.group && !head.hidden);
     if (by && by.hidden && first) sort(first, first.dataset.first);
   });
   fit();
   addEventListener("resize", fit);
+  for (let one = block.parentElement; one; one = one.parentElement) {
+    if (one.tagName === "DETAILS") one.addEventListener("toggle", fit);
+  }
 };
 document.querySelectorAll(".block").forEach(tableOf);
 
@@ -112,6 +211,7 @@ const viewer = (box, sets) => {
     const cut = Math.min(width, Math.max(0, (at / 100 * wide - x) / zoom));
     over.style.clipPath = `inset(0 0 0 ${cut}px)`;
     gain.nextElementSibling.textContent = `× ${gain.value}`;
+    gain.setAttribute("aria-valuetext", `differences ${gain.value} times as large`);
   };
   const scale = (to, at) => {
     const [cx, cy] = at || [main.clientWidth / 2, main.clientHeight / 2];

@@ -48,6 +48,27 @@ RAINY, CLEAN = Look("#56B4E9", "o"), Look("#D55E00", "s")
 INK = "#222222"
 BEST = "★"
 
+_PAPER, _EDGE, _GRID, _LINE = "#FFFFFF", "#808080", "#E6E6E6", "#999999"
+
+
+def in_the_dark() -> dict[str, str]:
+    """What each colour of a figure is where the page is dark: as far from its ground as in the light."""
+    lighter = {
+        "#0072B2": "#56B4E9",
+        "#C27C00": "#E69F00",
+        "#009E73": "#2CC79C",
+        OTHER.colour: "#A8AEB8",
+        RAINY.colour: RAINY.colour,
+        CLEAN.colour: "#FF8A3D",
+    }
+    looks = [*FAMILIES.values(), OTHER, RAINY, CLEAN]
+    found = {own.colour: lighter[own.colour] for own in looks}
+    found |= {own.ink: lighter[own.colour] for own in looks}
+    found |= {_PAPER: "#15181C", INK: "#E4E6EA", "#000000": "#C3C8D0"}
+    found |= {_EDGE: "#7D838C", _GRID: "#2C3138", _LINE: "#8A9099"}
+    return {light.lower(): dark.lower() for light, dark in found.items()}
+
+
 WIDTH = 7.0  # inches: a page's text width
 DPI = 200  # of the PNG
 _STYLE: Any = {
@@ -62,10 +83,10 @@ _STYLE: Any = {
     "ytick.labelsize": 7,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#808080",
+    "axes.edgecolor": _EDGE,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
+    "grid.color": _GRID,
     "lines.linewidth": 1.2,
     "lines.markersize": 4,
     "legend.frameon": False,
