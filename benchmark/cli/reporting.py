@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmark import catalog
-from benchmark.cli import showing
-from benchmark.cli.gallery import Run, test_pictures
-from benchmark.cli.showing import Shown, comparison_panels, figures, file_of, find, restored_of
+from benchmark.cli import captions, showing
+from benchmark.cli.gallery import Picture, Run, test_pictures
+from benchmark.cli.showing import Shown, comparison_panels, figures, find, restored_of
 from benchmark.cli.tables import EMBEDDED
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import evidence
+from benchmark.report.figures import ENLARGED, telling_boxes
 from benchmark.report.page import LIMIT
 from benchmark.report.paper import results
-from benchmark.report.parts import Comparison, Drawn, Grid, Report, Section
+from benchmark.report.parts import Choice, Comparison, Crops, Drawn, Folded, Grid, Part, Report, Section
 from benchmark.report.parts import Shown as Look
 from benchmark.report.rows import INPUT
 from benchmark.report.rows import about as about_rows
@@ -59,7 +60,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
     """What the report shows: tables as last made, pictures, figures, costs, and where each run comes from."""
     made = {t.name: t for t in _tables(runs / "tables" / found.recipe)}
     kept = {t.name: t for t in _tables(results(found.recipe))} if found.recipe == "embedded" else {}
-    drawn = {p.stem: Drawn(p, _figure_caption(p.stem, found)) for p in drawings}
+    drawn = captions.drawn(drawings, found, runs)
 
     def of(*kinds: str) -> list[Drawn]:
         return [d for stem, d in drawn.items() if stem.partition("_")[0] in kinds]
@@ -77,35 +78,18 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
     real = [t for t in _tables(results("real")) if _number(t.name) == 2]
     released = [t for t in _tables(results("real")) if _number(t.name) is None]
     study = _tables(results("study"))
-    quality = [
-        Drawn(p, f"Quality against energy in the study: {p.stem}.")
-        for p in _pictures("study", "quality-energy-*")
-    ]
-    forest = [
-        Drawn(
-            p, "The study's differences to the whole ESDNet, with 95 % intervals; filled where told from 0."
-        )
-        for p in _pictures("study", "differences*")
-    ] + [
-        Drawn(p, "The study's scores on heavy rain by training steps, one seed.")
-        for p in _pictures("study", "lengths")
-    ]
-    balance = [
-        Drawn(
-            p,
-            f"Energy of a 256 × 256 picture by spike rate, convention {p.stem.rpartition('-')[2]}: where a spiking "
-            "network's line is above another's it takes more.",
-        )
-        for p in _pictures("cost", "energy-rate-*")
-    ]
+    by_name = {t.name: t for t in study}
     sections = []
     for number, (title, about) in _TABLES.items():
         tables, said = numbered(number)
-        parts: list[Any] = [*tables, *(of("figure1", "distribution") if number == 1 else [])]
+        parts: list[Part] = _by_convention(tables)
+        if number == 1:
+            parts += of("figure1")
+            parts += _folded("PSNR-Y of every test image, set by set", of("distribution"))
         if number > 2:
-            stems = {p.stem: p for p in _pictures(found.recipe, f"table{number}*") if said}
+            stems = {p.stem: p for p in captions.pictures(found.recipe, f"table{number}*") if said}
             stems |= {p.stem: p for p in (runs / "tables" / found.recipe).glob(f"table{number}*.png")}
-            parts += [Drawn(p, f"Table {number} drawn: PSNR-Y against energy.") for p in stems.values()]
+            parts += captions.of_tables(number, list(stems.values()), tables)
         rows = _measured(tables) if number == 1 else []
         sections.append(
             Section(
@@ -116,13 +100,17 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
                 missing=f"Not made yet: make table{number}",
             )
         )
-    pictures = [c for d, there in found.by_set.items() if (c := _for_slider(d, there)) is not None]
+    shown = [c for d, there in found.by_set.items() if (c := _for_slider(d, there, drawn)) is not None]
+    with_crops = [crops for _, of_set in shown for crops in of_set]
     sections.insert(
         1,
         Section(
             "pictures",
             "Pictures",
-            parts=[*pictures, *of("comparison")],
+            parts=[
+                *(pictures for pictures, _ in shown),
+                *(Folded(f"Enlarged parts: {crops.title}", [crops]) for crops in with_crops),
+            ],
             missing="None of the runs has its weights.",
         ),
     )
@@ -147,7 +135,11 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
                 "What the papers claim, and what was measured here, of full networks or of small ones. "
                 "`docs/claims.md` has each in full: the words, the scale, intervals, and the command that repeats it."
             ],
-            [*_some(claims), *forest, *(t for t in study if t.name not in _OF_ENERGY)],
+            [
+                *_some(claims),
+                *captions.differences(by_name),
+                *(Folded(t.title, [t]) for t in study if t.name not in _OF_ENERGY),
+            ],
             missing=f"The list of claims is {here} (docs/claims.md).",
         ),
         Section(
@@ -165,13 +157,21 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
                 "The study that measures quality against energy has not been done yet (derain study); what follows "
                 "needs no training."
             ],
-            [*of_energy, *quality, *balance],
+            [
+                *captions.quality(by_name),
+                *captions.balance(),
+                *(Folded(t.title, [t]) for t in of_energy),
+            ],
             missing="Not measured yet: derain study.",
         ),
         Section(
             "spikes",
             "Spikes",
-            parts=[*_some(rates), *of("figure2"), *evidence.layer_rates()],
+            parts=[
+                *_some(rates),
+                *(Folded(d.caption.rstrip("."), [d]) for d in of("figure2")),
+                *evidence.layer_rates(),
+            ],
             missing="No spiking network was counted yet: derain cost --networks",
         ),
         Section("speed", "Speed", parts=_some(speed), missing=f"Measured speeds are {here} (make bench)."),
@@ -187,6 +187,37 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
         ),
     ]
     return Report(f"Deraining benchmark, recipe {found.recipe}", _about(found), sections)
+
+
+_CONVENTIONS = {
+    "esdnet": "Convention esdnet, this suite's default: Y as it is, 4 pixels cut off on every side, as in ESDNet's "
+    "evaluation.py.",
+    "matlab": "Convention matlab: Y rounded to 8 bits, the whole picture, as MPRNet's and Restormer's scripts measure.",
+    "statistic": "Convention statistic: as PReNet's and RCDNet's scripts measure; SSIM of large pictures on reduced "
+    "ones.",
+    "float": "Convention float: Y as it is, the whole picture, as most published logs.",
+}
+
+
+def _by_convention(tables: Sequence[Table]) -> list[Part]:
+    """Tables that differ in the convention of their metrics alone are one, of which the reader chooses."""
+    alike: dict[str, list[tuple[str, Table]]] = {}
+    for table in tables:
+        named = re.search(r",? convention `(\w+)`", table.title)
+        key = table.title.replace(named[0], "") if named else table.title
+        alike.setdefault(key, []).append((named[1] if named else "", table))
+    parts: list[Part] = []
+    for some in alike.values():
+        if len(some) == 1:
+            parts.append(some[0][1])
+            continue
+        order = sorted(some, key=lambda one: [*_CONVENTIONS, one[0]].index(one[0]))
+        parts.append(Choice("Convention", [(name, _CONVENTIONS.get(name, ""), t) for name, t in order]))
+    return parts
+
+
+def _folded(title: str, parts: Sequence[Part]) -> list[Part]:
+    return [Folded(title, parts)] if parts else []
 
 
 _TABLES = {
@@ -235,10 +266,6 @@ _OF_ENERGY = ("energy", "equal-score", "saving")
 _NO_TABLES = ("provenance", "sets")  # what else lies beside the tables that are kept
 
 
-def _pictures(folder: str, pattern: str) -> list[Path]:
-    return sorted(results(folder).glob(f"{pattern}.png"))
-
-
 def _some(grid: Grid | None) -> list[Grid]:
     return [] if grid is None else [grid]
 
@@ -278,7 +305,10 @@ def _runs(runs: Iterable[Run]) -> Grid:
     return Grid("All runs", "", columns, rows)
 
 
-def _for_slider(dataset: str, there: Sequence[Run]) -> Comparison | None:
+def _for_slider(
+    dataset: str, there: Sequence[Run], drawn: Mapping[str, Drawn]
+) -> tuple[Comparison, list[Crops]] | None:
+    """Some test pictures of a set by every network: as a whole, and parts of them enlarged."""
     try:
         pairs = test_pictures(dataset, there[0].record["config"]["data"]["root"], showing.COMPARED)
         restored = restored_of(dataset, there, pairs)
@@ -287,32 +317,30 @@ def _for_slider(dataset: str, there: Sequence[Run]) -> Comparison | None:
         return None
     if not all(restored.values()):
         return None
-    pictures = []
+    title = dataset_spec(dataset).title
+    pictures, enlarged = [], []
     for name, by_network in restored.items():
         panels = comparison_panels(dataset, there, name, pairs[name], by_network)
-        captions = [p.caption for p in panels[:-1]] + [""]
-        pictures.append((name, [Look(p.title, p.picture, c) for p, c in zip(panels, captions, strict=True)]))
-    return Comparison(dataset_spec(dataset).title, pictures)
+        said = [p.caption for p in panels[:-1]] + [""]
+        pictures.append((name, [Look(p.title, p.picture, c) for p, c in zip(panels, said, strict=True)]))
+        boxes = telling_boxes(panels[0].picture, panels[-1].picture, _side(panels[0].picture))
+        enlarged.append(
+            Crops(
+                f"{title}, {name}",
+                panels[0].picture,
+                ENLARGED,
+                [(box.left, box.top, box.side) for box in boxes],
+                [(p.title, p.caption, [box.of(p.picture) for box in boxes]) for p in panels],
+                next((p.title for p in panels if p.best), ""),
+                drawn.get(f"comparison_{dataset}_{name}"),
+            )
+        )
+    return Comparison(title, pictures), enlarged
 
 
-def _figure_caption(stem: str, found: Shown) -> str:
-    recipe = found.recipe
-    kind, _, rest = stem.partition("_")
-    if kind == "figure1":
-        return {
-            "printed": "Figure 1 as the paper printed it: Rain200L.",
-            "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
-            "measured": f"Figure 1 as measured here, recipe {recipe}, on Rain200L or the set that stands for it.",
-        }[rest]
-    if kind == "figure2":
-        title = next(r.title for r in found.every if file_of(r) == rest)
-        return f"Figure 2 for {title}: pixels, membrane and spike rate of a patch with and without rain."
-    if kind == "comparison":
-        dataset, _, name = rest.partition("_")
-        return f"{dataset}, {name}: the whole picture, and the same two parts of it by every network, pixel for pixel."
-    if kind == "distribution":
-        return f"{rest}: PSNR-Y of every test image."
-    return f"{rest}: training loss and, where images were held out, their PSNR-Y by step, a panel a network."
+def _side(picture: Picture) -> int:
+    """Pixels of the side of an enlarged part: two beside each other fit a telephone."""
+    return min(44, min(picture.shape[:2]) // 3)
 
 
 _LAYER_COLUMNS = ("name", "kind", "input", "T", "parameters", "macs", "accumulates", "calls")

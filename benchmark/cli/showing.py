@@ -163,22 +163,22 @@ def figures(found: Shown, runs: Path, folder: Path) -> tuple[list[Path], list[st
     return paths, problems
 
 
-def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
-    """Figure 1 three times: as printed; printed PSNR over true costs; and this suite's own runs.
+def complexities(found: Shown, runs: Path) -> dict[str, list[draw.Point]]:
+    """The points of Figure 1: as printed; the printed PSNR over true costs; and this suite's own runs.
 
-    The PSNR is Rain200L's, as in the paper.
+    The PSNR is Rain200L's, as in the paper; of the runs that of the set that stands for it.
     """
     paper = printed("table1")
     known = [n for n in catalog.networks().values() if n.paper_row in paper]
     full = full_costs([n.name for n in known], runs / "costs")
-    as_printed, as_counted, measured = [], [], []
+    points: dict[str, list[draw.Point]] = {"printed": [], "counted": [], "measured": []}
     for network in known:
         row = paper[network.paper_row or ""]
         title = network.title.replace(" (rebuilt)", "")
         psnr = row["rain200l_psnr"]
-        as_printed.append(draw.Point(title, network.family, row["params_m"], row["flops_g"], psnr))
+        points["printed"].append(draw.Point(title, network.family, row["params_m"], row["flops_g"], psnr))
         cost = full[network.name]
-        as_counted.append(
+        points["counted"].append(
             draw.Point(title, network.family, cost["params"] / 1e6, cost["operations"] / 1e9, psnr)
         )
     dataset = stand_in(found.by_set)
@@ -187,7 +187,7 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
             continue
         options = run.record["model_options"] if run.record.get("row") else run.config.options
         cost = counted_costs(run.network, options, runs / "costs")["full"]
-        measured.append(
+        points["measured"].append(
             draw.Point(
                 run.title,
                 _family(run),
@@ -196,26 +196,33 @@ def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
                 float(run.record["results"][dataset]["mean"]["psnr_esdnet"]),
             )
         )
+    return points
+
+
+def _complexity(found: Shown, runs: Path, folder: Path) -> list[Path]:
+    """Figure 1 three times."""
+    points = complexities(found, runs)
+    dataset = stand_in(found.by_set)
     where = "Rain200L, as printed"
-    most = max(p.operations_g for p in [*as_printed, *as_counted])
+    most = max(p.operations_g for p in [*points["printed"], *points["counted"]])
     paths = draw.complexity(
-        as_printed,
+        points["printed"],
         folder,
         "figure1_printed",
         "As printed: parameters and FLOPs of the paper's Table 1",
         where,
     )
     paths += draw.complexity(
-        as_counted,
+        points["counted"],
         folder,
         "figure1_counted",
         "Parameters and operations as counted (of spiking networks: all time steps, dense)",
         where,
         most,
     )
-    if measured and dataset:
+    if points["measured"] and dataset:
         paths += draw.complexity(
-            measured,
+            points["measured"],
             folder,
             "figure1_measured",
             f"Parameters and operations of the networks as trained here, recipe {found.recipe}"
@@ -345,23 +352,30 @@ def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path
     return draw.distributions(rows, rainy, folder, f"distribution_{dataset}", title)
 
 
-def _curves(found: Shown, folder: Path) -> list[Path]:
-    paths: list[Path] = []
+def trainings(found: Shown) -> dict[str, list[draw.Training]]:
+    """What the runs have logged, by the set that they were trained on."""
     trained: dict[str, list[Run]] = {}
     for there in found.by_set.values():
         for run in there:
             of_set = trained.setdefault(str(run.record["config"]["data"]["name"]), [])
             if run not in of_set:
                 of_set.append(run)
-    for dataset, runs in trained.items():
-        trainings = [
+    of_runs = {
+        dataset: [
             draw.Training(r.title, _family(r), loss, logged(r.folder, "validation/psnr_y"))
             for r in runs
             if (loss := logged(r.folder, "train/loss"))
         ]
-        if trainings:
-            title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
-            paths += draw.curves(trainings, folder, f"curves_{dataset}", title)
+        for dataset, runs in trained.items()
+    }
+    return {dataset: some for dataset, some in of_runs.items() if some}
+
+
+def _curves(found: Shown, folder: Path) -> list[Path]:
+    paths: list[Path] = []
+    for dataset, some in trainings(found).items():
+        title = f"{dataset_spec(dataset).title}, recipe {found.recipe}"
+        paths += draw.curves(some, folder, f"curves_{dataset}", title)
     return paths
 
 

@@ -73,7 +73,7 @@ def costs() -> list[Grid]:
     }
     rows = {str(r["network"]): r for r in _rows("cost/table1.csv")}  # the last of each: trained weights
     claim = _rows("cost/claim.csv")
-    level = _rows("cost/breakeven.csv")
+    level = breakeven()
     found = [
         _chosen(
             "Corrected costs of the full networks at 256²",
@@ -111,6 +111,11 @@ def costs() -> list[Grid]:
         ),
     ]
     return [grid for grid in found if grid is not None]
+
+
+def breakeven() -> list[dict[str, Any]]:
+    """Rates at which a spiking network takes as much energy as another."""
+    return _rows("cost/breakeven.csv")
 
 
 def rates() -> Grid | None:

@@ -207,14 +207,31 @@ def quality(points: Sequence[Quality], folder: Path, name: str, convention: str,
         mark_logarithms(axes.xaxis)
         axes.margins(0.08, 0.1)
         scores = [p.psnr for p in points]
-        beyond = max(
-            0.3 * (max(scores) - min(scores)), 0.5
-        )  # the widest interval must not flatten all others
-        axes.set_ylim(min(scores) - beyond, max(scores) + beyond)
+        # the widest interval must not flatten all others: it ends in an arrow
+        beyond = max(0.3 * (max(scores) - min(scores)), 0.5)
+        floor, ceiling = min(scores) - beyond, max(scores) + beyond
+        axes.set_ylim(floor, ceiling)
+        cut = [
+            (point, edge, arrow)
+            for point in points
+            if point.low is not None and point.high is not None
+            for goes_on, edge, arrow in (
+                (point.low < floor, floor, "v"),
+                (point.high > ceiling, ceiling, "^"),
+            )
+            if goes_on
+        ]
+        for point, edge, arrow in cut:
+            axes.plot(
+                point.energy_uj / 1e3, edge, arrow, color=look(point.family).colour, clip_on=False, zorder=5
+            )
         axes.set_xlabel(f"energy of a 256 × 256 picture, convention {convention} (mJ)")
         axes.set_ylabel(f"PSNR-Y on {where} (dB)")
         axes.set_title(
-            f"bars: 95 % intervals; filled, joined: no network of less energy scores higher; {BEST} the highest score"
+            f"PSNR-Y on {where} against energy, convention {convention}; a number behind a name: its width\n"
+            f"bars: 95 % intervals{', with an arrow where they go on' * bool(cut)}; filled, joined: no network of less "
+            f"energy scores higher; {BEST} the highest",
+            fontsize=8,
         )
         families_key(figure, (p.family for p in points))
         beside(axes, labels, [*lines, along])
@@ -291,14 +308,17 @@ def telling_boxes(rainy: Picture, target: Picture, side: int, count: int = 2) ->
 
 
 _GAP = 8  # pixels of the PNG
+ENLARGED = 3
+"""How many pixels of a comparison a pixel of a crop is wide, at least."""
 _TEXT = 26  # pixels of the PNG: a line of text
 
 
 def comparison(panels: Sequence[Panel], folder: Path, name: str, title: str) -> list[Path]:
-    """Figures 4 and 5: the whole rainy picture once, and two parts of it by every network, pixel for pixel.
+    """Figures 4 and 5: the whole rainy picture once, and two parts of it by every network, enlarged as they are.
 
-    A pixel of a crop is one of the PNG, or where crops at 1:1 would show nearly half of a small picture's side, a
-    square of 2 × 2, 3 × 3, … . Which parts: `telling_boxes`.
+    A pixel of a crop is a square of `ENLARGED` × `ENLARGED` of the PNG, or of more where a crop would else be nearly
+    half of a small picture's side. The whole picture is at a whole scale too where it fits. Which parts:
+    `telling_boxes`.
 
     Args:
         panels: rainy first, target or another restored one last; pictures of one size.
@@ -317,12 +337,13 @@ def comparison(panels: Sequence[Panel], folder: Path, name: str, title: str) -> 
     most = (cell - 2 * _GAP) // 2
     rainy = panels[0].picture
     height, width = rainy.shape[:2]
-    zoom = math.ceil(most / (0.42 * min(height, width)))
+    zoom = max(ENLARGED, math.ceil(most / (0.42 * min(height, width))))
     boxes = telling_boxes(rainy, panels[-1].picture, most // zoom)
     crop = zoom * (most // zoom)
     each = crop + 2 * _TEXT + 2 * _GAP
     room = 2 * cell - 2 * _GAP
     scale = min(room / width, (3 * each - _TEXT) / height)
+    scale = math.floor(scale) if scale >= 1 else scale
     wide, tall = round(scale * width), round(scale * height)
     beside_it = math.ceil((tall + _TEXT) / each)  # rows that the whole picture takes
     places = itertools.islice(
@@ -345,8 +366,9 @@ def comparison(panels: Sequence[Panel], folder: Path, name: str, title: str) -> 
 
         write(_GAP, _TEXT / 2 + 4, f"{title}; crops at {zoom}:1", fontsize=9)
         top = _TEXT + _GAP
-        whole = put(_GAP, top + _TEXT, wide, tall, rainy, smooth=True)
-        write(_GAP, top + _TEXT / 2, f"{panels[0].title}, whole ({width} × {height})")
+        whole = put(_GAP, top + _TEXT, wide, tall, rainy, smooth=scale < 1)
+        said = f"{scale}:1" if scale >= 1 else f"1:{1 / scale:.2f}"
+        write(_GAP, top + _TEXT / 2, f"{panels[0].title}, whole ({width} × {height}) at {said}")
         for box, own in zip(boxes, _BOXES, strict=False):
             corner = (box.left - 0.5, box.top - 0.5)
             whole.add_patch(
@@ -494,16 +516,22 @@ def curves(trainings: Sequence[Training], folder: Path, name: str, title: str) -
                 right.spines["right"].set_visible(True)
                 if at_the_right:
                     right.set_ylabel("held-out PSNR-Y (dB)")
-        low, high = (float(v) for v in np.percentile(losses, (0, 99)))
-        if low > 0 and high > 20 * low:  # losses of different kinds
+        low, high, most = (float(v) for v in np.percentile(losses, (0, 99, 100)))
+        above = ""
+        if low > 0 and most > 20 * low:  # losses of different kinds, or high first ones
             grid[0][0].set_yscale("log")
-        else:
+        elif most > 3 * high:
             grid[0][0].set_ylim(min(0.0, low), 1.05 * high)
+            above = f"; losses above {1.05 * high:.2g}, up to {most:.2g}, are beyond the frame"
+        else:
+            grid[0][0].set_ylim(min(0.0, low), 1.05 * most)
         figure.supxlabel("optimiser step", fontsize=8)
         said = "\nthin: loss of a batch; thick: its mean over a fifth of the training"
         if held_out:
             said += f"; dots: PSNR-Y on held-out images, the best beside the name, {BEST} of all"
-        heading(figure, title + said)
+        else:
+            said += "; no images were held out"
+        heading(figure, title + said + above)
         return save(figure, folder, name)
 
 

@@ -15,6 +15,17 @@ for (const link of document.querySelectorAll("a.of-image")) {
   link.addEventListener("click", () => { link.href = light(link.closest("figure").querySelector("img").src); });
 }
 
+// the scale at which a whole picture is shown: 1:1 where it fits
+const scales = () => {
+  for (const image of document.querySelectorAll(".framed img")) {
+    const share = image.clientWidth / image.getAttribute("width");
+    if (share) image.closest(".panel").querySelector(".scale").textContent = share > .995 ? "at 1:1" : `at 1:${(1 / share).toFixed(2)}`;
+  }
+};
+scales();
+addEventListener("resize", scales);
+for (const one of document.querySelectorAll("details.more")) one.addEventListener("toggle", scales);
+
 // contents: where one is; a list to open where the page is narrow
 const contents = document.querySelector("nav details"), wide = matchMedia("(min-width: 1300px)");
 const unfold = () => { contents.open = wide.matches; };

@@ -21,6 +21,7 @@ from benchmark.cost import breakeven
 from benchmark.report import costs, figures, style
 from benchmark.report.figures import Panel, Point, Quality, Scores, Training
 from benchmark.report.inspection import Patch, draw, known_as
+from benchmark.report.pagepictures import in_both
 from benchmark.report.style import FAMILIES, Label
 
 FAMILY = ("CNN", "Transformer", "Spiking")
@@ -171,7 +172,7 @@ def test_distributions_are_ranked(tmp_path: Path, drawn: list[Figure]) -> None:
     assert names == [f"{style.BEST} better", "worse", "Rainy input"]
 
 
-@pytest.mark.parametrize(("count", "zoom"), [(3, 4), (9, 2)])
+@pytest.mark.parametrize(("count", "zoom"), [(3, 4), (9, 3)])
 def test_crops_show_pixel_for_pixel(
     tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], count: int, zoom: int
 ) -> None:
@@ -190,12 +191,62 @@ def test_crops_show_pixel_for_pixel(
     assert np.array_equal(there[inner, inner], crop[inner, inner])
 
 
-def test_a_large_picture_is_cropped_at_its_own_size(
+def test_a_large_picture_is_drawn_smaller_and_says_so(
     tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], drawn: list[Figure]
 ) -> None:
-    large = [np.kron(p, np.ones((4, 4, 1), np.uint8)) for p in pictures]
+    large = [np.kron(p, np.ones((8, 8, 1), np.uint8)) for p in pictures]
     figures.comparison([Panel("a", large[0]), Panel("b", large[1])], tmp_path, "f", "title")
-    assert "title; crops at 1:1" in [t.get_text() for t in drawn[0].texts]
+    said = [t.get_text() for t in drawn[0].texts]
+    assert "title; crops at 3:1" in said
+    assert any(re.fullmatch(r"a, whole \(\d+ × \d+\) at 1:1\.\d\d", t) for t in said), said
+
+
+def test_an_interval_that_is_cut_has_an_arrow(tmp_path: Path, drawn: list[Figure]) -> None:
+    points = [
+        Quality("wide", "CNN", 1e3, 20.0, 5.0, 40.0, True),
+        Quality("n", "CNN", 2e3, 21.0, 20.9, 21.1, True),
+    ]
+    figures.quality(points, tmp_path, "f", "45nm", "a set")
+    (axes,) = drawn[0].axes
+    arrows = {
+        line.get_marker(): float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() in "v^"
+    }
+    assert (arrows["v"], arrows["^"]) == axes.get_ylim()
+    assert "PSNR-Y on a set against energy" in axes.get_title(loc="left")
+    assert "arrow" in axes.get_title(loc="left")
+
+
+def test_no_loss_is_cut_off_in_silence(tmp_path: Path, drawn: list[Figure]) -> None:
+    def of(first: float) -> Training:
+        return Training("n", "CNN", [(0.0, first), *((float(i), 0.1) for i in range(1, 200)), (200.0, 0.0)])
+
+    for first in (0.2, 50.0):
+        figures.curves([of(first)], tmp_path, "f", "t")
+    seen, cut = (f.axes[0].get_ylim()[1] for f in drawn)
+    assert seen > 0.2 and cut < 50
+    assert "no images were held out" in drawn[0].get_suptitle()
+    assert "beyond the frame" not in drawn[0].get_suptitle()
+    assert "up to 50, are beyond the frame" in drawn[1].get_suptitle()
+
+
+def test_every_colour_has_one_for_the_dark(tmp_path: Path) -> None:
+    rows = [Scores(f"n{i}", family, [20.0 + i, 22.0]) for i, family in enumerate((*style.FAMILIES, ""))]
+    paths = figures.distributions(rows, [13.0, 14.0], tmp_path, "d", "t")
+    points = [Quality(f"q{i}", f, 1e3 + i, 20.0 + i, 19.0, 22.0, i > 1) for i, f in enumerate(style.FAMILIES)]
+    paths += figures.quality(points, tmp_path, "q", "45nm", "a set")
+    dark = style.in_the_dark()
+    for path in (p for p in paths if p.suffix == ".svg"):
+        colours = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", path.read_text()))
+        assert colours <= set(dark) and len(colours) > 6
+        assert in_both(path.read_text()).count("prefers-color-scheme") == 1
+
+    def light(colour: str) -> float:
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.3 * red + 0.59 * green + 0.11 * blue
+
+    paper = light(dark["#ffffff"])
+    for family in style.FAMILIES.values():
+        assert light(dark[family.ink.lower()]) - paper > 100
 
 
 def test_the_crops_are_where_rain_meets_detail(pictures: tuple[np.ndarray, np.ndarray]) -> None:
