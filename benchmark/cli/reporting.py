@@ -174,10 +174,18 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             ],
             missing="No spiking network was counted yet: derain cost --networks",
         ),
-        Section("speed", "Speed", parts=_some(speed), missing=f"Measured speeds are {here} (make bench)."),
+        Section(
+            "speed",
+            "Speed",
+            parts=[Folded(f"{speed.title}: {several(len(speed.rows), 'case')}", [speed])] if speed else [],
+            missing=f"Measured speeds are {here} (make bench).",
+        ),
         Section("training", "Training", parts=of("curves"), missing="No run has a log of its training."),
         Section(
-            "runs", "Runs and provenance", parts=[_runs(found.every)], runs=[r.record for r in found.every]
+            "runs",
+            "Runs and provenance",
+            parts=[Folded(f"All {several(len(found.every), 'run')}", [_runs(found.every)])],
+            runs=[r.record for r in found.every],
         ),
         Section(
             "not-run",

@@ -229,8 +229,8 @@ def quality(points: Sequence[Quality], folder: Path, name: str, convention: str,
         axes.set_ylabel(f"PSNR-Y on {where} (dB)")
         axes.set_title(
             f"PSNR-Y on {where} against energy, convention {convention}; a number behind a name: its width\n"
-            f"bars: 95 % intervals{', with an arrow where they go on' * bool(cut)}; filled, joined: no network of less "
-            f"energy scores higher; {BEST} the highest",
+            f"bars: 95 % intervals{', with an arrow where they go on' * bool(cut)}\n"
+            f"filled, joined: no network of less energy scores higher; {BEST} the highest",
             fontsize=8,
         )
         families_key(figure, (p.family for p in points))

@@ -18,7 +18,7 @@ from benchmark.report.style import in_the_dark
 _QUALITIES = (90, 80, 70, 55)
 _DRAWING = 400_000  # bytes up to which a figure is shown as its own file
 
-_OF_PHOTOGRAPHS = {"format": "WEBP", "quality": 80, "method": 4}
+_OF_PHOTOGRAPHS = {"format": "WEBP", "quality": 70, "method": 6}
 JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 90, "subsampling": 0}
 TARGET = "Target"
 
@@ -84,8 +84,8 @@ def in_script(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
 
 
-_EXACT = {"format": "WEBP", "lossless": True, "method": 4}
-_WHOLE = {"format": "WEBP", "quality": 90, "method": 4}
+_EXACT = {"format": "WEBP", "lossless": True, "method": 6, "quality": 100}
+_WHOLE = {"format": "WEBP", "quality": 80, "method": 6}
 
 
 def of_crops(part: Crops) -> dict[str, Any]:

@@ -39,6 +39,11 @@ def _downloads(name: str, forms: Mapping[str, str]) -> list[dict[str, str]]:
     ]
 
 
+def _json(data: Any) -> str:
+    """Without spaces: a page has many tables."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
 _LESS = re.compile(
     r"↓|parameters|operations|macs|accumulates|elementwise|energy|flops|rank|µj|\bp\b|seconds|\btime\b|ours",
     re.I,
@@ -51,7 +56,8 @@ def _first(title: str) -> str:
 
 
 def _families() -> dict[str, str]:
-    return {entry.title: entry.family for entry in catalog.networks().values()}
+    entries = catalog.networks().values()
+    return {entry.title: entry.family for entry in entries} | {entry.name: entry.family for entry in entries}
 
 
 def _family(label: str, families: Mapping[str, str]) -> str:
@@ -137,7 +143,7 @@ def of_table(table: Table) -> dict[str, Any]:
             {
                 "csv": csv(table),
                 "tex": latex(table),
-                "json": json.dumps(asdict(table), ensure_ascii=False, indent=1),
+                "json": _json(asdict(table)),
             },
         ),
         "total": "",
@@ -313,7 +319,7 @@ def of_grid(grid: Grid) -> dict[str, Any]:
             {
                 "csv": csv_text(frame),
                 "tex": "\n".join(tex) + "\n",
-                "json": json.dumps(records, ensure_ascii=False, indent=1),
+                "json": _json(records),
             },
         ),
         "total": grid.total,

@@ -36,7 +36,8 @@ const links = [...contents.querySelectorAll("a")];
 const heads = links.map(link => document.getElementById(link.hash.slice(1)));
 const whereabouts = () => {
   const above = heads.filter(head => head.getBoundingClientRect().top < innerHeight / 3);
-  const now = links[Math.max(0, above.length - 1)];
+  const end = scrollY > 0 && innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+  const now = links[end ? links.length - 1 : Math.max(0, above.length - 1)];
   for (const link of links) link === now ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
   contents.querySelector(".here").textContent = now ? ": " + now.textContent : "";
 };

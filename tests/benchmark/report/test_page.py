@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -14,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.report import evidence
+from benchmark.report import evidence, style
 from benchmark.report import page as page_module
 from benchmark.report.page import page
 from benchmark.report.paper import results
-from benchmark.report.parts import Comparison, Drawn, Grid, Report, Section, Shown
+from benchmark.report.parts import Choice, Comparison, Crops, Drawn, Folded, Grid, Report, Section, Shown
 from benchmark.text.table import Cell, Column, Row, Table
 
 EVIL = '<script>window.evil = 1</script>"&</script>'
@@ -215,6 +216,7 @@ def test_in_a_browser(browser: Any, report: Report, tmp_path: Path, width: int) 
     after = box.locator(".moved").evaluate_all(moved)
     assert before != after and len(set(after)) == 1  # all are moved alike
     box.get_by_label("difference", exact=True).check()
+    assert box.locator(".gain").get_attribute("aria-valuetext") == "differences 4 times as large"
     pixel = "c => [...c.getContext('2d').getImageData(40, 30, 1, 1).data]"
     tab.wait_for_function("document.querySelector('canvas').width == 80")
     assert box.locator("canvas").evaluate(pixel)[0] > 250  # black and white
@@ -249,6 +251,156 @@ def test_without_javascript_the_tables_are_to_be_read(browser: Any, report: Repo
     assert tab.locator(".downloads a").first.is_visible()
     tab.locator("a.skip").focus()
     assert tab.locator("a.skip").bounding_box()["x"] >= 0
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """What a reader opens, chooses or narrows: a choice of tables, folded parts, crops, a table of several sets."""
+    folder = tmp_path_factory.mktemp("folded")
+    with style.drawing(4, 2) as figure:
+        figure.add_subplot().plot([1, 2], [1, 2], color=style.FAMILIES["CNN"].colour)
+        style.save(figure, folder, "drawn", ("png", "svg"))
+    columns = [Column(f"c{i}", f"A column with a long name {i}\n(dB)") for i in range(9)]
+
+    def of_sets(low: float) -> list[Row]:
+        return [
+            Row(f"{name}: {label}", {c.key: Cell(low + value) for c in columns})
+            for name in ("Rain12", "Rain200L")
+            for label, value in (("rainy input", 1.0), ("worse", 2.0), ("better", 3.0))
+        ]
+
+    def of(convention: str, low: float) -> Table:
+        columns = [Column("psnr", "PSNR-Y")]
+        rows = [Row(f"n{i}", {"psnr": Cell(low + i)}) for i in range(12)]
+        return Table(f"t_{convention}", f"Table, convention `{convention}`", columns, rows)
+
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 256, (100, 200, 3), np.uint8)
+    crops = [whole[:20, :20], whole[40:60, 40:60]]
+    enlarged = Crops(
+        "Set, first",
+        whole,
+        3,
+        [(0, 0, 20), (40, 40, 20)],
+        [("Rainy input", "13.0 / 0.3", crops), ("NAFNet", "30.0 / 0.9", crops)],
+        "NAFNet",
+        Drawn(folder / "drawn.png", "The same."),
+    )
+    drawn = Drawn(folder / "drawn.png", "A figure.", "A figure. Highest: NAFNet 30 dB.")
+    conventions = [("esdnet", "As ESDNet.", of("esdnet", 10)), ("matlab", "As MATLAB.", of("matlab", 20))]
+    parts = [
+        Choice("Convention", conventions),
+        Table("sets", "Several sets", columns, of_sets(10.0)),
+        drawn,
+        Folded("Enlarged", [enlarged]),
+    ]
+    return Report(
+        "T", [], [Section("a", "A", parts=parts), Section("b", "B", parts=[Folded("More", [drawn])])]
+    )
+
+
+@pytest.mark.parametrize("width", [1440, 400])
+def test_what_is_chosen_opened_and_narrowed(browser: Any, folded: Report, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(folded), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    said: list[str] = []
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(path.as_uri())
+
+    # one table of several, with what the choice means
+    first, second = (tab.locator(f".chosen >> nth={i}") for i in (0, 1))
+    assert first.is_visible() and not second.is_visible()
+    tab.locator(".choice select").first.select_option("matlab")
+    assert second.is_visible() and not first.is_visible()
+    assert (
+        "As MATLAB." in second.inner_text() and "31.00" in second.locator("tbody.body tr").first.inner_text()
+    )
+    second.locator(".find").fill("n11")
+    assert second.locator("tbody.body tr:visible").count() == 1
+    assert second.locator(".found").inner_text() == "1 of 12 rows shown"
+
+    # sets keep to themselves, each with its input; where the page is narrow rows are cards that can be sorted
+    block = tab.locator(".block").nth(2)
+    assert block.locator("tr.set").all_inner_texts() == ["Rain12", "Rain200L"]
+    assert [t.split()[:2] for t in block.locator("tbody.input tr:not(.set)").all_inner_texts()] == [
+        ["Rainy", "input"]
+    ] * 2
+    names = "rows => rows.map(r => r.cells[0].innerText)"
+    assert block.locator("tbody.body tr").evaluate_all(names) == ["better", "worse"] * 2
+    assert block.locator(".fit").evaluate("r => r.scrollWidth <= r.clientWidth + 1")
+    cards = "stacked" in (block.get_attribute("class") or "")
+    assert cards == (width == 400)
+    if cards:
+        assert block.locator(".sorter select").input_value() == "1"
+        label = block.locator("tbody.body td").first.evaluate("c => getComputedStyle(c, '::before').content")
+        assert label == '"A column with a long name 0 (dB)"'
+        assert block.locator("table").get_attribute("role") == "table"
+    else:
+        block.locator("th[data-column='1'] button").click()
+        assert block.locator("tbody.body tr").evaluate_all(names) == ["worse", "better"] * 2
+
+    # crops are as large as is said, in a page of any width
+    tab.locator("details.more > summary").first.click()
+    assert set(
+        tab.locator(".two img").evaluate_all("all => all.map(i => i.clientWidth / i.naturalWidth)")
+    ) == {3}
+    tab.locator(".scale", has_text=re.compile("^at 1:1$")).wait_for()
+    assert tab.locator(".crops .downloads a").count() == 1
+
+    # figures: what is to be seen, dark where the page is, light where they are saved
+    figure = tab.locator("figure > img").first
+    assert figure.get_attribute("alt") == "A figure. Highest: NAFNet 30 dB."
+    with tab.expect_download() as download:
+        tab.locator("a.of-image").first.click()
+    assert b"prefers-color-scheme" not in Path(download.value.path()).read_bytes()
+    assert (
+        "prefers-color-scheme"
+        in base64.b64decode(str(figure.get_attribute("src")).partition(",")[2]).decode()
+    )
+
+    # where one is
+    assert tab.locator("nav a[aria-current]").text_content() == "A"
+    tab.evaluate("scrollTo(0, document.body.scrollHeight)")
+    tab.locator("nav a[aria-current]", has_text="B").wait_for(state="attached")
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("details.more:not([open])").count() == 0
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert tab.locator("details.more:not([open])").count() == 1
+    assert said == []
+    tab.close()
+
+
+def test_figures_are_dark_where_the_page_is(browser: Any, folded: Report, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(folded), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 1000, "height": 900}, color_scheme="light")
+    tab.goto(path.as_uri())
+
+    def ground() -> int:
+        shot = tab.locator("figure > img").first.screenshot()
+        return int(np.asarray(Image.open(io.BytesIO(shot)).convert("L"))[12, 12])
+
+    assert ground() > 240
+    tab.select_option("#theme", "dark")  # the page's own choice counts, not the system's alone
+    assert ground() < 40
+    tab.close()
+
+
+def test_without_javascript_every_table_of_a_choice_can_be_opened(
+    browser: Any, folded: Report, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(folded), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1024, "height": 900})
+    tab = context.new_page()
+    tab.goto(path.as_uri())
+    tab.get_by_text("The same, convention matlab").click()
+    assert tab.locator(".chosen table").nth(1).is_visible()
+    tab.locator("details.more > summary").first.click()
+    assert tab.locator(".two img").first.is_visible()
     context.close()
 
 
