@@ -130,7 +130,8 @@ def to_onnx(network: nn.Module, example: Tensor, about: Mapping[str, Any]) -> Sa
         try:
             program = traced()
             try:
-                optimizer.optimize(program.model, output_size_limit=_FOLDED)
+                # a second round found nothing to speak of and took as long: minutes for SFNet
+                optimizer.optimize(program.model, num_iterations=1, output_size_limit=_FOLDED)
             except Exception:  # onnxscript's own faults leave a graph half rewritten; runtimes optimise too
                 program = traced()
         except Exception as error:

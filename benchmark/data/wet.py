@@ -154,7 +154,7 @@ def _fresh_regime(draw: Uniform) -> Regime:
                 ceiling=draw.one((90, 230)),
             )
         )
-    return Regime("fresh", "", 0.0, 0.0, {"fresh": tuple(layers)}, angle=(-45.0, 45.0))
+    return Regime("fresh", "", 0.0, {"fresh": tuple(layers)}, angle=(-45.0, 45.0))
 
 
 def _jpeg(picture: Picture, quality: int) -> Picture:

@@ -227,7 +227,7 @@ def test_borders_are_as_rainy_as_the_middle() -> None:
 
 def test_a_ceiling_limits_overlap() -> None:
     layer = replace(STREAK, cover=(3.0, 3.0), ceiling=120)
-    regime = Regime("own", "", 0, 0, {"one": (layer,)})
+    regime = Regime("own", "", 0, {"one": (layer,)})
     assert rain_layer((80, 80), regime, 1).max() == 120
 
 
