@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmark.cli.showing import Shown, complexities, file_of, trainings
+from benchmark.cli.showing import Shown, complexities, file_of, stand_in, trainings
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.means import counted
@@ -27,6 +27,10 @@ def drawn(paths: Sequence[Path], found: Shown, runs: Path) -> dict[str, Drawn]:
             }
         except (UserError, WorkError):  # said when they were drawn
             points = {}
+    stands = stand_in(found.by_set)
+    measured_on = "no set" if stands is None else dataset_spec(stands).title
+    if stands and dataset_spec(stands).embedded:
+        measured_on += ", which stands for Rain200L"
     logged = trainings(found)
     made = {}
     for path in paths:
@@ -35,8 +39,7 @@ def drawn(paths: Sequence[Path], found: Shown, runs: Path) -> dict[str, Drawn]:
             said = {
                 "printed": "Figure 1 as the paper printed it: Rain200L.",
                 "counted": "Figure 1 with the printed PSNR, and parameters and operations as this suite counts them.",
-                "measured": f"Figure 1 as measured here, recipe {found.recipe}, on Rain200L or the set that stands "
-                "for it.",
+                "measured": f"Figure 1 as measured here, recipe {found.recipe}, on {measured_on}.",
             }[rest]
             told = seen.scatter(points.get(rest, []))
         elif kind == "figure2":
@@ -61,7 +64,7 @@ def drawn(paths: Sequence[Path], found: Shown, runs: Path) -> dict[str, Drawn]:
             told = seen.of_losses({t.label: t.loss for t in some})
         else:
             said, told = f"{rest.replace('_', ', ', 1)}.", ""
-        made[path.stem] = Drawn(path, said, f"{said} {told}".strip())
+        made[path.stem] = Drawn(path, said, told)
     return made
 
 
@@ -83,7 +86,7 @@ def of_tables(number: int, paths: Sequence[Path], tables: Sequence[Table]) -> li
     """Tables 3 to 5 as figures."""
     said = f"Table {number} drawn: PSNR-Y against energy."
     by_name = {t.name: t for t in tables}
-    return [Drawn(path, said, f"{said} {_of_ablation(by_name.get(path.stem))}".strip()) for path in paths]
+    return [Drawn(path, said, _of_ablation(by_name.get(path.stem))) for path in paths]
 
 
 def _of_ablation(table: Table | None) -> str:
@@ -105,12 +108,13 @@ def quality(study: Mapping[str, Table]) -> list[Drawn]:
         convention = path.stem.rpartition("-")[2]
         said = (
             f"The study: PSNR-Y on scenes-heavy against the energy of a 256 × 256 picture, convention {convention}. "
-            "A number behind a name is the width of a variant, two are those of its two halves; without one the "
-            "network is of 2 GMAC. An interval that reaches the frame goes on beyond it; the table has it whole."
+            "A number behind a name is the width of a variant (of SpikeRain width and growth); without one it is the "
+            "variant of 2 GMAC, of ESDNet-S its own size. An interval that reaches the frame goes on beyond it; the "
+            "table has it whole."
         )
         table = study.get("energy")
         told = seen.against_energy(table, "psnr", (convention,), convention) if table else ""
-        made.append(Drawn(path, said, f"{said} {told}".strip()))
+        made.append(Drawn(path, said, told))
     return made
 
 
@@ -129,11 +133,11 @@ def differences(study: Mapping[str, Table]) -> list[Drawn]:
     for path in pictures("study", "differences*"):
         tables = [study[name] for name in of.get(path.stem, ()) if name in study]
         said = _FOREST.get(path.stem, f"The study: {path.stem}.")
-        made.append(Drawn(path, said, f"{said} {seen.of_differences(tables)}".strip()))
+        made.append(Drawn(path, said, seen.of_differences(tables)))
     for path in pictures("study", "lengths"):
         said = "PSNR-Y on scenes-heavy by training steps, one seed."
         told = seen.of_lengths(study["lengths"]) if "lengths" in study else ""
-        made.append(Drawn(path, said, f"{said} {told}".strip()))
+        made.append(Drawn(path, said, told))
     return made
 
 
@@ -147,5 +151,5 @@ def balance() -> list[Drawn]:
             "is above another's it takes more."
         )
         told = seen.of_balance(evidence.breakeven(), convention)
-        made.append(Drawn(path, said, f"{said} {told}".strip()))
+        made.append(Drawn(path, said, told))
     return made

@@ -114,6 +114,7 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             missing="None of the runs has its weights.",
         ),
     )
+    costs = evidence.costs()
     rates, speed, claims = evidence.rates(), evidence.speed(), evidence.claims()
     of_energy = [t for name in _OF_ENERGY for t in study if t.name == name]
     here = "not in this installation: it is in the checkout of the suite"
@@ -133,7 +134,9 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             "Claims",
             [
                 "What the papers claim, and what was measured here, of full networks or of small ones. "
-                "`docs/claims.md` has each in full: the words, the scale, intervals, and the command that repeats it."
+                "`docs/claims.md` has each in full: the words, the scale, intervals, and the command that repeats it. "
+                "S1 (all networks), S2 (variants of ESDNet) and S3 (lengths of training) are parts of the study, H1 to "
+                "H9 its hypotheses: `results/study/protocol.md`."
             ],
             [
                 *_some(claims),
@@ -146,7 +149,11 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
             "costs",
             "Corrected costs",
             [evidence.made_by("cost")] if evidence.made_by("cost") else [],
-            [*evidence.costs(), *(_layers(name, runs / "costs") for name in found.networks)],
+            [
+                *costs[:1],
+                *(Folded(grid.title, [grid]) for grid in costs[1:]),
+                *(_layers(name, runs / "costs") for name in found.networks),
+            ],
         ),
         Section(
             "energy",
@@ -229,7 +236,11 @@ def _folded(title: str, parts: Sequence[Part]) -> list[Part]:
 
 
 _TABLES = {
-    1: ("Table 1: networks on test sets", "The best average first."),
+    1: (
+        "Table 1: networks on test sets",
+        "PSNR-Y (in dB) and SSIM-Y say how near a restored picture's brightness is to that of the picture without "
+        "rain: more is better. The best average first.",
+    ),
     2: (
         "Table 2: rainy photographs",
         "Scores without a reference; the input's own is apart. ↓ says that less is better.",
@@ -378,7 +389,8 @@ def _layers(name: str, folder: Path) -> Grid:
         write_record(place, kept, file)
     title = catalog.network(name).title
     rows = [row for row in kept["rows"] if row[4] or row[5] or row[6]]
-    return Grid(title, kept["total"], _LAYER_COLUMNS, rows)
+    total = str(kept["total"]).replace(" and 0.000 G accumulates", "")
+    return Grid(title, total, _LAYER_COLUMNS, rows)
 
 
 def _not_made(made: Iterable[str], kept: Iterable[str]) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def _first(title: str) -> str:
 
 def _families() -> dict[str, str]:
     entries = catalog.networks().values()
-    return {entry.title: entry.family for entry in entries} | {entry.name: entry.family for entry in entries}
+    return {name: str(entry.family) for entry in entries for name in (entry.title, entry.name)}
 
 
 def _family(label: str, families: Mapping[str, str]) -> str:
@@ -109,7 +109,7 @@ def of_table(table: Table) -> dict[str, Any]:
             ],
         }
 
-    bodies = []
+    bodies: list[dict[str, Any]] = []
     for name, own_rows in sets.items():
         measured_rows = [r for r in own_rows if not _is_input(r)]
         if lead is not None:

@@ -164,12 +164,13 @@ const tableOf = block => {
   let chosen = false;
   const fit = () => {
     if (!region.clientWidth) return;
-    region.classList.remove("whole");
+    region.classList.remove("whole", "tight");
     stack(false);
     if (!chosen) {
       show("");
       if (columns && over()) show(columns.dataset.preferred);
     }
+    if (over()) region.classList.add("tight");
     if (over() && innerWidth <= 800) stack(true);
     const scrolls = over();
     region.classList.toggle("whole", !scrolls);

@@ -87,7 +87,9 @@ def against_energy(table: Table, score: str, energies: Sequence[str], convention
 
 def of_differences(tables: Sequence[Table], key: str = "difference") -> str:
     """Differences with intervals: which lie above and below 0 with their whole interval, and which reach over it."""
-    above, below, over = [], [], []
+    above: list[str] = []
+    below: list[str] = []
+    over: list[str] = []
     for table in tables:
         for row in table.rows:
             cell = row.cells.get(key)
