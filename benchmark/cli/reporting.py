@@ -16,7 +16,7 @@ from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.report import evidence
-from benchmark.report.figures import ENLARGED, telling_boxes
+from benchmark.report.crops import ENLARGED, telling_boxes
 from benchmark.report.page import LIMIT
 from benchmark.report.paper import results
 from benchmark.report.parts import Choice, Comparison, Crops, Drawn, Folded, Grid, Part, Report, Section

@@ -23,6 +23,7 @@ from benchmark.data.specs import DATASETS, dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
 from benchmark.means import counted
+from benchmark.report import crops
 from benchmark.report import figures as draw
 from benchmark.report.paper import printed
 from benchmark.report.rows import INPUT
@@ -281,18 +282,18 @@ def file_of(run: Run) -> str:
 
 def comparison_panels(
     dataset: str, there: Sequence[Run], name: str, pair: tuple[Picture, Picture], restored: dict[str, Picture]
-) -> list[draw.Panel]:
+) -> list[crops.Panel]:
     """Rainy, every network's, target; with PSNR-Y and SSIM-Y from the records, the highest PSNR-Y as the best."""
     rows = {r.title: _row(r, dataset, name) for r in there}
     first = next(iter(rows.values()))
-    panels = [draw.Panel(INPUT, pair[0], _caption(first, "rainy_"))]
+    panels = [crops.Panel(INPUT, pair[0], _caption(first, "rainy_"))]
     scores = {title: float(rows[title].get("psnr_esdnet", "nan")) for title in restored}
     best = max((s for s in scores.values() if s == s), default=None)
     panels += [
-        draw.Panel(title, picture, _caption(rows[title], ""), scores[title] == best)
+        crops.Panel(title, picture, _caption(rows[title], ""), scores[title] == best)
         for title, picture in restored.items()
     ]
-    return [*panels, draw.Panel("Target", pair[1], "PSNR-Y (dB) / SSIM-Y")]
+    return [*panels, crops.Panel("Target", pair[1], "PSNR-Y (dB) / SSIM-Y")]
 
 
 def _row(run: Run, dataset: str, name: str) -> dict[str, Any]:
@@ -333,7 +334,7 @@ def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]
             raise UserError("none of the runs has its weights")
         panels = comparison_panels(dataset, there, name, pairs[name], restored)
         title = f"{dataset_spec(dataset).title}, {name}"
-        paths += draw.comparison(panels, folder, f"comparison_{dataset}_{name}", title)
+        paths += crops.comparison(panels, folder, f"comparison_{dataset}_{name}", title)
     return paths
 
 

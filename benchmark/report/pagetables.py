@@ -57,7 +57,7 @@ def _first(title: str) -> str:
 
 def _families() -> dict[str, str]:
     entries = catalog.networks().values()
-    return {name: str(entry.family) for entry in entries for name in (entry.title, entry.name)}
+    return {name: entry.family for entry in entries for name in (entry.title, entry.name)}
 
 
 def _family(label: str, families: Mapping[str, str]) -> str:
@@ -109,19 +109,21 @@ def of_table(table: Table) -> dict[str, Any]:
             ],
         }
 
-    bodies: list[dict[str, Any]] = []
+    bodies = []
+    rows: list[dict[str, Any]] = []
     for name, own_rows in sets.items():
         measured_rows = [r for r in own_rows if not _is_input(r)]
         if lead is not None:
             measured_rows.sort(key=lambda r: _order(table.cell(r, lead), _first(lead.title)))
+        own_shown = [shown(r, name) for r in measured_rows]
+        rows += own_shown
         bodies.append(
             {
                 "title": name,
                 "input": [shown(r, name) for r in own_rows if _is_input(r)],
-                "rows": [shown(r, name) for r in measured_rows],
+                "rows": own_shown,
             }
         )
-    rows = [row for body in bodies for row in body["rows"]]
     notes = [f"{letter}: {reason}" for reason, letter in letters.items()]
     return {
         "title": pieces(table.title),

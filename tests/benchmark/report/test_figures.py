@@ -18,8 +18,9 @@ from PIL import Image
 
 from benchmark.cli.showing import stand_in
 from benchmark.cost import breakeven
-from benchmark.report import costs, figures, style
-from benchmark.report.figures import Panel, Point, Quality, Scores, Training
+from benchmark.report import costs, crops, figures, style
+from benchmark.report.crops import Panel
+from benchmark.report.figures import Point, Quality, Scores, Training
 from benchmark.report.inspection import Patch, draw, known_as
 from benchmark.report.pagepictures import in_both
 from benchmark.report.style import FAMILIES, Label
@@ -178,14 +179,14 @@ def test_crops_show_pixel_for_pixel(
 ) -> None:
     rainy, target = pictures
     panels = [Panel(f"network {i}", rainy, "20.00 / 0.9", i == 1) for i in range(count - 1)]
-    paths = figures.comparison([*panels, Panel("Target", target)], tmp_path, "f", "title")
+    paths = crops.comparison([*panels, Panel("Target", target)], tmp_path, "f", "title")
     _whole(paths, tmp_path, "f", 1400)
     cell = 1400 // (3 if count == 3 else 5)
     side = (cell - 16) // 2 // zoom
     page = np.asarray(Image.open(paths[1]).convert("RGB"))
-    box, _ = figures.telling_boxes(rainy, target, side)
+    box, _ = crops.telling_boxes(rainy, target, side)
     crop = np.kron(box.of(rainy), np.ones((zoom, zoom, 1), np.uint8))
-    top, left = figures._GAP + 2 * figures._TEXT, 2 * cell + figures._GAP
+    top, left = crops._GAP + 2 * crops._TEXT, 2 * cell + crops._GAP
     inner = slice(6, -6)  # without the frame
     there = page[top : top + zoom * side, left : left + zoom * side]
     assert np.array_equal(there[inner, inner], crop[inner, inner])
@@ -195,7 +196,7 @@ def test_a_large_picture_is_drawn_smaller_and_says_so(
     tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], drawn: list[Figure]
 ) -> None:
     large = [np.kron(p, np.ones((8, 8, 1), np.uint8)) for p in pictures]
-    figures.comparison([Panel("a", large[0]), Panel("b", large[1])], tmp_path, "f", "title")
+    crops.comparison([Panel("a", large[0]), Panel("b", large[1])], tmp_path, "f", "title")
     said = [t.get_text() for t in drawn[0].texts]
     assert "title; crops at 3:1" in said
     assert any(re.fullmatch(r"a, whole \(\d+ × \d+\) at 1:1\.\d\d", t) for t in said), said
@@ -250,12 +251,12 @@ def test_every_colour_has_one_for_the_dark(tmp_path: Path) -> None:
 
 
 def test_the_crops_are_where_rain_meets_detail(pictures: tuple[np.ndarray, np.ndarray]) -> None:
-    first, *others = figures.telling_boxes(*pictures, side=40)
+    first, *others = crops.telling_boxes(*pictures, side=40)
     assert first.of(pictures[0]).shape == (40, 40, 3)
     assert 60 <= first.top <= 100 and 80 <= first.left <= 120
     assert len(others) == 1
     assert all(max(abs(first.top - o.top), abs(first.left - o.left)) >= first.side for o in others)
-    assert len(figures.telling_boxes(*pictures, side=100)) == 2, "they overlap where there is no room"
+    assert len(crops.telling_boxes(*pictures, side=100)) == 2, "they overlap where there is no room"
 
 
 def test_curves_are_small_multiples_on_the_same_axes(tmp_path: Path, drawn: list[Figure]) -> None:
