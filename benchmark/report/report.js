@@ -140,7 +140,7 @@ const tableOf = block => {
     sorter.value = by < 0 ? "0" : String(by);
     const around = document.createElement("label");
     around.className = "sorter";
-    around.append("Best first by ", sorter);
+    around.append("Sort by ", sorter);
     block.querySelector(".tools").prepend(around);
     sorter.addEventListener("change", () => { const head = heads[Number(sorter.value)]; sort(head, head.dataset.first); });
     const roles = { THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
