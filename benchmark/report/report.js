@@ -166,11 +166,14 @@ const tableOf = block => {
     if (!region.clientWidth) return;
     region.classList.remove("whole", "tight");
     stack(false);
-    if (!chosen) {
-      show("");
-      if (columns && over()) show(columns.dataset.preferred);
+    const tight = () => region.classList.toggle("tight", over());
+    if (!chosen) show("");
+    tight();
+    if (!chosen && columns && over()) {
+      region.classList.remove("tight");
+      show(columns.dataset.preferred);
+      tight();
     }
-    if (over()) region.classList.add("tight");
     if (over() && innerWidth <= 800) stack(true);
     const scrolls = over();
     region.classList.toggle("whole", !scrolls);

@@ -334,6 +334,8 @@ def test_what_is_chosen_opened_and_narrowed(browser: Any, folded: Report, tmp_pa
     assert cards == (width == 400)
     if cards:
         assert block.locator(".sorter select").input_value() == "1"
+        heights = block.locator("tbody.body td").evaluate_all("all => all.map(c => c.offsetHeight)")
+        assert max(heights) < 40, "no figure is broken over lines"
         label = block.locator("tbody.body td").first.evaluate("c => getComputedStyle(c, '::before').content")
         assert label == '"A column with a long name 0 (dB)"'
         assert block.locator("table").get_attribute("role") == "table"
@@ -361,7 +363,8 @@ def test_what_is_chosen_opened_and_narrowed(browser: Any, folded: Report, tmp_pa
     )
 
     # where one is
-    assert tab.locator("nav a[aria-current]").text_content() == "A"
+    tab.evaluate("scrollTo(0, 0)")
+    tab.locator("nav a[aria-current]", has_text="A").wait_for(state="attached")
     tab.evaluate("scrollTo(0, document.body.scrollHeight)")
     tab.locator("nav a[aria-current]", has_text="B").wait_for(state="attached")
     tab.emulate_media(media="print")
