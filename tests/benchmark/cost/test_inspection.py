@@ -145,10 +145,12 @@ def test_inspect_draws_and_measures(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_pictures_of_one_scene_are_drawn_together_in_a_difference() -> None:
-    from benchmark.cli.inspecting import _difference
+    from benchmark.cli.inspecting import _difference, _told
 
     values = np.array([0.01, 0.03, 0.05, np.nan])
     # of scenes 2 and 5 points, weighing two and one pictures: the mean is of pictures
-    assert _difference(values, ["a", "a", "b", "b"]).startswith("+3.00 points (3 pictures of 2 scenes; 95 %")
-    assert "(3 pictures; 95 %" in _difference(values, ["a", "b", "c", "c"])
-    assert _difference(values[3:], ["a"]) == "no picture has both"
+    assert _told(_difference(values, ["a", "a", "b", "b"])).startswith(
+        "+3.00 points (3 pictures of 2 scenes; 95 %"
+    )
+    assert "(3 pictures; 95 %" in _told(_difference(values, ["a", "b", "c", "c"]))
+    assert _told(_difference(values[3:], ["a"])) == "no picture has both"
