@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmark.cli.showing import Shown, complexities, file_of, stand_in, trainings
+from benchmark.cli.showing import Shown, complexities, file_of, image_scores, stand_in, trainings
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
-from benchmark.means import counted
 from benchmark.report import evidence, seen
 from benchmark.report.paper import results
 from benchmark.report.parts import Drawn
@@ -70,15 +69,9 @@ def drawn(paths: Sequence[Path], found: Shown, runs: Path) -> dict[str, Drawn]:
 
 def _of_images(found: Shown, dataset: str) -> str:
     """The means of the networks, and how far single pictures reach."""
-    there = found.by_set[dataset]
-    rows = {r.title: r.record["results"][dataset]["images"] for r in there}
-    scores = {
-        title: [counted("psnr_esdnet", i["psnr_esdnet"]) for i in images] for title, images in rows.items()
-    }
-    column = "rainy_psnr_esdnet"
-    rainy = [counted(column, i[column]) for i in rows[there[0].title]]
-    means = {title: sum(v) / len(v) for title, v in scores.items()} | {INPUT: sum(rainy) / len(rainy)}
-    every = [v for values in scores.values() for v in values]
+    rows, rainy = image_scores(dataset, found.by_set[dataset])
+    means = {r.label: sum(r.psnr) / len(r.psnr) for r in rows} | {INPUT: sum(rainy) / len(rainy)}
+    every = [v for r in rows for v in r.psnr]
     return f"Means: {seen.ranking(means)} Single restored images: {seen.reach(every, ' dB')}."
 
 

@@ -15,6 +15,7 @@ from benchmark.cli.tables import EMBEDDED
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
+from benchmark.metrics.fidelity import CONVENTIONS
 from benchmark.report import evidence
 from benchmark.report.crops import ENLARGED, telling_boxes
 from benchmark.report.page import LIMIT
@@ -204,14 +205,15 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
     return Report(f"Deraining benchmark, recipe {found.recipe}", _about(found), sections)
 
 
-_CONVENTIONS = {
-    "esdnet": "Convention esdnet, this suite's default: Y as it is, 4 pixels cut off on every side, as in ESDNet's "
-    "evaluation.py.",
-    "matlab": "Convention matlab: Y rounded to 8 bits, the whole picture, as MPRNet's and Restormer's scripts measure.",
-    "statistic": "Convention statistic: as PReNet's and RCDNet's scripts measure; SSIM of large pictures on reduced "
-    "ones.",
-    "float": "Convention float: Y as it is, the whole picture, as most published logs.",
-}
+def _means(convention: str) -> str:
+    """How a convention measures, in words; none of one that this suite does not have."""
+    how = CONVENTIONS.get(convention)
+    if how is None:
+        return ""
+    border = f"{how.border} pixels cut off on every side" if how.border else "the whole picture"
+    smaller = ", SSIM of large pictures on reduced ones" * how.downsampled_ssim
+    luma = "rounded to 8 bits" if how.rounded_luma else "as it is"
+    return f"Convention {convention}: Y {luma}, {border}{smaller}. Of: {how.origin}."
 
 
 def _by_convention(tables: Sequence[Table]) -> list[Part]:
@@ -226,8 +228,8 @@ def _by_convention(tables: Sequence[Table]) -> list[Part]:
         if len(some) == 1:
             parts.append(some[0][1])
             continue
-        order = sorted(some, key=lambda one: [*_CONVENTIONS, one[0]].index(one[0]))
-        parts.append(Choice("Convention", [(name, _CONVENTIONS.get(name, ""), t) for name, t in order]))
+        order = sorted(some, key=lambda one: [*CONVENTIONS, one[0]].index(one[0]))
+        parts.append(Choice("Convention", [(name, _means(name), t) for name, t in order]))
     return parts
 
 

@@ -338,7 +338,8 @@ def _comparisons(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]
     return paths
 
 
-def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
+def image_scores(dataset: str, there: Sequence[Run]) -> tuple[list[draw.Scores], list[float]]:
+    """PSNR-Y in dB of every test image as it counts in means: each run's, and the rainy input's."""
     rows = [
         draw.Scores(
             r.title,
@@ -349,6 +350,11 @@ def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path
     ]
     column = "rainy_psnr_esdnet"
     rainy = [counted(column, i[column]) for i in there[0].record["results"][dataset]["images"]]
+    return rows, rainy
+
+
+def _distribution(dataset: str, there: Sequence[Run], folder: Path) -> list[Path]:
+    rows, rainy = image_scores(dataset, there)
     title = f"{dataset_spec(dataset).title}: every test image ({len(rainy)})"
     return draw.distributions(rows, rainy, folder, f"distribution_{dataset}", title)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,6 @@ from benchmark.report.style import (
     mark_logarithms,
     save,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,15 @@ def page(report: Report) -> str:
     )
     template = environment.get_template("report.html")
     style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    shown: set[str] = set()
+    parts = list(_all(p for s in report.sections for p in s.parts))
+    comparisons = [p for p in parts if isinstance(p, Comparison)]
+    viewer = comparisons[0] if comparisons else None
     sections = [
         {
             "key": s.key,
             "title": s.title,
             "about": [pieces(t) for t in s.about],
-            "parts": list(_parts(s.parts, f"{s.key}-table", shown)),
+            "parts": list(_parts(s.parts, f"{s.key}-table", viewer)),
             "runs": [_run(r) for r in s.runs],
             "not_run": s.not_run,
             "missing": "" if s.parts or s.runs or s.not_run else s.missing,
@@ -79,8 +81,6 @@ def page(report: Report) -> str:
             any_table=any(isinstance(p, Table | Choice) for p in parts),
         )
 
-    parts = list(_all(p for s in report.sections for p in s.parts))
-    comparisons = [p for p in parts if isinstance(p, Comparison)]
     drawn = [p for p in parts if isinstance(p, Drawn)]
     drawn += [p.drawn for p in parts if isinstance(p, Crops) and p.drawn is not None]
     nothing = {d.path: FIGURE for d in drawn}
@@ -89,8 +89,8 @@ def page(report: Report) -> str:
     return rendered(figures, *fitting(comparisons, left))
 
 
-def _parts(parts: Sequence[Part], name: str, shown: set[str]) -> Iterator[dict[str, Any]]:
-    """What the template draws of some parts; `shown` keeps that the viewer is one for all sets."""
+def _parts(parts: Sequence[Part], name: str, viewer: Comparison | None) -> Iterator[dict[str, Any]]:
+    """What the template draws of some parts; the pictures of all sets are looked at in the place of `viewer`."""
     for number, part in enumerate(parts, 1):
         place = f"{name}-{number}"
         if isinstance(part, Table):
@@ -104,13 +104,12 @@ def _parts(parts: Sequence[Part], name: str, shown: set[str]) -> Iterator[dict[s
             ]
             yield {"kind": "choice", "label": part.label, "tables": tables}
         elif isinstance(part, Folded):
-            yield {"kind": "folded", "title": part.title, "parts": list(_parts(part.parts, place, shown))}
+            yield {"kind": "folded", "title": part.title, "parts": list(_parts(part.parts, place, viewer))}
         elif isinstance(part, Drawn):
             yield {"kind": "figure", "path": part.path, "caption": part.caption, "seen": part.seen}
         elif isinstance(part, Crops):
             yield {"kind": "crops", **of_crops(part)}
-        elif "viewer" not in shown:
-            shown.add("viewer")
+        elif part is viewer:
             yield {"kind": "viewer"}
 
 

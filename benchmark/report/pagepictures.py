@@ -173,15 +173,16 @@ def _looked_at(png: Path, svg: Path) -> tuple[str, str]:
 
 def in_both(svg: str) -> str:
     """A drawing of ours with dark colours too, for a page that is dark; `report.js` takes them out of what is saved."""
+    colours = in_the_dark()
     rules = [
         f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
-        for light, dark in in_the_dark().items()
+        for light, dark in colours.items()
         for what in ("fill", "stroke")
         if f"{what}: {light}" in svg
     ]
-    ink = in_the_dark()["#000000"]
     style = (
-        f'<style id="dark">@media (prefers-color-scheme:dark){{svg{{fill:{ink}}}{"".join(rules)}}}</style>'
+        '<style id="dark">@media (prefers-color-scheme:dark){'
+        f"svg{{fill:{colours['#000000']}}}{''.join(rules)}}}</style>"
     )
     return svg.replace("</svg>", f"{style}</svg>")
 
