@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark import catalog
 from benchmark.cli import captions, showing
@@ -15,7 +16,6 @@ from benchmark.cli.tables import EMBEDDED
 from benchmark.data.specs import dataset_spec
 from benchmark.errors import UserError, WorkError
 from benchmark.files import require_writable
-from benchmark.metrics.fidelity import CONVENTIONS
 from benchmark.report import evidence
 from benchmark.report.crops import ENLARGED, telling_boxes
 from benchmark.report.page import LIMIT
@@ -27,6 +27,9 @@ from benchmark.report.rows import about as about_rows
 from benchmark.text import output
 from benchmark.text.table import Table, read_table
 from benchmark.text.words import commit_in_words, several
+
+if TYPE_CHECKING:
+    from benchmark.metrics.fidelity import Convention
 
 
 def make_report(runs: str, recipe: str, models: Sequence[str], out: Path | None) -> int:
@@ -205,19 +208,20 @@ def gathered(found: Shown, runs: Path, drawings: Sequence[Path]) -> Report:
     return Report(f"Deraining benchmark, recipe {found.recipe}", _about(found), sections)
 
 
-def _means(convention: str) -> str:
+def _means(how: Convention | None) -> str:
     """How a convention measures, in words; none of one that this suite does not have."""
-    how = CONVENTIONS.get(convention)
     if how is None:
         return ""
     border = f"{how.border} pixels cut off on every side" if how.border else "the whole picture"
     smaller = ", SSIM of large pictures on reduced ones" * how.downsampled_ssim
     luma = "rounded to 8 bits" if how.rounded_luma else "as it is"
-    return f"Convention {convention}: Y {luma}, {border}{smaller}. Of: {how.origin}."
+    return f"Convention {how.name}: Y {luma}, {border}{smaller}. Of: {how.origin}."
 
 
 def _by_convention(tables: Sequence[Table]) -> list[Part]:
     """Tables that differ in the convention of their metrics alone are one, of which the reader chooses."""
+    from benchmark.metrics.fidelity import CONVENTIONS
+
     alike: dict[str, list[tuple[str, Table]]] = {}
     for table in tables:
         named = re.search(r",? convention `(\w+)`", table.title)
@@ -229,7 +233,7 @@ def _by_convention(tables: Sequence[Table]) -> list[Part]:
             parts.append(some[0][1])
             continue
         order = sorted(some, key=lambda one: [*CONVENTIONS, one[0]].index(one[0]))
-        parts.append(Choice("Convention", [(name, _means(name), t) for name, t in order]))
+        parts.append(Choice("Convention", [(name, _means(CONVENTIONS.get(name)), t) for name, t in order]))
     return parts
 
 
